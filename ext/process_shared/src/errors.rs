@@ -1,0 +1,62 @@
+//! The one place where an error of the core becomes a Ruby exception.
+
+use magnus::{Error, ExceptionClass, Module, RModule, Ruby, prelude::*, value::Lazy};
+use process_shared_core::Error as CoreError;
+
+/// `ProcessShared`.
+pub static MODULE: Lazy<RModule> =
+    Lazy::new(|ruby| ruby.define_module("ProcessShared").unwrap_or_else(|_| ruby.module_kernel()));
+
+/// `ProcessShared::ProcessError < ThreadError`: a rule of a lock was broken.
+pub static PROCESS_ERROR: Lazy<ExceptionClass> = Lazy::new(|ruby| {
+    let parent = ruby
+        .class_object()
+        .const_get::<_, ExceptionClass>("ThreadError")
+        .unwrap_or_else(|_| ruby.exception_standard_error());
+    ruby.get_inner(&MODULE).define_error("ProcessError", parent).unwrap_or(parent)
+});
+
+/// `ProcessShared::ClosedError < IOError`: the object was closed in this process.
+pub static CLOSED_ERROR: Lazy<ExceptionClass> = Lazy::new(|ruby| {
+    let parent = ruby.exception_io_error();
+    ruby.get_inner(&MODULE).define_error("ClosedError", parent).unwrap_or(parent)
+});
+
+/// The Ruby exception for an error of the core.
+pub fn to_ruby(ruby: &Ruby, error: CoreError) -> Error {
+    match error {
+        CoreError::System { attempt, errno } => system(ruby, attempt, errno),
+        CoreError::Closed(_) => Error::new(ruby.get_inner(&CLOSED_ERROR), error.to_string()),
+        CoreError::OutOfBounds { .. } => Error::new(ruby.exception_index_error(), error.to_string()),
+        CoreError::Invalid(_) => Error::new(ruby.exception_arg_error(), error.to_string()),
+        CoreError::Ownership(_) => Error::new(ruby.get_inner(&PROCESS_ERROR), error.to_string()),
+    }
+}
+
+/// `Errno::X` for `errno`, as `SystemCallError.new(text, errno)` makes it.
+pub fn system(ruby: &Ruby, attempt: &str, errno: i32) -> Error {
+    let class = ruby.exception_system_call_error();
+    match class.new_instance((attempt, errno)) {
+        Ok(exception) => exception.into(),
+        Err(error) => error,
+    }
+}
+
+/// The object was allocated but never initialized (`allocate`, a subclass that forgot `super`).
+pub fn not_initialized(ruby: &Ruby, class: &str) -> Error {
+    Error::new(
+        ruby.exception_type_error(),
+        format!("{class} not initialized: call super in initialize, and do not use allocate"),
+    )
+}
+
+/// `initialize` was called a second time.
+pub fn already_initialized(ruby: &Ruby, class: &str) -> Error {
+    Error::new(ruby.exception_type_error(), format!("{class} already initialized"))
+}
+
+pub fn init(ruby: &Ruby) {
+    Lazy::force(&MODULE, ruby);
+    Lazy::force(&PROCESS_ERROR, ruby);
+    Lazy::force(&CLOSED_ERROR, ruby);
+}
