@@ -1,4 +1,7 @@
 # frozen_string_literal: true
 
+# Locks, semaphores, condition variables and memory that stay shared across +fork+. Requiring this file loads
+# everything; every other file of lib/process_shared can also be required on its own.
 require "process_shared/version"
-require "process_shared/process_shared"
+require "process_shared/native"
+require "process_shared/monitor_mixin"

@@ -1,0 +1,12 @@
+# frozen_string_literal: true
+
+# Loads the native extension and completes its classes. The files that process_shared.rb requires start from here
+# and not from "process_shared": requiring each other in a circle is a warning under -w.
+require "process_shared/open_with_self"
+require "process_shared/process_shared"
+
+module ProcessShared
+  [:Mutex, :Semaphore, :BinarySemaphore, :ConditionVariable, :SharedMemory].each do |name|
+    const_get(name, false).extend(OpenWithSelf) if const_defined?(name, false)
+  end
+end
