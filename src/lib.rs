@@ -1,5 +1,27 @@
 //! Locks and memory shared between forked processes. No Ruby in it: the binding is `ext/process_shared`.
+//!
+//! `word`, `lock`, `semaphore`, `roster` and `condition` are the protocols, over a `Kernel` that is passed in; `platform` is
+//! the real one; `arena` is where shared objects live; `objects` puts them together. DESIGN.md tells the whole story.
 
+#[cfg(not(loom))]
+pub mod arena;
+mod atomic;
+pub mod condition;
+pub mod deadline;
 pub mod error;
+pub mod kernel;
+pub mod lock;
+#[cfg(not(loom))]
+pub mod objects;
+pub mod platform;
+pub mod roster;
+pub mod semaphore;
+pub mod word;
 
+pub use deadline::Deadline;
 pub use error::{Error, Result};
+pub use lock::Outcome;
+#[cfg(not(loom))]
+pub use objects::{ConditionRef, ConditionVariable, Mutex, Semaphore};
+#[cfg(not(loom))]
+pub use platform::Thread;

@@ -1,0 +1,205 @@
+//! Where synchronisation objects live: slots of anonymous pages that forked children share. No descriptor, no name.
+//!
+//! A chunk of pages holds `SLOTS` slots, and the roster of those who wait for what is in them. Which slots are in use
+//! is private to the process that mapped the chunk: only it hands out slots there, so there is no shared bookkeeping
+//! that a crash could leave half done.
+//!
+//! Rules: a slot handed out before a fork is never handed out again, by either side, since the other may still use it.
+//! A process unmaps a chunk once all slots it knew of there are dropped. A lock that is held when its last handle here
+//! goes is left alone, for ever: its holder's thread may still be on the kernel's list with it.
+
+use crate::atomic::{AtomicU32, Ordering::*};
+use crate::error::Result;
+use crate::platform;
+use crate::roster::Roster;
+use std::cell::UnsafeCell;
+use std::ptr::NonNull;
+use std::sync::Once;
+use std::sync::atomic::AtomicBool;
+
+/// Bytes of shared memory for one object.
+pub const SLOT: usize = 128;
+/// Slots in a chunk.
+pub const SLOTS: usize = 4096;
+const CHUNK: usize = SLOTS * SLOT + size_of::<Roster>();
+
+/// A slot in use by this process, and the way back to the chunk it is in. Dropping it gives it back.
+#[derive(Debug)]
+pub struct Slot {
+    address: NonNull<u8>,
+    chunk: NonNull<u8>,
+    born: u32,
+    kept: bool,
+}
+
+// SAFETY: a slot is shared memory by design; what is in it is atomic.
+unsafe impl Send for Slot {}
+// SAFETY: as above.
+unsafe impl Sync for Slot {}
+
+/// What this process knows of a chunk.
+struct Chunk {
+    address: NonNull<u8>,
+    /// This process mapped it, and may hand out its slots.
+    own: bool,
+    /// Slots from here on were never handed out.
+    fresh: usize,
+    /// Slots handed out and given back between the same two forks.
+    free: Vec<u16>,
+    /// Slots this process has handles of.
+    live: usize,
+}
+
+/// All chunks of this process, guarded by `BUSY`.
+struct Book(UnsafeCell<Vec<Chunk>>);
+
+// SAFETY: only `with_book` reaches the inside, one thread at a time.
+unsafe impl Sync for Book {}
+
+static BOOK: Book = Book(UnsafeCell::new(Vec::new()));
+static BUSY: AtomicBool = AtomicBool::new(false);
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+fn enter() {
+    while BUSY.compare_exchange_weak(false, true, Acquire, Relaxed).is_err() {
+        std::thread::yield_now();
+    }
+}
+
+fn exit() {
+    BUSY.store(false, Release);
+}
+
+fn with_book<T>(action: impl FnOnce(&mut Vec<Chunk>) -> T) -> T {
+    enter();
+    // SAFETY: BUSY keeps all other threads out, and `action` never comes back here.
+    let result = action(unsafe { &mut *BOOK.0.get() });
+    exit();
+    result
+}
+
+/// No thread may be halfway through the book while the process is copied.
+fn watch_forks() {
+    static AT_FORK: Once = Once::new();
+    extern "C" fn prepare() {
+        enter();
+        FORKS.fetch_add(1, Relaxed);
+    }
+    extern "C" fn parent() {
+        exit();
+    }
+    extern "C" fn child() {
+        // SAFETY: `prepare` entered the book in the thread that this one is a copy of.
+        unsafe { &mut *BOOK.0.get() }.iter_mut().for_each(|chunk| chunk.own = false);
+        exit();
+    }
+    // SAFETY: the handlers call nothing that is not allowed after fork.
+    AT_FORK.call_once(|| unsafe {
+        libc::pthread_atfork(Some(prepare), Some(parent), Some(child));
+    });
+}
+
+impl Slot {
+    /// A slot of zeroes.
+    ///
+    /// # Errors
+    /// `System` if the system has no pages left to map.
+    pub fn new() -> Result<Self> {
+        watch_forks();
+        with_book(|book| {
+            let chunk = match book.iter_mut().rev().find(|chunk| chunk.has_room()) {
+                Some(chunk) => chunk,
+                None => {
+                    let address = platform::map(CHUNK)?;
+                    book.push(Chunk { address, own: true, fresh: 0, free: Vec::new(), live: 0 });
+                    let last = book.len() - 1;
+                    &mut book[last]
+                }
+            };
+            let slot = chunk.hand_out();
+            // SAFETY: the slot is mapped, and nobody else has it.
+            unsafe { slot.address.write_bytes(0, SLOT) };
+            Ok(slot)
+        })
+    }
+
+    /// The slot as a `T`, for which all zeroes must be a valid value.
+    ///
+    /// # Safety
+    /// Every use of this slot, in every process, is as a `T` at the same offset, or as one whose zeroes are valid.
+    pub unsafe fn at<T: Sync>(&self, offset: usize) -> &T {
+        debug_assert!(offset + size_of::<T>() <= SLOT);
+        // SAFETY: inside the slot, which is mapped as long as `self`; the caller vouches for the type.
+        unsafe { self.address.add(offset).cast().as_ref() }
+    }
+
+    /// Who waits for what in this slot's chunk.
+    pub fn roster(&self) -> &Roster {
+        // SAFETY: it follows the slots; all zeroes is an empty roster.
+        unsafe { self.chunk.add(SLOTS * SLOT).cast().as_ref() }
+    }
+
+    /// This slot's number in its chunk, for the roster.
+    pub fn index(&self) -> u32 {
+        ((self.address.addr().get() - self.chunk.addr().get()) / SLOT) as u32
+    }
+
+    /// A number that tells this slot from those of other chunks too; never 0.
+    pub fn name(&self) -> u32 {
+        ((self.address.addr().get() / SLOT) as u32).max(1)
+    }
+
+    /// Makes the slot outlive this handle, for as long as the process lives: something may still refer to it.
+    pub fn keep(&mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        with_book(|book| {
+            let Some(position) = book.iter().rposition(|chunk| chunk.address == self.chunk) else { return };
+            let chunk = &mut book[position];
+            chunk.live -= 1;
+            if chunk.own && self.born == FORKS.load(Relaxed) {
+                chunk.free.push(self.index() as u16);
+            }
+            if chunk.live == 0 {
+                let chunk = book.swap_remove(position);
+                // SAFETY: no handle of this process points into it any more.
+                unsafe { platform::unmap(chunk.address, CHUNK) };
+            }
+        });
+    }
+}
+
+impl Chunk {
+    fn has_room(&self) -> bool {
+        self.own && (self.fresh < SLOTS || !self.free.is_empty())
+    }
+
+    fn hand_out(&mut self) -> Slot {
+        let index = self.free.pop().map_or_else(
+            || {
+                self.fresh += 1;
+                self.fresh - 1
+            },
+            usize::from,
+        );
+        self.live += 1;
+        // SAFETY: the index is below SLOTS, so the address is inside the chunk.
+        let address = unsafe { self.address.add(index * SLOT) };
+        Slot { address, chunk: self.address, born: FORKS.load(Relaxed), kept: false }
+    }
+}
+
+/// Whether `address` is in a chunk of this process.
+pub fn contains(address: usize) -> bool {
+    with_book(|book| {
+        book.iter()
+            .any(|chunk| (chunk.address.addr().get()..chunk.address.addr().get() + CHUNK).contains(&address))
+    })
+}

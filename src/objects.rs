@@ -1,0 +1,306 @@
+//! The objects processes share: a slot of the arena with a protocol in it.
+//!
+//! Each is a handle of this process. What was made before a fork is the same object in the child. All methods take
+//! the calling thread, and can be called from any.
+
+use crate::arena::Slot;
+use crate::condition::{Condition, Wait};
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
+use crate::kernel::Kernel;
+use crate::lock::{Lock, Outcome};
+use crate::platform::{MOST_HELD, Thread, process_of};
+use crate::semaphore::{Overflow, Semaphore as Permits};
+
+/// A lock with an owner, handed on when the owner dies, and a condition to sleep on while holding it.
+#[derive(Debug)]
+pub struct Mutex(Slot);
+
+/// A counting semaphore.
+#[derive(Debug)]
+pub struct Semaphore(Slot);
+
+/// A condition to wait for.
+#[derive(Debug)]
+pub struct ConditionVariable(Slot);
+
+/// Where waiters for a slot's lock or permits, and those for its condition, stand in the roster.
+const FOR_LOCK: u32 = 0;
+const FOR_CONDITION: u32 = 1;
+
+fn roster_key(slot: &Slot, what: u32) -> u32 {
+    slot.index() * 2 + what
+}
+
+/// Counts the calling thread as a waiter while `wait` runs. A full roster only makes the count too low.
+fn waiting(slot: &Slot, thread: &Thread, wait: impl FnOnce() -> Outcome) -> Outcome {
+    let place = slot.roster().enter(thread, roster_key(slot, FOR_LOCK));
+    let outcome = wait();
+    if let Some(place) = place {
+        slot.roster().leave(thread, place);
+    }
+    outcome
+}
+
+#[cold]
+fn too_many_held() -> Error {
+    Error::Ownership(format!(
+        "this thread holds {MOST_HELD} locks: unlock some, more would not survive its death"
+    ))
+}
+
+impl Mutex {
+    /// A free mutex.
+    ///
+    /// # Errors
+    /// `System` if there is no memory for it.
+    pub fn new() -> Result<Self> {
+        Slot::new().map(Mutex)
+    }
+
+    #[inline]
+    fn inner(&self) -> &Lock {
+        // SAFETY: this slot is a mutex's: the lock is at 0. All zeroes is a free lock.
+        unsafe { self.0.at(0) }
+    }
+
+    /// Takes the mutex if it is free.
+    ///
+    /// # Errors
+    /// `Ownership` if the calling thread holds as many as the kernel can hand on when it dies.
+    #[inline]
+    pub fn try_lock(&self, thread: &Thread) -> Result<bool> {
+        if !thread.may_hold_more() {
+            return Err(too_many_held());
+        }
+        let taken = self.inner().try_lock(thread);
+        if taken {
+            self.inner().sign(thread.pid());
+        }
+        Ok(taken)
+    }
+
+    /// Takes the mutex as soon as it is free. To be called after `try_lock` said no.
+    pub fn lock(&self, thread: &Thread, deadline: Option<Deadline>) -> Outcome {
+        let outcome = if self.inner().spin(thread) {
+            Outcome::Acquired
+        } else {
+            waiting(&self.0, thread, || self.inner().lock(thread, deadline))
+        };
+        if outcome == Outcome::Acquired {
+            self.inner().sign(thread.pid());
+        }
+        outcome
+    }
+
+    /// Gives back the mutex, which the calling thread holds.
+    #[inline]
+    pub fn unlock(&self, thread: &Thread) {
+        self.inner().unlock(thread);
+    }
+
+    /// Gives it back as if this thread had died holding it.
+    pub fn abandon(&self, thread: &Thread) {
+        self.inner().abandon(thread);
+    }
+
+    #[inline]
+    pub fn is_locked(&self) -> bool {
+        self.inner().is_locked()
+    }
+
+    /// Whether the calling thread holds it.
+    #[inline]
+    pub fn is_held_by(&self, thread: &Thread) -> bool {
+        self.inner().owner() == thread.id()
+    }
+
+    /// Whether its holder took it over from one that died.
+    #[inline]
+    pub fn is_abandoned(&self) -> bool {
+        self.inner().is_locked() && self.inner().is_abandoned()
+    }
+
+    /// The process of its holder.
+    pub fn owner_pid(&self) -> Option<u32> {
+        loop {
+            let owner = self.inner().owner();
+            if owner == 0 {
+                return None;
+            }
+            // The holder signs right after it takes the lock; until then the system knows.
+            let pid = Some(self.inner().pid()).filter(|&pid| pid != 0).or_else(|| process_of(owner));
+            if pid.is_some() && self.inner().owner() == owner {
+                return pid;
+            }
+        }
+    }
+
+    /// How many threads wait to take it.
+    pub fn waiters(&self) -> usize {
+        self.0.roster().count(roster_key(&self.0, FOR_LOCK))
+    }
+
+    /// A name for `ConditionVariable::enter`.
+    pub fn name(&self) -> u32 {
+        self.0.name()
+    }
+
+    /// The condition that comes with the mutex.
+    pub fn condition(&self) -> ConditionRef<'_> {
+        // SAFETY: this slot is a mutex's: its condition follows the lock. All zeroes is a condition nobody waits for.
+        ConditionRef { slot: &self.0, condition: unsafe { self.0.at(size_of::<Lock>()) } }
+    }
+}
+
+/// Gives up all mutexes that the calling thread holds, as if it had died. For a thread that ends while its native
+/// thread lives on.
+pub fn abandon_held(thread: &Thread) {
+    for entry in thread.held() {
+        if crate::arena::contains(entry.addr().get()) {
+            // SAFETY: an entry in the arena that a thread has on its list is the end of a `Lock` it holds.
+            unsafe { entry.byte_sub(Lock::ENTRY).cast::<Lock>().as_ref() }.abandon(thread);
+        }
+    }
+}
+
+impl Drop for Mutex {
+    fn drop(&mut self) {
+        // A thread of this process that holds it has it on its list until it ends, so its memory must stay.
+        if self.owner_pid() == Some(std::process::id()) {
+            self.0.keep();
+        }
+    }
+}
+
+impl Semaphore {
+    /// A semaphore with `value` permits.
+    ///
+    /// # Errors
+    /// `System` if there is no memory for it.
+    pub fn new(value: u32) -> Result<Self> {
+        let semaphore = Semaphore(Slot::new()?);
+        semaphore.inner().start(value);
+        Ok(semaphore)
+    }
+
+    #[inline]
+    fn inner(&self) -> &Permits {
+        // SAFETY: this slot is a semaphore's. All zeroes is one without permits.
+        unsafe { self.0.at(0) }
+    }
+
+    /// Takes a permit if there is one.
+    #[inline]
+    pub fn try_wait(&self) -> bool {
+        self.inner().try_wait()
+    }
+
+    /// Takes a permit as soon as there is one.
+    pub fn wait(&self, thread: &Thread, deadline: Option<Deadline>) -> Outcome {
+        if self.inner().spin() {
+            return Outcome::Acquired;
+        }
+        waiting(&self.0, thread, || self.inner().wait(thread, deadline))
+    }
+
+    /// Gives a permit.
+    ///
+    /// # Errors
+    /// `Overflow` if there are `max` already.
+    #[inline]
+    pub fn post(&self, thread: &Thread, max: u32) -> std::result::Result<(), Overflow> {
+        self.inner().post(thread, max)
+    }
+
+    /// The permits that are free.
+    #[inline]
+    pub fn value(&self) -> u32 {
+        self.inner().value()
+    }
+
+    /// How many threads wait for a permit.
+    pub fn waiters(&self) -> usize {
+        self.0.roster().count(roster_key(&self.0, FOR_LOCK))
+    }
+
+    /// A name for `ConditionVariable::enter`.
+    pub fn name(&self) -> u32 {
+        self.0.name()
+    }
+}
+
+impl ConditionVariable {
+    /// A condition variable.
+    ///
+    /// # Errors
+    /// `System` if there is no memory for it.
+    pub fn new() -> Result<Self> {
+        Slot::new().map(ConditionVariable)
+    }
+
+    /// The condition in it.
+    pub fn condition(&self) -> ConditionRef<'_> {
+        // SAFETY: this slot is a condition variable's.
+        ConditionRef { slot: &self.0, condition: unsafe { self.0.at(0) } }
+    }
+}
+
+/// A condition, its own or a mutex's, with the roster its waiters stand in.
+#[derive(Clone, Copy)]
+pub struct ConditionRef<'a> {
+    slot: &'a Slot,
+    condition: &'a Condition,
+}
+
+impl ConditionRef<'_> {
+    fn key(self) -> u32 {
+        roster_key(self.slot, FOR_CONDITION)
+    }
+
+    /// Begins a wait; see `Condition::enter`.
+    ///
+    /// # Errors
+    /// `Invalid` if as many threads as the roster has room for are waiting.
+    pub fn enter(self, thread: &Thread, mutex: u32) -> Result<Wait> {
+        self.condition.enter(thread, self.slot.roster(), self.key(), mutex).ok_or_else(|| {
+            let capacity = crate::roster::CAPACITY;
+            Error::Ownership(format!("{capacity} threads are waiting already, more cannot be kept track of"))
+        })
+    }
+
+    /// See `Condition::sleep`.
+    pub fn sleep(self, thread: &Thread, wait: &mut Wait, deadline: Option<Deadline>) -> Outcome {
+        self.condition.sleep(thread, self.slot.roster(), wait, deadline)
+    }
+
+    /// See `Condition::finish`.
+    pub fn finish(self, thread: &Thread, wait: Wait) {
+        self.condition.finish(thread, self.slot.roster(), wait);
+    }
+
+    /// See `Condition::expire`.
+    pub fn expire(self, thread: &Thread, wait: Wait) -> Option<Wait> {
+        self.condition.expire(thread, self.slot.roster(), wait)
+    }
+
+    /// See `Condition::leave`.
+    pub fn leave(self, thread: &Thread, wait: Wait) {
+        self.condition.leave(thread, self.slot.roster(), wait);
+    }
+
+    /// Wakes the oldest wait.
+    pub fn signal(self, thread: &Thread) {
+        self.condition.signal(thread, self.slot.roster(), self.key());
+    }
+
+    /// Wakes all waits.
+    pub fn broadcast(self, thread: &Thread) {
+        self.condition.broadcast(thread, self.slot.roster(), self.key());
+    }
+
+    /// How many threads wait.
+    pub fn waiters(self) -> usize {
+        self.slot.roster().count(self.key())
+    }
+}

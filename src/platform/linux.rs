@@ -1,0 +1,308 @@
+//! Linux: shared futexes, the kernel's robust list, anonymous shared mappings.
+//!
+//! The robust list is what makes a lock survive its holder. The kernel keeps, for each native thread, the head of a
+//! list of lock words; when the thread dies, by whatever cause, it marks those that name the thread
+//! (`FUTEX_OWNER_DIED`) and wakes one waiter each. `list_op_pending` does the same for one word more: the one that an
+//! operation in progress is about. See get_robust_list(2) and "The robust futex ABI" in the kernel's documentation.
+//!
+//! The C library owns the list and uses it for robust pthread mutexes. We add our entries to it, in the form both
+//! glibc and musl give theirs: a `next` pointer that the list runs through, and right before it a `prev` pointer.
+
+use super::Wake;
+use crate::atomic::AtomicU64;
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
+use crate::kernel::Kernel;
+use crate::word::futex;
+use std::cell::Cell;
+use std::ptr::{self, NonNull};
+use std::sync::Once;
+use std::sync::atomic::{Ordering, compiler_fence};
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!(
+    "process_shared needs a 64-bit system: 32-bit C libraries keep the robust list in another form"
+);
+
+/// Bits of a lock word, as the kernel defines them.
+pub const OWNER: u32 = 0x3fff_ffff; // FUTEX_TID_MASK
+pub const OWNER_DIED: u32 = 0x4000_0000;
+pub const WAITERS: u32 = 0x8000_0000;
+
+/// More entries than this in one thread's list and the kernel would not reach them all (ROBUST_LIST_LIMIT is 2048).
+pub const MOST_HELD: u32 = 2000;
+
+/// Distance from an entry's `next` to its lock word: the C library chose it, for all entries of a thread.
+pub const WORD_FROM_NEXT: isize = if cfg!(target_env = "musl") { -28 } else { -32 };
+
+/// What a lock adds to itself to be an entry of the robust list. Written by its holder only; addresses in it mean
+/// something in the holder's process alone.
+#[repr(C)]
+pub struct Entry {
+    prev: Cell<*mut *mut libc::c_void>,
+    next: Cell<*mut libc::c_void>,
+}
+
+impl Entry {
+    fn address(&self) -> *mut libc::c_void {
+        self.next.as_ptr().cast()
+    }
+}
+
+#[repr(C)]
+struct Head {
+    list: *mut libc::c_void,
+    futex_offset: libc::c_long,
+    list_op_pending: *mut libc::c_void,
+}
+
+/// The calling native thread, as the owner of locks.
+#[derive(Clone, Copy)]
+pub struct Thread {
+    id: u32,
+    pid: u32,
+    head: NonNull<Head>,
+}
+
+thread_local! {
+    static CURRENT: Cell<Option<Thread>> = const { Cell::new(None) };
+    static HELD: Cell<u32> = const { Cell::new(0) };
+}
+
+impl Thread {
+    /// The calling thread. Asks the kernel once per thread and process; after that it costs a thread-local read.
+    ///
+    /// # Errors
+    /// `System` where the kernel keeps no robust list for us (a sandbox without get_robust_list(2)).
+    #[inline]
+    pub fn current() -> Result<Self> {
+        match CURRENT.get() {
+            Some(thread) => Ok(thread),
+            None => Self::introduce(),
+        }
+    }
+
+    #[cold]
+    fn introduce() -> Result<Self> {
+        static AT_FORK: Once = Once::new();
+        extern "C" fn forget() {
+            CURRENT.set(None);
+            HELD.set(0);
+        }
+        // SAFETY: `forget` touches only thread-local cells without destructors, which is fine in a forked child.
+        AT_FORK.call_once(|| unsafe {
+            libc::pthread_atfork(None, None, Some(forget));
+        });
+        let head = robust_head()?;
+        // SAFETY: neither call has a precondition.
+        let (id, pid) = unsafe { (libc::syscall(libc::SYS_gettid) as u32, libc::getpid() as u32) };
+        let thread = Thread { id, pid, head };
+        CURRENT.set(Some(thread));
+        Ok(thread)
+    }
+
+    /// The process this thread belongs to.
+    #[inline]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// False where the kernel might not reach one more lock when this thread dies.
+    #[inline]
+    pub fn may_hold_more(&self) -> bool {
+        HELD.get() < MOST_HELD
+    }
+
+    #[inline]
+    fn set_pending(&self, address: *mut libc::c_void) {
+        compiler_fence(Ordering::SeqCst);
+        // SAFETY: `head` is this thread's own list head, which lives as long as the thread; only this thread and, at
+        // its death, the kernel touch it.
+        unsafe { ptr::write_volatile(&raw mut (*self.head.as_ptr()).list_op_pending, address) };
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    /// The entries on this thread's list, newest first, those of the C library's own mutexes among them.
+    pub fn held(&self) -> Vec<NonNull<Entry>> {
+        let mut entries = Vec::new();
+        // SAFETY: as in `enlist`.
+        unsafe {
+            let mut link = strip((*self.head.as_ptr()).list);
+            while link != self.head.as_ptr().cast() {
+                entries.extend(NonNull::new(link.cast::<*mut libc::c_void>().sub(1).cast::<Entry>()));
+                link = strip(*link.cast::<*mut libc::c_void>());
+            }
+        }
+        entries
+    }
+}
+
+fn strip(link: *mut libc::c_void) -> *mut libc::c_void {
+    link.map_addr(|address| address & !1)
+}
+
+/// The calling thread's list head. musl registers it with the thread's first robust mutex, so take one if need be.
+fn robust_head() -> Result<NonNull<Head>> {
+    for attempt in 0..2 {
+        let mut head: *mut Head = ptr::null_mut();
+        let mut size: libc::size_t = 0;
+        // SAFETY: both out-pointers are valid; 0 means the calling thread.
+        let failed =
+            unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut size) } != 0;
+        if failed {
+            return Err(Error::last_os("get_robust_list"));
+        }
+        match NonNull::new(head) {
+            // SAFETY: the kernel returned the head that the C library registered for this thread.
+            Some(head) if unsafe { head.as_ref() }.futex_offset == WORD_FROM_NEXT as libc::c_long => {
+                return Ok(head);
+            }
+            Some(_) if attempt == 1 => break,
+            _ => use_robust_mutex_once(),
+        }
+    }
+    Err(Error::System { attempt: "robust list of an unknown C library", errno: libc::ENOSYS })
+}
+
+fn use_robust_mutex_once() {
+    // SAFETY: attribute and mutex are initialised before use, used by this thread alone, and destroyed.
+    unsafe {
+        let mut attributes: libc::pthread_mutexattr_t = std::mem::zeroed();
+        let mut mutex: libc::pthread_mutex_t = std::mem::zeroed();
+        libc::pthread_mutexattr_init(&mut attributes);
+        libc::pthread_mutexattr_setrobust(&mut attributes, libc::PTHREAD_MUTEX_ROBUST);
+        libc::pthread_mutex_init(&mut mutex, &attributes);
+        libc::pthread_mutex_lock(&mut mutex);
+        libc::pthread_mutex_unlock(&mut mutex);
+        libc::pthread_mutex_destroy(&mut mutex);
+        libc::pthread_mutexattr_destroy(&mut attributes);
+    }
+}
+
+impl Kernel for Thread {
+    #[inline]
+    fn id(&self) -> u32 {
+        self.id
+    }
+
+    #[inline]
+    fn announce(&self, entry: &Entry) {
+        self.set_pending(entry.address());
+    }
+
+    #[inline]
+    fn settle(&self) {
+        self.set_pending(ptr::null_mut());
+    }
+
+    #[inline]
+    fn enlist(&self, entry: &Entry) {
+        let head = self.head.as_ptr();
+        // SAFETY: the list is this thread's own and well formed: each entry is mapped while it is held, and has its
+        // `prev` right before its `next`. Bit 0 of a link marks a priority-inheritance mutex and is not address.
+        unsafe {
+            let first = (*head).list;
+            entry.next.set(first);
+            entry.prev.set((&raw mut (*head).list).cast());
+            let neighbour = strip(first);
+            if neighbour != head.cast() {
+                neighbour.cast::<*mut libc::c_void>().sub(1).write(entry.address());
+            }
+            compiler_fence(Ordering::SeqCst);
+            ptr::write_volatile(&raw mut (*head).list, entry.address());
+        }
+        HELD.set(HELD.get() + 1);
+    }
+
+    #[inline]
+    fn delist(&self, entry: &Entry) {
+        let head = self.head.as_ptr();
+        let (prev, next) = (entry.prev.get(), entry.next.get());
+        // SAFETY: as in `enlist`; `prev` is the address of the link that leads to this entry.
+        unsafe {
+            let neighbour = strip(next);
+            if neighbour != head.cast() {
+                neighbour.cast::<*mut libc::c_void>().sub(1).write(prev.cast());
+            }
+            compiler_fence(Ordering::SeqCst);
+            ptr::write_volatile(prev, next);
+        }
+        HELD.set(HELD.get() - 1);
+    }
+
+    fn wait(&self, state: &AtomicU64, expected: u32, deadline: Option<Deadline>, class: u32) -> Wake {
+        let time = deadline.map(Deadline::as_timespec);
+        let time = time.as_ref().map_or(ptr::null(), ptr::from_ref);
+        // SAFETY: the word is mapped as long as `state` is borrowed; a bitset wait takes an absolute time on the
+        // monotonic clock, or null for ever.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                futex(state),
+                libc::FUTEX_WAIT_BITSET,
+                expected,
+                time,
+                ptr::null::<u32>(),
+                class,
+            )
+        };
+        if result == 0 {
+            return Wake::Woken;
+        }
+        match std::io::Error::last_os_error().raw_os_error() {
+            Some(libc::ETIMEDOUT) => Wake::TimedOut,
+            Some(libc::EINTR) => Wake::Interrupted,
+            _ => Wake::Woken,
+        }
+    }
+
+    fn wake(&self, state: &AtomicU64, count: i32, classes: u32) -> usize {
+        // SAFETY: a wake only uses the address as a key.
+        let woken = unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                futex(state),
+                libc::FUTEX_WAKE_BITSET,
+                count,
+                ptr::null::<libc::timespec>(),
+                ptr::null::<u32>(),
+                classes,
+            )
+        };
+        usize::try_from(woken).unwrap_or(0)
+    }
+}
+
+/// `size` bytes of zeroes that forked children share, given memory only as they are touched. No descriptor, no name.
+pub fn map(size: usize) -> Result<NonNull<u8>> {
+    // SAFETY: a new anonymous mapping disturbs nothing.
+    let address = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            size,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    if address == libc::MAP_FAILED {
+        return Err(Error::last_os("mmap of shared pages for locks"));
+    }
+    NonNull::new(address.cast()).ok_or(Error::System { attempt: "mmap", errno: libc::ENOMEM })
+}
+
+/// Gives back what `map` gave.
+///
+/// # Safety
+/// Nothing in this process uses those bytes any more.
+pub unsafe fn unmap(address: NonNull<u8>, size: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { libc::munmap(address.as_ptr().cast(), size) };
+}
+
+/// The process that the thread with this number belongs to, if it is alive.
+pub fn process_of(thread: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}

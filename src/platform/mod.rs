@@ -1,0 +1,23 @@
+//! What the protocols of this crate need of the operating system, and nothing more.
+//!
+//! Each platform gives the same names:
+//! - `Thread`: the calling thread as an owner of locks, and the way to tell the kernel what it holds and what it is
+//!   in the middle of, so that its death is noticed;
+//! - `wait` and `wake` on a 32-bit word of shared memory;
+//! - `map` and `unmap` of zero-filled pages that forked children share.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+pub use linux::*;
+
+/// Why a `wait` came back. None of these says that the word has any particular value now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// A `wake` chose this thread, or the word did not have the expected value.
+    Woken,
+    /// The deadline passed.
+    TimedOut,
+    /// A signal was handled by this thread.
+    Interrupted,
+}

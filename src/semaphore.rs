@@ -1,0 +1,162 @@
+//! A counting semaphore whose permits and wake-ups survive the death of any waiter or poster.
+//!
+//! The other half of the state is the number of free permits. The word says what the kernel needs:
+//!
+//! | word                    | meaning                                          |
+//! |-------------------------|--------------------------------------------------|
+//! | 0                       | no permit, nobody asleep                         |
+//! | AVAILABLE               | permits, nobody asleep                           |
+//! | WAITERS                 | no permit, somebody may be asleep                |
+//! | AVAILABLE, WAITERS      | permits, somebody may still be asleep            |
+//!
+//! Its owner bits are always 0: so when a thread dies that had announced the semaphore, the kernel wakes one waiter,
+//! which finds a permit or sleeps again. Who posts to sleepers and who waits announces it, so a permit is never free
+//! while everybody sleeps.
+//!
+//! Invariant: if anybody sleeps, WAITERS is set, or a woken waiter is on its way that will set it. That one passes
+//! the wake-up on when it leaves permits behind.
+//!
+//! Memory order: a permit taken (Acquire) sees what came before the post that gave it (Release).
+
+use crate::atomic::{AtomicU64, Ordering::*, spin_loop};
+use crate::deadline::Deadline;
+use crate::kernel::Kernel;
+use crate::lock::{Outcome, SPINS};
+use crate::platform::Wake;
+use crate::word::{ANY_CLASS, Entry, OWNER_DIED, WAITERS, join, other, word};
+
+const AVAILABLE: u32 = OWNER_DIED; // the kernel gives this bit no meaning in a word that names nobody
+
+/// The most permits a semaphore can have.
+pub const MAX: u32 = i32::MAX as u32;
+
+/// A post would have gone over the maximum; nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overflow;
+
+/// All zeroes is a semaphore without permits.
+#[repr(C)]
+pub struct Semaphore {
+    state: AtomicU64,
+    _unused: [u64; 2],
+    entry: Entry,
+}
+
+// SAFETY: `entry` is only an address here; it is never written.
+unsafe impl Sync for Semaphore {}
+
+const fn permits(count: u32, waiters: u32) -> u64 {
+    join(if count == 0 { waiters } else { waiters | AVAILABLE }, count)
+}
+
+impl Semaphore {
+    /// Sets the permits of a semaphore that nobody else knows yet.
+    pub fn start(&self, value: u32) {
+        self.state.store(permits(value, 0), Relaxed);
+    }
+
+    /// Takes a permit if one is free.
+    #[inline]
+    pub fn try_wait(&self) -> bool {
+        let mut state = self.state.load(Relaxed);
+        loop {
+            let count = other(state);
+            if count == 0 {
+                return false;
+            }
+            match self.state.compare_exchange(
+                state,
+                permits(count - 1, word(state) & WAITERS),
+                Acquire,
+                Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    /// Takes a permit if one comes within about a microsecond.
+    pub fn spin(&self) -> bool {
+        (0..SPINS).any(|_| {
+            spin_loop();
+            self.try_wait()
+        })
+    }
+
+    /// Takes a permit as soon as there is one; sleeps until then.
+    #[cold]
+    pub fn wait<K: Kernel>(&self, kernel: &K, deadline: Option<Deadline>) -> Outcome {
+        let mut flag = 0; // WAITERS once we slept: others may sleep too, and the flag may have been cleared for us
+        kernel.announce(&self.entry);
+        let outcome = loop {
+            let state = self.state.load(Relaxed);
+            let (flags, count) = (word(state), other(state));
+            if count > 0 {
+                let left = permits(count - 1, flags & WAITERS | flag);
+                if self.state.compare_exchange(state, left, Acquire, Relaxed).is_err() {
+                    continue;
+                }
+                if flag != 0 && count > 1 {
+                    kernel.wake(&self.state, 1, ANY_CLASS);
+                }
+                break Outcome::Acquired;
+            }
+            if flags & WAITERS == 0
+                && self.state.compare_exchange(state, permits(0, WAITERS), Relaxed, Relaxed).is_err()
+            {
+                continue;
+            }
+            match kernel.wait(&self.state, WAITERS, deadline, ANY_CLASS) {
+                Wake::Woken => flag = WAITERS,
+                Wake::TimedOut => break Outcome::TimedOut,
+                Wake::Interrupted => break Outcome::Interrupted,
+            }
+        };
+        kernel.settle();
+        outcome
+    }
+
+    /// Gives a permit, unless there are `max` already.
+    #[inline]
+    pub fn post<K: Kernel>(&self, kernel: &K, max: u32) -> Result<(), Overflow> {
+        let state = self.state.load(Relaxed);
+        if word(state) & WAITERS == 0 && other(state) < max {
+            let next = permits(other(state) + 1, 0);
+            if self.state.compare_exchange(state, next, Release, Relaxed).is_ok() {
+                return Ok(());
+            }
+        }
+        self.post_and_wake(kernel, max)
+    }
+
+    #[cold]
+    fn post_and_wake<K: Kernel>(&self, kernel: &K, max: u32) -> Result<(), Overflow> {
+        kernel.announce(&self.entry);
+        let mut state = self.state.load(Relaxed);
+        let posted = loop {
+            if other(state) >= max {
+                break Err(Overflow);
+            }
+            let next = permits(other(state) + 1, word(state) & WAITERS);
+            match self.state.compare_exchange(state, next, Release, Relaxed) {
+                Ok(_) => break Ok(next),
+                Err(now) => state = now,
+            }
+        };
+        let posted = posted.map(|next| {
+            if word(next) & WAITERS != 0 && kernel.wake(&self.state, 1, ANY_CLASS) == 0 {
+                // Nobody slept. Who sleeps since then has a later post's wake-up coming, which restores the flag.
+                let _ = self.state.compare_exchange(next, permits(other(next), 0), Relaxed, Relaxed);
+            }
+        });
+        kernel.settle();
+        posted
+    }
+
+    /// The permits free at this moment.
+    #[inline]
+    pub fn value(&self) -> u32 {
+        other(self.state.load(Relaxed))
+    }
+}
