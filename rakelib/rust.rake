@@ -1,0 +1,18 @@
+# frozen_string_literal: true
+
+# Both crates: layout of the source, lints, and the core's own tests, which need no Ruby.
+
+namespace :rust do
+  cargo = ENV.fetch("CARGO", "cargo")
+
+  desc "Is every Rust file laid out by rustfmt?"
+  task(:format) { sh cargo, "fmt", "--all", "--check", verbose: false }
+
+  desc "Clippy over all crates and targets, warnings denied"
+  task :lint do
+    sh({ "RUBY" => Gem.ruby }, cargo, "clippy", "--workspace", "--all-targets", "--locked", "--", "-Dwarnings", verbose: false)
+  end
+
+  desc "The core crate's tests"
+  task(:test) { sh cargo, "test", "--locked", verbose: false }
+end
