@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
 module ProcessShared
+  # The version of this gem.
   VERSION = "1.0.0"
 end

@@ -1,0 +1,53 @@
+# frozen_string_literal: true
+
+module ProcessShared
+  # +Thread::ConditionVariable+ across processes: wait, under a lock, until another process says that something changed.
+  #
+  # A signal that nobody waits for is forgotten, so look at the data before waiting, and again after. Waiters wake in
+  # the order they came. One that is killed neither takes a signal with it nor keeps one.
+  #
+  # @example
+  #   mutex = ProcessShared::Mutex.new
+  #   cond = ProcessShared::ConditionVariable.new
+  #   ready = ProcessShared::SharedMemory.new(:bool)
+  #   child = fork { mutex.synchronize { ready.put(:bool, 0, true) && cond.signal } }
+  #   mutex.synchronize { cond.wait(mutex) until ready.get(:bool, 0) }
+  #   Process.wait(child)
+  class ConditionVariable
+    extend OpenWithSelf
+
+    # Gives the lock up, waits for a signal, and takes the lock again before it returns or raises. A {Monitor} is
+    # given up and taken again with all its levels.
+    # @param mutex [Mutex, Monitor, Semaphore::Lock, #sleep] the lock that the caller holds; of another object
+    #   +sleep(timeout)+ is called, as Ruby's own does
+    # @param timeout [Numeric, nil] seconds; nil waits for ever
+    # @return [Integer] seconds waited, rounded, if it was woken
+    # @return [nil] if the timeout passed
+    # @raise [ArgumentError] if the timeout is negative
+    # @raise [ProcessError] if the caller does not hold the lock
+    def wait(mutex, timeout = nil); end
+
+    # Wakes the one that has waited longest, in whatever process it is.
+    # @return [self]
+    def signal; end
+
+    # Wakes all that wait now.
+    # @return [self]
+    def broadcast; end
+
+    # @return [Integer] how many, in all processes, wait now
+    def waiters; end
+
+    # Gives this process's part up. Others go on using it.
+    # @return [nil]
+    def close; end
+
+    # @return [Boolean] whether it was closed in this process
+    def closed?; end
+
+    # Says how many wait. Never waits, never raises.
+    # @return [String]
+    def inspect; end
+    alias to_s inspect
+  end
+end
