@@ -129,10 +129,19 @@ impl Condition {
         outcome
     }
 
+    /// To be called before the waiter does anything else than `sleep`, such as run a signal handler.
+    pub fn rest<K: Kernel>(&self, kernel: &K, roster: &Roster, wait: &mut Wait) {
+        if std::mem::take(&mut wait.baton) {
+            kernel.announce(&self.entry);
+            self.attend_holding(kernel, roster, wait.object);
+            kernel.settle();
+        }
+    }
+
     /// Ends a wait whose `sleep` said `Acquired`; the caller has its mutex again.
-    pub fn finish<K: Kernel>(&self, kernel: &K, roster: &Roster, wait: Wait) {
+    pub fn finish<K: Kernel>(&self, kernel: &K, roster: &Roster, mut wait: Wait) {
         roster.leave(kernel, wait.place);
-        self.let_go(kernel, roster, &wait);
+        self.rest(kernel, roster, &mut wait);
     }
 
     /// Ends a wait whose deadline passed. Gives it back if it has been granted meanwhile: then `sleep` again, shortly.
@@ -153,14 +162,6 @@ impl Condition {
             kernel.settle();
         }
         self.finish(kernel, roster, wait);
-    }
-
-    fn let_go<K: Kernel>(&self, kernel: &K, roster: &Roster, wait: &Wait) {
-        if wait.baton {
-            kernel.announce(&self.entry);
-            self.attend_holding(kernel, roster, wait.object);
-            kernel.settle();
-        }
     }
 
     /// Wakes the oldest of the waits that are there now. Without one, nothing happens.

@@ -22,6 +22,6 @@ pub use deadline::Deadline;
 pub use error::{Error, Result};
 pub use lock::Outcome;
 #[cfg(not(loom))]
-pub use objects::{ConditionRef, ConditionVariable, Mutex, Semaphore};
+pub use objects::{ConditionRef, ConditionVariable, Mutex, Semaphore, abandon_held};
 #[cfg(not(loom))]
 pub use platform::Thread;

@@ -103,13 +103,31 @@ impl Lock {
     /// Takes the lock as soon as it is free; sleeps until then.
     #[cold]
     pub fn lock<K: Kernel>(&self, kernel: &K, deadline: Option<Deadline>) -> Outcome {
+        self.await_free(kernel, deadline, || self.take(kernel))
+    }
+
+    /// Sleeps until the lock is free, and wakes the next waiter instead of taking it: `Acquired` then.
+    #[cold]
+    pub fn watch<K: Kernel>(&self, kernel: &K, deadline: Option<Deadline>) -> Outcome {
+        self.await_free(kernel, deadline, || {
+            kernel.wake(&self.state, 1, ANY_CLASS);
+            true
+        })
+    }
+
+    fn await_free<K: Kernel>(
+        &self,
+        kernel: &K,
+        deadline: Option<Deadline>,
+        go: impl Fn() -> bool,
+    ) -> Outcome {
         // Announced all the way: a wake-up in our hands must not die with us.
         kernel.announce(&self.entry);
         let outcome = loop {
             let state = self.state.load(Relaxed);
             let held = word(state);
             if held & OWNER == 0 {
-                if self.take(kernel) {
+                if go() {
                     break Outcome::Acquired;
                 }
                 continue;

@@ -93,6 +93,11 @@ impl Mutex {
         outcome
     }
 
+    /// Waits until the mutex may be free, and leaves it to others: `Acquired` then.
+    pub fn watch(&self, thread: &Thread, deadline: Option<Deadline>) -> Outcome {
+        waiting(&self.0, thread, || self.inner().watch(thread, deadline))
+    }
+
     /// Gives back the mutex, which the calling thread holds.
     #[inline]
     pub fn unlock(&self, thread: &Thread) {
@@ -204,6 +209,11 @@ impl Semaphore {
         waiting(&self.0, thread, || self.inner().wait(thread, deadline))
     }
 
+    /// Waits until there may be a permit, and leaves it to others: `Acquired` then.
+    pub fn watch(&self, thread: &Thread, deadline: Option<Deadline>) -> Outcome {
+        waiting(&self.0, thread, || self.inner().watch(thread, deadline))
+    }
+
     /// Gives a permit.
     ///
     /// # Errors
@@ -272,6 +282,11 @@ impl ConditionRef<'_> {
     /// See `Condition::sleep`.
     pub fn sleep(self, thread: &Thread, wait: &mut Wait, deadline: Option<Deadline>) -> Outcome {
         self.condition.sleep(thread, self.slot.roster(), wait, deadline)
+    }
+
+    /// See `Condition::rest`.
+    pub fn rest(self, thread: &Thread, wait: &mut Wait) {
+        self.condition.rest(thread, self.slot.roster(), wait);
     }
 
     /// See `Condition::finish`.

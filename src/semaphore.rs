@@ -87,17 +87,27 @@ impl Semaphore {
     /// Takes a permit as soon as there is one; sleeps until then.
     #[cold]
     pub fn wait<K: Kernel>(&self, kernel: &K, deadline: Option<Deadline>) -> Outcome {
+        self.await_permit(kernel, deadline, true)
+    }
+
+    /// Sleeps until there is a permit, and wakes the next waiter instead of taking it: `Acquired` then.
+    #[cold]
+    pub fn watch<K: Kernel>(&self, kernel: &K, deadline: Option<Deadline>) -> Outcome {
+        self.await_permit(kernel, deadline, false)
+    }
+
+    fn await_permit<K: Kernel>(&self, kernel: &K, deadline: Option<Deadline>, take: bool) -> Outcome {
         let mut flag = 0; // WAITERS once we slept: others may sleep too, and the flag may have been cleared for us
         kernel.announce(&self.entry);
         let outcome = loop {
             let state = self.state.load(Relaxed);
             let (flags, count) = (word(state), other(state));
             if count > 0 {
-                let left = permits(count - 1, flags & WAITERS | flag);
+                let left = permits(count - u32::from(take), flags & WAITERS | flag);
                 if self.state.compare_exchange(state, left, Acquire, Relaxed).is_err() {
                     continue;
                 }
-                if flag != 0 && count > 1 {
+                if flag != 0 && other(left) > 0 {
                     kernel.wake(&self.state, 1, ANY_CLASS);
                 }
                 break Outcome::Acquired;

@@ -4,9 +4,11 @@
 # and not from "process_shared": requiring each other in a circle is a warning under -w.
 require "process_shared/open_with_self"
 require "process_shared/process_shared"
+require "process_shared/scheduled"
+require "process_shared/wakeup"
 
 module ProcessShared
-  [:Mutex, :Semaphore, :BinarySemaphore, :ConditionVariable, :SharedMemory].each do |name|
+  [:Mutex, :Semaphore, :BinarySemaphore, :SemaphoreMutex, :ConditionVariable, :SharedMemory].each do |name|
     const_get(name, false).extend(OpenWithSelf) if const_defined?(name, false)
   end
 end

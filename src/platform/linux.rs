@@ -82,6 +82,17 @@ impl Thread {
         }
     }
 
+    /// The calling thread, if it has been here before.
+    #[inline]
+    pub fn known() -> Option<Self> {
+        CURRENT.get()
+    }
+
+    /// Has the next call of `current` start afresh: the native thread is about to serve another purpose.
+    pub fn forget() {
+        CURRENT.set(None);
+    }
+
     #[cold]
     fn introduce() -> Result<Self> {
         static AT_FORK: Once = Once::new();

@@ -1,6 +1,6 @@
 //! The one place where an error of the core becomes a Ruby exception.
 
-use magnus::{Error, ExceptionClass, Module, RModule, Ruby, prelude::*, value::Lazy};
+use magnus::{Error, ExceptionClass, Module, RModule, Ruby, Value, prelude::*, value::Lazy};
 use process_shared_core::Error as CoreError;
 
 /// `ProcessShared`.
@@ -53,6 +53,17 @@ pub fn not_initialized(ruby: &Ruby, class: &str) -> Error {
 /// `initialize` was called a second time.
 pub fn already_initialized(ruby: &Ruby, class: &str) -> Error {
     Error::new(ruby.exception_type_error(), format!("{class} already initialized"))
+}
+
+/// A rule of a lock was broken.
+pub fn ownership(ruby: &Ruby, text: String) -> Error {
+    to_ruby(ruby, CoreError::Ownership(text))
+}
+
+/// The name of `object`'s class, for messages.
+pub fn class_name(object: Value) -> String {
+    // SAFETY: the name is copied before anything else can touch it.
+    unsafe { object.classname() }.into_owned()
 }
 
 pub fn init(ruby: &Ruby) {

@@ -1,6 +1,16 @@
 //! The Ruby binding of `process_shared_core`: one file per Ruby class, each with its `init`.
 
+mod condition_variable;
+mod data;
 mod errors;
+mod monitor;
+mod mutex;
+mod nogvl;
+mod scheduled;
+mod semaphore;
+mod semaphore_mutex;
+mod thread;
+mod timeout;
 
 use magnus::{Error, Ruby};
 
@@ -9,5 +19,10 @@ fn init(ruby: &Ruby) -> Result<(), Error> {
     // SAFETY: no precondition; it marks the methods defined from here on as callable from any Ractor.
     unsafe { rb_sys::rb_ext_ractor_safe(true) };
     errors::init(ruby);
-    Ok(())
+    let module = ruby.get_inner(&errors::MODULE);
+    let mutex = mutex::init(ruby, module)?;
+    monitor::init(ruby, module, mutex)?;
+    semaphore::init(ruby, module)?;
+    semaphore_mutex::init(ruby, module)?;
+    condition_variable::init(ruby, module)
 }

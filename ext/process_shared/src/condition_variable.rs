@@ -1,0 +1,255 @@
+//! `ProcessShared::ConditionVariable`, and the wait that `Mutex#sleep` shares with it.
+
+use magnus::scan_args::scan_args;
+use magnus::{Error, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue};
+use process_shared_core::{ConditionRef, ConditionVariable, Error as CoreError, Outcome, deadline};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use crate::data::{self, Data, DataType};
+use crate::mutex::{MutexData, define};
+use crate::nogvl::{self, Nap};
+use crate::semaphore_mutex::SemaphoreMutexData;
+use crate::timeout::Timeout;
+use crate::{errors, scheduled, thread};
+
+#[derive(Default)]
+struct ConditionVariableData {
+    condition: OnceLock<ConditionVariable>,
+    closed: AtomicBool,
+}
+
+impl Data for ConditionVariableData {
+    const TYPE: &'static DataType = {
+        static TYPE: DataType = DataType::of::<ConditionVariableData>(c"ProcessShared::ConditionVariable");
+        &TYPE
+    };
+
+    fn extra_size(&self) -> usize {
+        process_shared_core::arena::SLOT
+    }
+}
+
+const NAME: &str = "ProcessShared::ConditionVariable";
+
+impl ConditionVariableData {
+    fn open(&self, ruby: &Ruby) -> Result<&ConditionVariable, Error> {
+        match self.condition.get() {
+            Some(condition) if !self.closed.load(Relaxed) => Ok(condition),
+            Some(_) => Err(errors::to_ruby(ruby, CoreError::Closed(NAME))),
+            None => Err(errors::not_initialized(ruby, NAME)),
+        }
+    }
+}
+
+/// What is released while its holder waits.
+pub enum Lock<'a> {
+    /// A Mutex or Monitor, and its object.
+    Mutex(&'a MutexData, Value),
+    /// What `Semaphore#to_mtx` gives, and its object.
+    Semaphore(&'a SemaphoreMutexData, Value),
+    /// Two callables: one that releases it, one that takes it again.
+    Procs(Value, Value),
+}
+
+impl Lock<'_> {
+    fn name(&self, ruby: &Ruby) -> Result<u32, Error> {
+        match self {
+            Lock::Mutex(data, _) => Ok(data.open(ruby)?.name()),
+            Lock::Semaphore(data, _) => data.name(ruby),
+            Lock::Procs(..) => Ok(0),
+        }
+    }
+
+    /// Gives it back; returns what `retake` wants to know.
+    fn release(&self, ruby: &Ruby) -> Result<u64, Error> {
+        match self {
+            Lock::Mutex(data, _) => data.release_all(ruby),
+            Lock::Semaphore(data, _) => data.unlock(ruby).map(|()| 1),
+            Lock::Procs(release, _) => release.funcall::<_, _, Value>("call", ()).map(|_| 1),
+        }
+    }
+
+    /// Takes it again, whatever happens. Returns what has to be raised then.
+    fn retake(&self, ruby: &Ruby, levels: u64, raised: Option<Error>) -> Option<Error> {
+        match self {
+            Lock::Mutex(data, object) => data.retake(ruby, *object, levels, raised),
+            Lock::Semaphore(data, object) => data.retake(ruby, *object, raised),
+            Lock::Procs(_, retake) => retake.funcall::<_, _, Value>("call", ()).err().or(raised),
+        }
+    }
+}
+
+/// Releases `lock`, waits for `condition` (that of `object`), and takes the lock again whatever happens. Returns the
+/// seconds it took, rounded, or nil if `timeout` passed.
+pub fn wait(
+    ruby: &Ruby,
+    condition: ConditionRef<'_>,
+    object: Value,
+    lock: &Lock<'_>,
+    timeout: Timeout,
+) -> Result<Value, Error> {
+    nogvl::refuse_in_trap(ruby)?;
+    if scheduled::is_non_blocking() {
+        return scheduled::wait(ruby, object, lock, timeout);
+    }
+    let start = deadline::now();
+    ruby.thread_check_ints()?;
+    nogvl::forget_wakeup(ruby)?;
+    let thread = thread::current(ruby)?;
+    let mut wait =
+        condition.enter(&thread, lock.name(ruby)?).map_err(|error| errors::to_ruby(ruby, error))?;
+    let levels = match lock.release(ruby) {
+        Ok(levels) => levels,
+        Err(error) => {
+            condition.leave(&thread, wait);
+            return Err(error);
+        }
+    };
+
+    let mut until = timeout.deadline();
+    // What is left of the wait, if it was granted; whether it timed out; what to raise.
+    let (granted, timed_out, raised) = loop {
+        let nap = nogvl::nap(
+            ruby,
+            &mut wait,
+            |wait| condition.sleep(&thread, wait, until),
+            |wait| condition.rest(&thread, wait),
+        );
+        match nap {
+            Ok(Nap::Over(Outcome::Acquired)) => break (Some(wait), false, None),
+            Ok(Nap::Over(_)) => match condition.expire(&thread, wait) {
+                None => break (None, true, None),
+                Some(same) => (wait, until) = (same, None),
+            },
+            Ok(Nap::Again) => {}
+            Ok(Nap::WokenUp) => {
+                condition.leave(&thread, wait);
+                break (None, false, None);
+            }
+            Err(error) => {
+                condition.leave(&thread, wait);
+                break (None, false, Some(error));
+            }
+        }
+    };
+    let raised = lock.retake(ruby, levels, raised);
+    match (granted, &raised) {
+        (Some(wait), None) => condition.finish(&thread, wait),
+        (Some(wait), Some(_)) => condition.leave(&thread, wait), // an exception takes no signal
+        (None, _) => {}
+    }
+    match raised {
+        Some(error) => Err(error),
+        None if timed_out => Ok(ruby.qnil().as_value()),
+        None => {
+            let seconds = deadline::now().saturating_sub(start).as_secs_f64().round();
+            Ok(ruby.integer_from_u64(seconds as u64).as_value())
+        }
+    }
+}
+
+fn of<'a>(object: Value) -> &'a ConditionVariableData {
+    // SAFETY: called first thing in a method, whose receiver stays alive while it runs.
+    unsafe { data::get(object.as_raw()) }
+}
+
+fn initialize(ruby: &Ruby, object: Value) -> Result<(), Error> {
+    let data = of(object);
+    let condition = ConditionVariable::new().map_err(|error| errors::to_ruby(ruby, error))?;
+    data.condition.set(condition).map_err(|_| errors::already_initialized(ruby, NAME))
+}
+
+fn wait_method(ruby: &Ruby, object: Value, args: &[Value]) -> Result<Value, Error> {
+    let args = scan_args::<(Value,), (Option<Value>,), (), (), (), ()>(args)?;
+    let (lock, timeout) = (args.required.0, args.optional.0.unwrap_or(ruby.qnil().as_value()));
+    let condition = of(object).open(ruby)?.condition();
+    let native = if let Some(data) = data::find::<MutexData>(lock.as_raw()) {
+        Lock::Mutex(data, lock)
+    } else if let Some(data) = data::find::<SemaphoreMutexData>(lock.as_raw()) {
+        Lock::Semaphore(data, lock)
+    } else {
+        return scheduled::sleep_on(ruby, object, lock, timeout);
+    };
+    let timeout = Timeout::parse(ruby, timeout)?;
+    if let Lock::Mutex(data, _) = native {
+        data.assert_owned(ruby)?;
+    }
+    wait(ruby, condition, object, &native, timeout)
+}
+
+/// `wait_between(release, retake, timeout)`: waits with two callables for a lock. For `scheduled`.
+fn wait_between(
+    ruby: &Ruby,
+    object: Value,
+    release: Value,
+    retake: Value,
+    timeout: Value,
+) -> Result<Value, Error> {
+    let timeout = Timeout::parse(ruby, timeout)?;
+    wait(ruby, condition_of(ruby, object)?, object, &Lock::Procs(release, retake), timeout)
+}
+
+/// The condition of a ConditionVariable or of a Mutex.
+fn condition_of<'a>(ruby: &Ruby, object: Value) -> Result<ConditionRef<'a>, Error> {
+    match data::find::<MutexData>(object.as_raw()) {
+        Some(data) => Ok(data.open(ruby)?.condition()),
+        None => Ok(of(object).open(ruby)?.condition()),
+    }
+}
+
+fn signal(ruby: &Ruby, object: Value) -> Result<Value, Error> {
+    let thread = thread::current(ruby)?;
+    of(object).open(ruby)?.condition().signal(&thread);
+    Ok(object)
+}
+
+fn broadcast(ruby: &Ruby, object: Value) -> Result<Value, Error> {
+    let thread = thread::current(ruby)?;
+    of(object).open(ruby)?.condition().broadcast(&thread);
+    Ok(object)
+}
+
+fn waiters(ruby: &Ruby, object: Value) -> Result<usize, Error> {
+    Ok(of(object).open(ruby)?.condition().waiters())
+}
+
+fn close(ruby: &Ruby, object: Value) -> Result<(), Error> {
+    let data = of(object);
+    data.condition.get().ok_or_else(|| errors::not_initialized(ruby, NAME))?;
+    data.closed.store(true, Relaxed);
+    Ok(())
+}
+
+fn is_closed(ruby: &Ruby, object: Value) -> Result<bool, Error> {
+    let data = of(object);
+    data.condition.get().ok_or_else(|| errors::not_initialized(ruby, NAME))?;
+    Ok(data.closed.load(Relaxed))
+}
+
+fn inspect(object: Value) -> String {
+    let data = of(object);
+    let state = match data.condition.get() {
+        None => "not initialized".to_owned(),
+        Some(_) if data.closed.load(Relaxed) => "closed".to_owned(),
+        Some(condition) => format!("{} waiting", condition.condition().waiters()),
+    };
+    format!("#<{} {state}>", errors::class_name(object))
+}
+
+pub fn init(ruby: &Ruby, module: RModule) -> Result<(), Error> {
+    let class = define::<ConditionVariableData>(module, "ConditionVariable", ruby.class_object())?;
+    class.define_method("initialize", method!(initialize, 0))?;
+    class.define_method("wait", method!(wait_method, -1))?;
+    class.define_method("signal", method!(signal, 0))?;
+    class.define_method("broadcast", method!(broadcast, 0))?;
+    class.define_method("waiters", method!(waiters, 0))?;
+    class.define_method("close", method!(close, 0))?;
+    class.define_method("closed?", method!(is_closed, 0))?;
+    class.define_method("inspect", method!(inspect, 0))?;
+    class.define_method("to_s", method!(inspect, 0))?;
+    class.define_private_method("wait_between", method!(wait_between, 3))?;
+    ruby.get_inner(&errors::MODULE)
+        .const_get::<_, magnus::RClass>("Mutex")?
+        .define_private_method("wait_between", method!(wait_between, 3))
+}

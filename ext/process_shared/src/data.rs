@@ -1,0 +1,85 @@
+//! Rust structs inside Ruby objects, for the classes whose methods must cost next to nothing.
+//!
+//! `allocate` makes an object around `T::default()`, which stands for "not initialized yet"; every method has to
+//! refuse that state. The structs hold atomics and `OnceLock`s only, so they may be used from several Ractors.
+
+use rb_sys::{VALUE, rb_check_typeddata, rb_data_type_t, rb_data_typed_object_wrap};
+use std::ffi::{CStr, c_void};
+
+/// `rb_data_type_t`, which Ruby never writes to.
+pub struct DataType(rb_data_type_t);
+
+// SAFETY: nothing changes it.
+unsafe impl Sync for DataType {}
+
+/// A struct that lives in a Ruby object.
+pub trait Data: Default + Sync + 'static {
+    const TYPE: &'static DataType;
+
+    /// Marks the Ruby objects it refers to, pinned.
+    fn mark(&self) {}
+
+    /// Bytes outside the object and the struct.
+    fn extra_size(&self) -> usize {
+        0
+    }
+}
+
+impl DataType {
+    /// The type for `T`, with a name for error messages. Objects of it stay usable when frozen and shareable.
+    pub const fn of<T: Data>(name: &'static CStr) -> Self {
+        // SAFETY: plain C data, for which all zeroes says "nothing here".
+        let mut data_type: rb_data_type_t = unsafe { std::mem::zeroed() };
+        data_type.wrap_struct_name = name.as_ptr();
+        data_type.function.dmark = Some(mark::<T>);
+        data_type.function.dfree = Some(free::<T>);
+        data_type.function.dsize = Some(size::<T>);
+        data_type.flags = (rb_sys::rbimpl_typeddata_flags::RUBY_TYPED_FREE_IMMEDIATELY as u32
+            | rb_sys::rbimpl_typeddata_flags::RUBY_TYPED_FROZEN_SHAREABLE as u32
+            | rb_sys::rbimpl_typeddata_flags::RUBY_TYPED_WB_PROTECTED as u32)
+            as VALUE;
+        DataType(data_type)
+    }
+}
+
+unsafe extern "C" fn mark<T: Data>(data: *mut c_void) {
+    // SAFETY: Ruby passes what `allocate` wrapped.
+    unsafe { &*data.cast::<T>() }.mark();
+}
+
+unsafe extern "C" fn free<T: Data>(data: *mut c_void) {
+    // SAFETY: what `allocate` leaked, and Ruby is done with it.
+    drop(unsafe { Box::from_raw(data.cast::<T>()) });
+}
+
+unsafe extern "C" fn size<T: Data>(data: *const c_void) -> rb_sys::size_t {
+    // SAFETY: as in `mark`.
+    (size_of::<T>() + unsafe { &*data.cast::<T>() }.extra_size()) as rb_sys::size_t
+}
+
+/// The allocation function for a class of such objects.
+pub unsafe extern "C" fn allocate<T: Data>(class: VALUE) -> VALUE {
+    let data = Box::into_raw(Box::<T>::default());
+    // SAFETY: `data` is what the functions of `T::TYPE` expect.
+    unsafe { rb_data_typed_object_wrap(class, data.cast(), &raw const T::TYPE.0) }
+}
+
+/// The struct in `object`. Raises (by a jump) `TypeError` if it has none of this type.
+///
+/// # Safety
+/// No frame between here and Ruby has anything to drop; the result is used only while `object` is alive.
+#[inline]
+pub unsafe fn get<'a, T: Data>(object: VALUE) -> &'a T {
+    // SAFETY: a checked object holds what `allocate` put there.
+    unsafe { &*rb_check_typeddata(object, &raw const T::TYPE.0).cast::<T>() }
+}
+
+/// The struct in `object`, if it has one of this type.
+pub fn find<'a, T: Data>(object: VALUE) -> Option<&'a T> {
+    // SAFETY: any VALUE may be asked for its type; a yes means it holds what `allocate` put there.
+    unsafe {
+        let special =
+            rb_sys::SPECIAL_CONST_P(object) || rb_sys::RB_BUILTIN_TYPE(object) != rb_sys::RUBY_T_DATA;
+        (!special && rb_sys::rb_typeddata_is_kind_of(object, &raw const T::TYPE.0) != 0).then(|| get(object))
+    }
+}

@@ -1,0 +1,139 @@
+//! `ProcessShared::Monitor`: a Mutex that the fiber which holds it can take again.
+
+use magnus::scan_args::scan_args;
+use magnus::{
+    Error, RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue, rb_sys::FromRawValue,
+};
+use process_shared_core::Thread;
+use rb_sys::VALUE;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::data;
+use crate::mutex::{self, MutexData, Taken, bind, define, of, try_acquire, yield_nothing};
+use crate::timeout::Timeout;
+
+/// One level more, if the calling fiber holds the lock.
+#[inline]
+fn deepen(data: &MutexData) -> bool {
+    let (Some(mutex), Some(thread)) = (data.usable(), Thread::known()) else { return false };
+    let owned = data.is_owned(mutex, &thread);
+    if owned {
+        data.levels.store(data.levels.load(Relaxed) + 1, Relaxed);
+    }
+    owned
+}
+
+unsafe extern "C" fn lock_quickly(object: VALUE) -> VALUE {
+    // SAFETY: a method's receiver; nothing to drop in this frame.
+    let data = unsafe { data::get::<MutexData>(object) };
+    if deepen(data) || data.take(object) == Taken::Yes {
+        return object;
+    }
+    let slowly: unsafe extern "C" fn(Value) -> Value = method!(lock, 0);
+    // SAFETY: the receiver of this method.
+    unsafe { slowly(Value::from_raw(object)).as_raw() }
+}
+
+/// The lock may be held by this fiber already: then it was taken just now, from a holder that died.
+fn lock(ruby: &Ruby, object: Value) -> Result<Value, Error> {
+    let data = of(object);
+    if data.owned(ruby)? {
+        data.repair(ruby, object)?;
+    } else {
+        data.acquire(ruby, object, Timeout::Never)?;
+    }
+    Ok(object)
+}
+
+unsafe extern "C" fn enter(object: VALUE) -> VALUE {
+    // SAFETY: as for `lock`.
+    unsafe { lock_quickly(object) };
+    rb_sys::Qnil as VALUE
+}
+
+unsafe extern "C" fn unlock_quickly(object: VALUE) -> VALUE {
+    // SAFETY: a method's receiver; nothing to drop in this frame.
+    let data = unsafe { data::get::<MutexData>(object) };
+    if let (Some(mutex), Some(thread)) = (data.usable(), Thread::known()) {
+        if data.is_owned(mutex, &thread) {
+            match data.levels.load(Relaxed) {
+                1 => data.let_go(mutex, &thread),
+                levels => data.levels.store(levels - 1, Relaxed),
+            }
+            return object;
+        }
+    }
+    let slowly: unsafe extern "C" fn(Value) -> Value = method!(unlock, 0);
+    // SAFETY: the receiver of this method.
+    unsafe { slowly(Value::from_raw(object)).as_raw() }
+}
+
+/// For who does not hold it: says why not.
+fn unlock(ruby: &Ruby, object: Value) -> Result<Value, Error> {
+    of(object).assert_owned(ruby).map(|_| object)
+}
+
+unsafe extern "C" fn exit(object: VALUE) -> VALUE {
+    // SAFETY: as for `unlock`.
+    unsafe { unlock_quickly(object) };
+    rb_sys::Qnil as VALUE
+}
+
+unsafe extern "C" fn synchronize(object: VALUE) -> VALUE {
+    // SAFETY: called by Ruby as a method; nothing to drop in this frame, over which exceptions jump.
+    unsafe {
+        if rb_sys::rb_block_given_p() == 0 {
+            rb_sys::rb_raise(rb_sys::rb_eThreadError, c"must be called with a block".as_ptr());
+        }
+        lock_quickly(object);
+        rb_sys::rb_ensure(Some(yield_nothing), rb_sys::Qnil as VALUE, Some(unlock_quickly), object)
+    }
+}
+
+fn try_lock(ruby: &Ruby, object: Value, args: &[Value]) -> Result<bool, Error> {
+    let data = of(object);
+    let timeout = scan_args::<(), (Option<Value>,), (), (), (), ()>(args)?.optional.0;
+    let timeout = match timeout.filter(|timeout| !timeout.is_nil()) {
+        Some(seconds) => Timeout::parse_try(ruby, seconds)?,
+        None => Timeout::Passed,
+    };
+    data.open(ruby)?;
+    if deepen(data) { Ok(true) } else { try_acquire(ruby, data, object, timeout) }
+}
+
+fn check_owner(ruby: &Ruby, object: Value) -> Result<(), Error> {
+    of(object).assert_owned(ruby).map(|_| ())
+}
+
+/// `wait_for_cond(cond, timeout)`: whether the condition was signalled.
+fn wait_for_cond(ruby: &Ruby, object: Value, condition: Value, timeout: Value) -> Result<bool, Error> {
+    of(object).assert_owned(ruby)?;
+    let woken: Value = condition.funcall("wait", (object, timeout))?;
+    Ok(!woken.is_nil())
+}
+
+pub fn init(_: &Ruby, module: RModule, mutex: RClass) -> Result<(), Error> {
+    let class = define::<MutexData>(module, "Monitor", mutex)?;
+    // SAFETY: all of them take the receiver alone.
+    unsafe {
+        bind(class, c"lock", lock_quickly as *const (), 0);
+        bind(class, c"unlock", unlock_quickly as *const (), 0);
+        for name in [c"enter", c"mon_enter"] {
+            bind(class, name, enter as *const (), 0);
+        }
+        for name in [c"exit", c"mon_exit"] {
+            bind(class, name, exit as *const (), 0);
+        }
+        for name in [c"synchronize", c"mon_synchronize"] {
+            bind(class, name, synchronize as *const (), 0);
+        }
+    }
+    for name in ["try_lock", "try_enter", "mon_try_enter", "try_mon_enter"] {
+        class.define_method(name, method!(try_lock, -1))?;
+    }
+    class.define_method("mon_locked?", method!(mutex::is_locked, 0))?;
+    class.define_method("mon_owned?", method!(mutex::is_owned, 0))?;
+    class.define_method("mon_check_owner", method!(check_owner, 0))?;
+    class.define_method("wait_for_cond", method!(wait_for_cond, 2))?;
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! Waiting without the GVL, so that it obeys Timeout, Thread#raise, Thread#kill and signals: the one place for it.
+//!
+//! `rb_thread_call_without_gvl2` never raises, so nothing jumps over Rust frames; it skips the call when an interrupt
+//! is due already. `RUBY_UBF_IO` makes Ruby interrupt the thread with a signal, again and again until it reacts, so
+//! the futex wait comes back with EINTR whenever there is something to do.
+//!
+//! The order is: try with the GVL (the caller did), look at interrupts, wait without it, repeat. The look comes first
+//! because an exception that is due under `Thread.handle_interrupt(.. => :on_blocking)` would otherwise be slept over.
+
+use magnus::{Error, Ruby, prelude::*, rb_sys::AsRawValue};
+use process_shared_core::Outcome;
+use rb_sys::{rb_mutex_lock, rb_mutex_new, rb_mutex_unlock, rb_thread_call_without_gvl2};
+use std::ffi::c_void;
+
+/// Runs `call` without the GVL. `None` if Ruby skipped it because an interrupt is due. `call` must not touch Ruby.
+fn without_gvl<T>(call: impl FnOnce() -> T) -> Option<T> {
+    struct Job<F, T> {
+        call: Option<F>,
+        result: Option<T>,
+    }
+    unsafe extern "C" fn run<F: FnOnce() -> T, T>(job: *mut c_void) -> *mut c_void {
+        // SAFETY: the job of the call below, which waits for us.
+        let job = unsafe { &mut *job.cast::<Job<F, T>>() };
+        job.result = job.call.take().map(|call| call());
+        std::ptr::null_mut()
+    }
+    fn run_of<F: FnOnce() -> T, T>(_: &F) -> unsafe extern "C" fn(*mut c_void) -> *mut c_void {
+        run::<F, T>
+    }
+    let run = run_of(&call);
+    let mut job = Job { call: Some(call), result: None };
+    // SAFETY: RUBY_UBF_IO is the address -1, which Ruby compares and never calls; `run` gets the job it is made for.
+    unsafe {
+        let ubf_io: unsafe extern "C" fn(*mut c_void) = std::mem::transmute(usize::MAX);
+        rb_thread_call_without_gvl2(Some(run), (&raw mut job).cast(), Some(ubf_io), std::ptr::null_mut());
+    }
+    job.result
+}
+
+/// Waits until `wait`, called without the GVL, says that it acquired (true) or timed out (false).
+///
+/// # Errors
+/// The exception that an interrupt raised: then `wait` has taken nothing.
+pub fn block(ruby: &Ruby, mut wait: impl FnMut() -> Outcome) -> Result<bool, Error> {
+    loop {
+        ruby.thread_check_ints()?;
+        match without_gvl(&mut wait) {
+            Some(Outcome::Acquired) => return Ok(true),
+            Some(Outcome::TimedOut) => return Ok(false),
+            Some(Outcome::Interrupted) | None => {}
+        }
+    }
+}
+
+/// Waits as `block` does, but lets nothing end the wait: an interrupt's exception is kept and returned in the end.
+pub fn block_through(ruby: &Ruby, mut wait: impl FnMut() -> Outcome) -> Option<Error> {
+    let mut raised = None;
+    loop {
+        match without_gvl(&mut wait) {
+            Some(Outcome::Acquired | Outcome::TimedOut) => return raised,
+            Some(Outcome::Interrupted) | None => raised = ruby.thread_check_ints().err().or(raised),
+        }
+    }
+}
+
+/// What a wait that can be woken by `Thread#wakeup` came to.
+pub enum Nap {
+    Over(Outcome),
+    /// `Thread#wakeup` or `Thread#run` was called.
+    WokenUp,
+    /// It was not begun, or a signal handler ran and returned: nap again.
+    Again,
+}
+
+/// Waits once, like `block` but for `Thread#wakeup`. `rest` runs before any Ruby code does.
+///
+/// # Errors
+/// As `block`.
+pub fn nap<S>(
+    ruby: &Ruby,
+    state: &mut S,
+    wait: impl FnOnce(&mut S) -> Outcome,
+    rest: impl FnOnce(&mut S),
+) -> Result<Nap, Error> {
+    if let Some(outcome @ (Outcome::Acquired | Outcome::TimedOut)) = without_gvl(|| wait(state)) {
+        return Ok(Nap::Over(outcome));
+    }
+    rest(state);
+    let thread = ruby.thread_current();
+    // SAFETY: the current thread is a thread. A signal that merely hit this native thread does not set this.
+    let meant = unsafe { rb_sys::rb_thread_interrupted(thread.as_raw()) } != 0;
+    ruby.thread_check_ints()?;
+    let deferred = meant && thread.funcall::<_, _, bool>("pending_interrupt?", ())?;
+    Ok(if meant && !deferred && was_woken_up(ruby, thread)? { Nap::WokenUp } else { Nap::Again })
+}
+
+/// Tells `Thread#wakeup` from a signal handler that ran. Only the main thread runs those, and there `wakeup` leaves a
+/// note (`lib/process_shared/wakeup.rb`); on any other thread nothing but `wakeup` interrupts without an exception.
+fn was_woken_up(ruby: &Ruby, thread: magnus::Thread) -> Result<bool, Error> {
+    if !is_main(ruby) {
+        return Ok(true);
+    }
+    thread.funcall("__process_shared_woken_up", ())
+}
+
+/// Forgets that `Thread#wakeup` was called before the nap.
+pub fn forget_wakeup(ruby: &Ruby) -> Result<(), Error> {
+    if is_main(ruby) { was_woken_up(ruby, ruby.thread_current()).map(|_| ()) } else { Ok(()) }
+}
+
+fn is_main(ruby: &Ruby) -> bool {
+    // SAFETY: needs the GVL, which whoever has a `Ruby` has.
+    ruby.thread_current().as_raw() == unsafe { rb_sys::rb_thread_main() }
+}
+
+/// Refuses to wait in a signal handler, where nobody else could run.
+///
+/// # Errors
+/// `ThreadError` "can't be called from trap context".
+pub fn refuse_in_trap(ruby: &Ruby) -> Result<(), Error> {
+    if !is_main(ruby) {
+        return Ok(());
+    }
+    // Nothing public tells a trap handler's context, but Ruby's own mutex refuses to be locked there.
+    magnus::rb_sys::protect(|| {
+        // SAFETY: a mutex nobody else knows.
+        unsafe {
+            let probe = rb_mutex_new();
+            rb_mutex_lock(probe);
+            rb_mutex_unlock(probe)
+        }
+    })
+    .map(|_| ())
+}

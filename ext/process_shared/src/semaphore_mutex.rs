@@ -1,0 +1,231 @@
+//! `ProcessShared::SemaphoreMutex`, what `Semaphore#to_mtx` gives: a lock over a semaphore, with no owner and so no
+//! checks. Whoever likes may unlock it.
+
+use magnus::scan_args::scan_args;
+use magnus::{Error, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue, rb_sys::FromRawValue};
+use process_shared_core::Error as CoreError;
+use rb_sys::{VALUE, rb_gc_writebarrier};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+use crate::data::{self, Data, DataType};
+use crate::mutex::{bind, define, yield_nothing};
+use crate::semaphore::{self, SemaphoreData};
+use crate::timeout::Timeout;
+use crate::{errors, nogvl, scheduled, thread};
+
+#[derive(Default)]
+pub struct SemaphoreMutexData {
+    /// The Semaphore, or 0.
+    semaphore: AtomicUsize,
+    closed: AtomicBool,
+}
+
+impl Data for SemaphoreMutexData {
+    const TYPE: &'static DataType = {
+        static TYPE: DataType = DataType::of::<SemaphoreMutexData>(c"ProcessShared::SemaphoreMutex");
+        &TYPE
+    };
+
+    fn mark(&self) {
+        let semaphore = self.semaphore.load(Relaxed);
+        if semaphore != 0 {
+            // SAFETY: called by the collector; `initialize` stored a living object.
+            unsafe { rb_sys::rb_gc_mark(semaphore as VALUE) };
+        }
+    }
+}
+
+const NAME: &str = "ProcessShared::SemaphoreMutex";
+
+impl SemaphoreMutexData {
+    #[inline]
+    fn usable(&self) -> Option<&SemaphoreData> {
+        let semaphore = self.semaphore.load(Relaxed);
+        // SAFETY: not 0, so `initialize` stored a Semaphore there, which this object keeps alive.
+        (semaphore != 0 && !self.closed.load(Relaxed)).then(|| unsafe { data::get(semaphore as VALUE) })
+    }
+
+    fn open(&self, ruby: &Ruby) -> Result<&SemaphoreData, Error> {
+        self.usable().ok_or_else(|| match self.semaphore.load(Relaxed) {
+            0 => errors::not_initialized(ruby, NAME),
+            _ => errors::to_ruby(ruby, CoreError::Closed(NAME)),
+        })
+    }
+
+    pub fn name(&self, ruby: &Ruby) -> Result<u32, Error> {
+        Ok(self.open(ruby)?.open(ruby)?.name())
+    }
+
+    pub fn unlock(&self, ruby: &Ruby) -> Result<(), Error> {
+        self.open(ruby)?.post(ruby)
+    }
+
+    /// Takes the lock again after a wait, whatever happens.
+    pub fn retake(&self, ruby: &Ruby, object: Value, raised: Option<Error>) -> Option<Error> {
+        let (Some(data), Ok(thread)) = (self.usable(), thread::current(ruby)) else { return raised };
+        let semaphore = match data.open(ruby) {
+            Ok(semaphore) => semaphore,
+            Err(error) => return raised.or(Some(error)),
+        };
+        if semaphore.try_wait() {
+            raised
+        } else if scheduled::is_non_blocking() {
+            scheduled::wait_through(ruby, object, || semaphore.try_wait()).or(raised)
+        } else {
+            nogvl::block_through(ruby, || semaphore.wait(&thread, None)).or(raised)
+        }
+    }
+}
+
+fn of<'a>(object: Value) -> &'a SemaphoreMutexData {
+    // SAFETY: called first thing in a method, whose receiver stays alive while it runs.
+    unsafe { data::get(object.as_raw()) }
+}
+
+fn initialize(ruby: &Ruby, object: Value, semaphore: Value) -> Result<(), Error> {
+    let data = of(object);
+    if data::find::<SemaphoreData>(semaphore.as_raw()).is_none() {
+        let class = errors::class_name(semaphore);
+        let text = format!("wrong argument type {class} (expected ProcessShared::Semaphore)");
+        return Err(Error::new(ruby.exception_type_error(), text));
+    }
+    if data.semaphore.load(Relaxed) != 0 {
+        return Err(errors::already_initialized(ruby, NAME));
+    }
+    data.semaphore.store(semaphore.as_raw() as usize, Relaxed);
+    // SAFETY: `object` now refers to `semaphore`, both alive.
+    unsafe { rb_gc_writebarrier(object.as_raw(), semaphore.as_raw()) };
+    Ok(())
+}
+
+unsafe extern "C" fn lock_quickly(object: VALUE) -> VALUE {
+    // SAFETY: a method's receiver; nothing to drop in this frame.
+    if unsafe { data::get::<SemaphoreMutexData>(object) }.usable().is_some_and(SemaphoreData::try_wait) {
+        return object;
+    }
+    let slowly: unsafe extern "C" fn(Value) -> Value = method!(lock, 0);
+    // SAFETY: the receiver of this method.
+    unsafe { slowly(Value::from_raw(object)).as_raw() }
+}
+
+fn lock(ruby: &Ruby, object: Value) -> Result<Value, Error> {
+    of(object).open(ruby)?.acquire(ruby, object, Timeout::Never).map(|_| object)
+}
+
+unsafe extern "C" fn unlock_quickly(object: VALUE) -> VALUE {
+    // SAFETY: a method's receiver; nothing to drop in this frame.
+    if unsafe { data::get::<SemaphoreMutexData>(object) }.usable().is_some_and(SemaphoreData::try_post) {
+        return object;
+    }
+    let slowly: unsafe extern "C" fn(Value) -> Value = method!(unlock, 0);
+    // SAFETY: the receiver of this method.
+    unsafe { slowly(Value::from_raw(object)).as_raw() }
+}
+
+fn unlock(ruby: &Ruby, object: Value) -> Result<Value, Error> {
+    of(object).unlock(ruby).map(|()| object)
+}
+
+unsafe extern "C" fn synchronize(object: VALUE) -> VALUE {
+    // SAFETY: called by Ruby as a method; nothing to drop in this frame, over which exceptions jump.
+    unsafe {
+        if rb_sys::rb_block_given_p() == 0 {
+            rb_sys::rb_raise(rb_sys::rb_eThreadError, c"must be called with a block".as_ptr());
+        }
+        lock_quickly(object);
+        rb_sys::rb_ensure(Some(yield_nothing), rb_sys::Qnil as VALUE, Some(unlock_quickly), object)
+    }
+}
+
+fn try_lock(ruby: &Ruby, object: Value, args: &[Value]) -> Result<bool, Error> {
+    let timeout = scan_args::<(), (Option<Value>,), (), (), (), ()>(args)?.optional.0;
+    let timeout = match timeout.filter(|timeout| !timeout.is_nil()) {
+        Some(seconds) => Timeout::parse_try(ruby, seconds)?,
+        None => Timeout::Passed,
+    };
+    of(object).open(ruby)?.acquire(ruby, object, timeout)
+}
+
+fn is_locked(ruby: &Ruby, object: Value) -> Result<bool, Error> {
+    Ok(of(object).open(ruby)?.open(ruby)?.value() == 0)
+}
+
+/// `unlock`, for `scheduled`.
+fn release(ruby: &Ruby, object: Value) -> Result<u64, Error> {
+    of(object).unlock(ruby).map(|()| 1)
+}
+
+/// Undoes `release`, whatever happens.
+fn retake(ruby: &Ruby, object: Value, _: u64) -> Result<(), Error> {
+    of(object).retake(ruby, object, None).map_or(Ok(()), Err)
+}
+
+/// `sleep(timeout = nil)`: a wait for a condition that nobody else knows.
+fn sleep(ruby: &Ruby, object: Value, args: &[Value]) -> Result<Value, Error> {
+    let timeout = scan_args::<(), (Option<Value>,), (), (), (), ()>(args)?.optional.0;
+    of(object).open(ruby)?;
+    let class: magnus::RClass = ruby.get_inner(&errors::MODULE).const_get("ConditionVariable")?;
+    class.funcall::<_, _, Value>("new", ())?.funcall("wait", (object, timeout))
+}
+
+/// For the helper threads of `scheduled`: the semaphore's.
+fn watch(ruby: &Ruby, object: Value, timeout: Value) -> Result<Value, Error> {
+    of(object).open(ruby)?;
+    // SAFETY: just checked to be there.
+    let semaphore = unsafe { Value::from_raw(of(object).semaphore.load(Relaxed) as VALUE) };
+    semaphore.funcall("watch", (timeout,))
+}
+
+fn close(ruby: &Ruby, object: Value) -> Result<(), Error> {
+    is_closed(ruby, object)?;
+    of(object).closed.store(true, Relaxed);
+    Ok(())
+}
+
+fn is_closed(ruby: &Ruby, object: Value) -> Result<bool, Error> {
+    let data = of(object);
+    match data.semaphore.load(Relaxed) {
+        0 => Err(errors::not_initialized(ruby, NAME)),
+        _ => Ok(data.closed.load(Relaxed)),
+    }
+}
+
+fn to_mtx(object: Value) -> Result<Value, Error> {
+    let ruby = Ruby::get_with(object);
+    semaphore::of(object).open(&ruby)?;
+    let class: magnus::RClass = ruby.get_inner(&errors::MODULE).const_get("SemaphoreMutex")?;
+    class.funcall("new", (object,))
+}
+
+fn inspect(object: Value) -> String {
+    let data = of(object);
+    let state = match (data.semaphore.load(Relaxed), data.usable().and_then(SemaphoreData::usable)) {
+        (0, _) => "not initialized",
+        (_, None) => "closed",
+        (_, Some(semaphore)) if semaphore.value() == 0 => "locked",
+        _ => "unlocked",
+    };
+    format!("#<{} {state}>", errors::class_name(object))
+}
+
+pub fn init(ruby: &Ruby, module: RModule) -> Result<(), Error> {
+    let class = define::<SemaphoreMutexData>(module, "SemaphoreMutex", ruby.class_object())?;
+    // SAFETY: all of them take the receiver alone.
+    unsafe {
+        bind(class, c"lock", lock_quickly as *const (), 0);
+        bind(class, c"unlock", unlock_quickly as *const (), 0);
+        bind(class, c"synchronize", synchronize as *const (), 0);
+    }
+    class.define_method("initialize", method!(initialize, 1))?;
+    class.define_method("try_lock", method!(try_lock, -1))?;
+    class.define_method("locked?", method!(is_locked, 0))?;
+    class.define_method("close", method!(close, 0))?;
+    class.define_method("closed?", method!(is_closed, 0))?;
+    class.define_method("inspect", method!(inspect, 0))?;
+    class.define_method("to_s", method!(inspect, 0))?;
+    class.define_method("sleep", method!(sleep, -1))?;
+    class.define_private_method("release", method!(release, 0))?;
+    class.define_private_method("retake", method!(retake, 1))?;
+    class.define_private_method("watch", method!(watch, 1))?;
+    module.const_get::<_, magnus::RClass>("Semaphore")?.define_method("to_mtx", method!(to_mtx, 0))
+}

@@ -1,0 +1,63 @@
+//! Timeouts as Ruby users write them: nil, or seconds as Integer, Float or Rational.
+
+use magnus::{Error, Ruby, Value, prelude::*, rb_sys::AsRawValue};
+use process_shared_core::Deadline;
+use std::time::Duration;
+
+/// When to give up.
+#[derive(Clone, Copy)]
+pub enum Timeout {
+    Never,
+    /// It counts as passed: try once.
+    Passed,
+    At(Deadline),
+}
+
+impl Timeout {
+    /// For `sleep` and `wait`.
+    ///
+    /// # Errors
+    /// Those of `Kernel#sleep`: ArgumentError if negative, TypeError if not a number, RangeError if not finite.
+    pub fn parse(ruby: &Ruby, seconds: Value) -> Result<Self, Error> {
+        if seconds.is_nil() {
+            return Ok(Timeout::Never);
+        }
+        let mut interval = Duration::ZERO;
+        magnus::rb_sys::protect(|| {
+            // SAFETY: any VALUE may be passed; what it raises, `protect` catches.
+            let time = unsafe { rb_sys::rb_time_timespec_interval(seconds.as_raw()) };
+            interval = Duration::new(time.tv_sec as u64, time.tv_nsec as u32);
+            ruby.qnil().as_raw()
+        })?;
+        Ok(Deadline::after(interval).map_or(Timeout::Never, Timeout::At))
+    }
+
+    /// For `try_lock` and `try_wait`, where a negative number is a time that has passed.
+    ///
+    /// # Errors
+    /// As `parse`.
+    pub fn parse_try(ruby: &Ruby, seconds: Value) -> Result<Self, Error> {
+        let number = seconds.is_kind_of(ruby.class_numeric());
+        if number && seconds.funcall::<_, _, bool>("<", (0,)).unwrap_or(false) {
+            return Ok(Timeout::Passed);
+        }
+        Self::parse(ruby, seconds)
+    }
+
+    /// As the core wants it.
+    pub fn deadline(self) -> Option<Deadline> {
+        match self {
+            Timeout::Never => None,
+            Timeout::Passed => Deadline::after(Duration::ZERO),
+            Timeout::At(deadline) => Some(deadline),
+        }
+    }
+
+    pub fn has_passed(self) -> bool {
+        match self {
+            Timeout::Never => false,
+            Timeout::Passed => true,
+            Timeout::At(deadline) => deadline.has_passed(),
+        }
+    }
+}
