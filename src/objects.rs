@@ -133,8 +133,10 @@ impl Mutex {
             if owner == 0 {
                 return None;
             }
-            // The holder signs right after it takes the lock; until then the system knows.
-            let pid = Some(self.inner().pid()).filter(|&pid| pid != 0).or_else(|| process_of(owner));
+            // The holder signs right after it takes the lock. Until then, and where a dead one has signed before it,
+            // the system knows.
+            let signed = Some(self.inner().pid()).filter(|&pid| pid != 0 && !self.inner().is_abandoned());
+            let pid = signed.or_else(|| process_of(owner));
             if pid.is_some() && self.inner().owner() == owner {
                 return pid;
             }
@@ -171,8 +173,10 @@ pub fn abandon_held(thread: &Thread) {
 
 impl Drop for Mutex {
     fn drop(&mut self) {
-        // A thread of this process that holds it has it on its list until it ends, so its memory must stay.
-        if self.owner_pid() == Some(std::process::id()) {
+        if let Some(thread) = Thread::known().filter(|thread| self.is_held_by(thread)) {
+            self.abandon(&thread); // nobody could unlock it any more
+        } else if self.owner_pid() == Some(std::process::id()) {
+            // Another thread of this process has it on its list until it ends, so its memory must stay.
             self.0.keep();
         }
     }

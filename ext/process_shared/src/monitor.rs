@@ -82,9 +82,7 @@ unsafe extern "C" fn exit(object: VALUE) -> VALUE {
 unsafe extern "C" fn synchronize(object: VALUE) -> VALUE {
     // SAFETY: called by Ruby as a method; nothing to drop in this frame, over which exceptions jump.
     unsafe {
-        if rb_sys::rb_block_given_p() == 0 {
-            rb_sys::rb_raise(rb_sys::rb_eThreadError, c"must be called with a block".as_ptr());
-        }
+        rb_sys::rb_need_block();
         lock_quickly(object);
         rb_sys::rb_ensure(Some(yield_nothing), rb_sys::Qnil as VALUE, Some(unlock_quickly), object)
     }
