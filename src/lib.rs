@@ -1,7 +1,7 @@
 //! Locks and memory shared between forked processes. No Ruby in it: the binding is `ext/process_shared`.
 //!
 //! `word`, `lock`, `semaphore`, `roster` and `condition` are the protocols, over a `Kernel` that is passed in; `platform` is
-//! the real one; `arena` is where shared objects live; `objects` puts them together. DESIGN.md tells the whole story.
+//! the real one; `arena` is where shared objects live; `objects` puts them together. `memory` stands alone: shared bytes. DESIGN.md tells the whole story.
 
 #[cfg(not(loom))]
 pub mod arena;
@@ -11,6 +11,8 @@ pub mod deadline;
 pub mod error;
 pub mod kernel;
 pub mod lock;
+#[cfg(not(loom))]
+pub mod memory;
 #[cfg(not(loom))]
 pub mod objects;
 pub mod platform;

@@ -1,0 +1,125 @@
+//! A stretch of zero-filled memory shared with every process forked later.
+//!
+//! Invariant: from `Region::new` until its drop, `start .. start + size` is mapped, readable and writable, and no
+//! process can shrink what lies behind it (Linux seals it), so an access inside those bounds never faults. What other
+//! processes write meanwhile is not the business of this file: readers get whatever bytes are there.
+//!
+//! The memory has no name, here or in any file system: it ends with the last process that maps it. It does not know
+//! about Ruby, element types or closing; `span` is the one place where an offset becomes an address.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+use linux as platform;
+
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(target_os = "macos")]
+use macos as platform;
+
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use crate::{Error, Result};
+
+/// No descriptor: it was closed.
+const CLOSED: RawFd = -1;
+
+/// One shared mapping, and the descriptor it was made from. Unmapped on drop, in this process only.
+pub struct Region {
+    start: NonNull<u8>,
+    size: usize,
+    fd: AtomicI32,
+}
+
+// SAFETY: `start` and `size` never change, the mapping lives as long as the Region, and `fd` is atomic. Races on the
+// mapped bytes exist between processes anyway; accessors read and write them through raw pointers only.
+unsafe impl Send for Region {}
+// SAFETY: as above; no method hands out a reference to the bytes.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// Maps `size` zero bytes. They are taken from the system as they are touched; with `reserve`, all at once now.
+    ///
+    /// Errors: `Invalid` for a size of 0 or beyond what one address can hold; `System` with ENOMEM or ENOSPC when the
+    /// system cannot map it (or, with `reserve`, has not that much memory), with EMFILE or ENFILE when out of
+    /// descriptors.
+    pub fn new(size: usize, reserve: bool) -> Result<Region> {
+        if size == 0 {
+            return Err(Error::Invalid("shared memory needs a size of at least 1 byte".into()));
+        }
+        let length = libc::off_t::try_from(size)
+            .ok()
+            .filter(|_| isize::try_from(size).is_ok())
+            .ok_or_else(|| Error::Invalid(format!("{size} bytes are more than an address can hold")))?;
+        let fd = platform::anonymous(length)?;
+        if reserve {
+            platform::reserve(&fd, length)?;
+        }
+        let start = map(&fd, size)?;
+        Ok(Region { start, size, fd: AtomicI32::new(fd.into_raw_fd()) })
+    }
+
+    /// The first byte.
+    pub fn start(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
+    /// The size in bytes.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// The descriptor behind the memory (close-on-exec), while it is open.
+    pub fn fd(&self) -> Option<RawFd> {
+        Some(self.fd.load(Ordering::Relaxed)).filter(|&fd| fd != CLOSED)
+    }
+
+    /// Closes the descriptor, once; the memory stays mapped.
+    pub fn close_fd(&self) {
+        let fd = self.fd.swap(CLOSED, Ordering::Relaxed);
+        if fd != CLOSED {
+            // SAFETY: this Region owned `fd`, and the swap gave it to this call alone.
+            unsafe { libc::close(fd) };
+        }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: exactly the mapping made in `new`; nobody can hold the Region any more.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.size) };
+        self.close_fd();
+    }
+}
+
+/// Checks that `length` bytes from `offset` lie inside `size` bytes, and gives the offset back as an index. A zero
+/// length at the very end lies inside.
+#[inline(always)]
+pub fn span(offset: i64, length: i64, size: usize) -> Result<usize> {
+    // Both as unsigned: a negative one becomes larger than any size, which is at most `isize::MAX`.
+    let (start, wanted, size) = (offset as u64, length as u64, size as u64);
+    if start <= size && wanted <= size - start {
+        Ok(start as usize)
+    } else {
+        Err(outside(offset, length, size as usize))
+    }
+}
+
+#[cold]
+fn outside(offset: i64, length: i64, size: usize) -> Error {
+    Error::OutOfBounds { offset, length, size }
+}
+
+fn map(fd: &OwnedFd, size: usize) -> Result<NonNull<u8>> {
+    use std::os::fd::AsRawFd;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping at an address the system chooses touches no memory of ours; the result is checked.
+    let start = unsafe { libc::mmap(ptr::null_mut(), size, protection, flags, fd.as_raw_fd(), 0) };
+    if start == libc::MAP_FAILED {
+        return Err(Error::last_os("map shared memory"));
+    }
+    NonNull::new(start.cast()).ok_or_else(|| Error::last_os("map shared memory"))
+}

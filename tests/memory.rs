@@ -1,0 +1,118 @@
+//! Regions as their users meet them: bounds, sizes nobody can have, and bytes that cross a fork.
+
+use process_shared_core::Error;
+use process_shared_core::memory::{Region, span};
+
+fn in_child(body: impl FnOnce() -> bool) {
+    // SAFETY: the child runs only `body`, which allocates nothing that a lock of another thread could guard, and
+    // leaves by _exit.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0);
+    if pid == 0 {
+        let status = if body() { 0 } else { 1 };
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(status) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for the child made above.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    assert_eq!(status, 0, "the child failed");
+}
+
+fn errno(result: Result<Region, Error>) -> Option<i32> {
+    match result {
+        Err(Error::System { errno, .. }) => Some(errno),
+        _ => None,
+    }
+}
+
+#[test]
+fn starts_zeroed_and_carries_bytes_both_ways() {
+    let region = Region::new(1 << 20, false).unwrap();
+    let last = region.start().wrapping_add(region.size() - 1);
+    // SAFETY: inside the region.
+    assert_eq!(unsafe { (region.start().read(), last.read()) }, (0, 0));
+    // SAFETY: inside the region.
+    unsafe { region.start().write(1) };
+    in_child(|| {
+        // SAFETY: inside the region, which the child inherited.
+        unsafe {
+            last.write(2);
+            region.start().read() == 1
+        }
+    });
+    // SAFETY: inside the region.
+    assert_eq!(unsafe { last.read() }, 2);
+}
+
+#[test]
+fn a_child_that_unmaps_leaves_the_parent_alone() {
+    let region = Some(Region::new(4096, false).unwrap());
+    let start = region.as_ref().map(Region::start).unwrap();
+    let mut held = region;
+    in_child(|| {
+        drop(held.take());
+        true
+    });
+    // SAFETY: still mapped here.
+    assert_eq!(unsafe { start.read() }, 0);
+}
+
+#[test]
+fn refuses_sizes_that_cannot_be() {
+    assert!(matches!(Region::new(0, false), Err(Error::Invalid(_))));
+    assert!(matches!(Region::new(usize::MAX, false), Err(Error::Invalid(_))));
+    assert!(matches!(Region::new(isize::MAX as usize + 1, false), Err(Error::Invalid(_))));
+    assert_eq!(errno(Region::new(1 << 60, false)), Some(libc::ENOMEM));
+}
+
+#[test]
+fn reserves_or_says_that_it_cannot() {
+    let region = Region::new(5 << 20, true).unwrap();
+    // SAFETY: inside the region.
+    assert_eq!(unsafe { region.start().add((5 << 20) - 1).read() }, 0);
+    let refused = errno(Region::new(1 << 46, true));
+    assert!(matches!(refused, Some(libc::ENOMEM | libc::ENOSPC)), "{refused:?}");
+}
+
+#[test]
+fn a_large_region_costs_nothing_until_it_is_touched() {
+    let region = Region::new(1 << 36, false).unwrap();
+    // SAFETY: inside the region.
+    assert_eq!(unsafe { region.start().add((1 << 36) - 1).read() }, 0);
+}
+
+#[test]
+fn the_descriptor_is_close_on_exec_and_closes_once() {
+    let region = Region::new(1, false).unwrap();
+    let fd = region.fd().unwrap();
+    // SAFETY: plain system calls on an open descriptor.
+    assert_eq!(unsafe { libc::fcntl(fd, libc::F_GETFD) } & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
+    region.close_fd();
+    assert_eq!(region.fd(), None);
+    region.close_fd();
+    // SAFETY: still mapped without its descriptor.
+    assert_eq!(unsafe { region.start().read() }, 0);
+}
+
+#[test]
+fn nobody_can_shrink_it_under_the_others() {
+    let region = Region::new(1 << 16, false).unwrap();
+    // SAFETY: a plain system call on an open descriptor.
+    assert_ne!(unsafe { libc::ftruncate(region.fd().unwrap(), 1) }, 0);
+    // SAFETY: inside the region.
+    assert_eq!(unsafe { region.start().add((1 << 16) - 1).read() }, 0);
+}
+
+#[test]
+fn spans_lie_inside_or_are_refused() {
+    let inside = [(0, 0), (0, 16), (16, 0), (15, 1), (8, 8)];
+    for (offset, length) in inside {
+        assert_eq!(span(offset, length, 16), Ok(offset as usize));
+    }
+    let outside =
+        [(-1, 1), (0, -1), (0, 17), (16, 1), (17, 0), (i64::MAX, i64::MAX), (i64::MIN, 1), (1, i64::MIN)];
+    for (offset, length) in outside {
+        assert_eq!(span(offset, length, 16), Err(Error::OutOfBounds { offset, length, size: 16 }));
+    }
+}
