@@ -4,4 +4,7 @@
 # everything; every other file of lib/process_shared can also be required on its own.
 require "process_shared/version"
 require "process_shared/native"
+require "process_shared/shared_array"
+require "process_shared/shared_memory_io"
+require "process_shared/object_buffer"
 require "process_shared/monitor_mixin"

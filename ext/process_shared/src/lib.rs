@@ -1,8 +1,10 @@
 //! The Ruby binding of `process_shared_core`: one file per Ruby class, each with its `init`.
 
+mod bind;
 mod condition_variable;
 mod data;
 mod errors;
+mod memory;
 mod monitor;
 mod mutex;
 mod nogvl;
@@ -24,5 +26,6 @@ fn init(ruby: &Ruby) -> Result<(), Error> {
     monitor::init(ruby, module, mutex)?;
     semaphore::init(ruby, module)?;
     semaphore_mutex::init(ruby, module)?;
-    condition_variable::init(ruby, module)
+    condition_variable::init(ruby, module)?;
+    memory::init(ruby)
 }

@@ -1,0 +1,191 @@
+//! `ProcessShared::SharedMemory`: the object that makes shared memory. All it adds to Pointer is how it begins.
+
+use std::sync::Arc;
+
+use magnus::rb_sys::{AsRawValue, FromRawValue};
+use magnus::scan_args::{get_kwargs, scan_args};
+use magnus::typed_data::Obj;
+use magnus::{Error, Integer, RClass, RString, Ruby, Symbol, Value, method, prelude::*};
+use process_shared_core::memory::Region;
+use process_shared_core::{Error as CoreError, Result as CoreResult};
+use rb_sys::VALUE;
+
+use super::handle::{Handle, Window};
+use super::number::index;
+use super::types::{self, Element};
+use crate::bind::{module, raising};
+use crate::errors;
+
+/// Instance variables without `@`: Ruby code cannot see them, the collector can.
+const TYPE: &std::ffi::CStr = c"type";
+const COUNT: &std::ffi::CStr = c"count";
+
+fn initialize(ruby: &Ruby, this: Obj<Handle>, arguments: &[Value]) -> Result<(), Error> {
+    create(ruby, this, arguments, |_| Ok(()))
+}
+
+/// `new(bytes = 1)` and `new(type, count = 1)`, with `reserve: true` or without; `accept` may refuse a type.
+pub fn create(
+    ruby: &Ruby,
+    this: Obj<Handle>,
+    arguments: &[Value],
+    accept: fn(Element) -> Result<(), Error>,
+) -> Result<(), Error> {
+    if this.is_open() || this.is_closed() {
+        return Err(errors::already_initialized(ruby, "SharedMemory"));
+    }
+    type Optional = (Option<Value>, Option<Value>);
+    let arguments = scan_args::<(), Optional, (), (), _, ()>(arguments)?;
+    let keywords = get_kwargs::<_, (), (Option<Value>,), ()>(arguments.keywords, &[], &["reserve"])?;
+    let reserve = keywords.optional.0.is_some_and(|reserve| reserve.to_bool());
+    let (kind, count) = arguments.optional;
+    let shape = Shape::of(ruby, kind, count)?;
+    accept(shape.element)?;
+
+    let size = shape.bytes(ruby)?;
+    let region = Arc::new(region(ruby, size, reserve)?);
+    let start = region.start();
+    let window = Window {
+        start,
+        size,
+        type_size: shape.type_size,
+        element: shape.element,
+        swapped: false,
+        whole: true,
+        region: Some(region),
+    };
+    this.open(this.as_raw(), window)?;
+    let (type_shown, count) = (shape.shown.as_raw(), ruby.integer_from_u64(shape.count as u64).as_raw());
+    let object = this.as_raw();
+    // SAFETY: sets hidden variables of an object that is not frozen.
+    raising(|| unsafe {
+        rb_sys::rb_iv_set(object, TYPE.as_ptr(), type_shown);
+        rb_sys::rb_iv_set(object, COUNT.as_ptr(), count);
+    })?;
+
+    if !ruby.block_given() {
+        return Ok(());
+    }
+    let outcome = ruby.yield_value::<_, Value>(this);
+    this.close(this.as_raw());
+    outcome.map(|_| ())
+}
+
+/// What the arguments of `new` ask for.
+struct Shape {
+    /// What `type` answers.
+    shown: Value,
+    element: Element,
+    type_size: usize,
+    count: usize,
+}
+
+impl Shape {
+    fn of(ruby: &Ruby, kind: Option<Value>, count: Option<Value>) -> Result<Shape, Error> {
+        let uchar = ruby.to_symbol("uchar").as_value();
+        let Some(kind) = kind else {
+            return Ok(Shape { shown: uchar, element: Element::UInt8, type_size: 1, count: 1 });
+        };
+        if is_number(kind) {
+            let bytes = amount(ruby, kind)?;
+            return match count {
+                None => Ok(Shape { shown: uchar, element: Element::UInt8, type_size: 1, count: bytes }),
+                Some(count) => Ok(Shape {
+                    shown: kind,
+                    element: Element::Foreign,
+                    type_size: bytes,
+                    count: amount(ruby, count)?,
+                }),
+            };
+        }
+        if RString::from_value(kind).is_some() {
+            return Err(types::unknown(ruby, kind));
+        }
+        let (element, type_size) = types::element(ruby, kind).ok_or_else(|| types::unknown(ruby, kind))?;
+        let count = count.map_or(Ok(1), |count| amount(ruby, count))?;
+        Ok(Shape { shown: kind, element, type_size, count })
+    }
+
+    fn bytes(&self, ruby: &Ruby) -> Result<usize, Error> {
+        self.type_size.checked_mul(self.count).filter(|&size| size <= isize::MAX as usize).ok_or_else(|| {
+            let text =
+                format!("{} times {} bytes are more than an address can hold", self.count, self.type_size);
+            Error::new(ruby.exception_arg_error(), text)
+        })
+    }
+}
+
+/// What counts bytes, rather than naming a type.
+fn is_number(value: Value) -> bool {
+    Symbol::from_value(value).is_none()
+        && (value.is_nil()
+            || value.is_kind_of(Ruby::get_with(value).class_numeric())
+            || (RClass::from_value(value).is_none() && value.respond_to("to_int", true).unwrap_or(false)))
+}
+
+/// A count of bytes or elements: at least 1, and not more than an address can hold.
+fn amount(ruby: &Ruby, value: Value) -> Result<usize, Error> {
+    let refuse = |text: String| Error::new(ruby.exception_arg_error(), text);
+    if let Some(integer) = Integer::from_value(value) {
+        if integer.to_i64().is_err() {
+            return Err(refuse(format!("{integer} is no size that an address can hold")));
+        }
+    }
+    let count = index(value.as_raw())?;
+    match usize::try_from(count) {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err(refuse(format!("shared memory needs a size of at least 1, not {count}"))),
+    }
+}
+
+/// A new region. Garbage may hold the descriptors or the address space that is missing: one collection, one more try.
+fn region(ruby: &Ruby, size: usize, reserve: bool) -> Result<Region, Error> {
+    let made: CoreResult<Region> = match Region::new(size, reserve) {
+        Err(CoreError::System { errno: libc::EMFILE | libc::ENFILE | libc::ENOMEM, .. }) => {
+            ruby.gc_start();
+            Region::new(size, reserve)
+        }
+        made => made,
+    };
+    made.map_err(|error| errors::to_ruby(ruby, error))
+}
+
+fn hidden(this: Obj<Handle>, name: &std::ffi::CStr) -> Result<Value, Error> {
+    this.check()?;
+    let object = this.as_raw();
+    // SAFETY: reads a variable of an object.
+    let found = raising(|| unsafe { rb_sys::rb_iv_get(object, name.as_ptr()) })?;
+    Ok(crate::bind::value(found))
+}
+
+fn kind(this: Obj<Handle>) -> Result<Value, Error> {
+    hidden(this, TYPE)
+}
+
+fn count(this: Obj<Handle>) -> Result<Value, Error> {
+    hidden(this, COUNT)
+}
+
+fn fd(this: Obj<Handle>) -> Result<Option<i32>, Error> {
+    Ok(this.check()?.region.as_ref().and_then(|region| region.fd()))
+}
+
+unsafe extern "C" fn allocate(class: VALUE) -> VALUE {
+    let ruby = crate::bind::ruby();
+    // SAFETY: Ruby passes the class whose `allocate` was called: SharedMemory or a subclass.
+    match RClass::from_value(unsafe { Value::from_raw(class) }) {
+        Some(class) => ruby.obj_wrap_as(Handle::unborn(true), class).as_raw(),
+        None => crate::bind::NIL,
+    }
+}
+
+pub fn init(ruby: &Ruby, pointer: RClass) -> Result<RClass, Error> {
+    let class = module(ruby).define_class("SharedMemory", pointer)?;
+    // SAFETY: it allocates what every method of the class expects, a Handle.
+    raising(|| unsafe { rb_sys::rb_define_alloc_func(class.as_raw(), Some(allocate)) })?;
+    class.define_private_method("initialize", method!(initialize, -1))?;
+    class.define_method("type", method!(kind, 0))?;
+    class.define_method("count", method!(count, 0))?;
+    class.define_method("fd", method!(fd, 0))?;
+    Ok(class)
+}

@@ -1,0 +1,58 @@
+# frozen_string_literal: true
+
+require "process_shared/shared_memory"
+
+module ProcessShared
+  # A fixed number of elements of one type in shared memory: <tt>SharedArray.new(type, count = 1)</tt>. The type is a
+  # number, +:bool+ or +:pointer+.
+  #
+  # <tt>array[index]</tt> and <tt>array[index] = value</tt> count from the end where the index is negative, and raise
+  # IndexError outside. One element is read or written at a time: to change several as one, hold a {Mutex}. +length+ is
+  # the number of elements; +size+ is in bytes, as for every SharedMemory.
+  #
+  # The methods of Enumerable return new Arrays, and never change the shared one.
+  #
+  # @example
+  #   counts = ProcessShared::SharedArray.new(:int64, 10)
+  #   counts[-1] = 7
+  #   counts.sum # => 7
+  class SharedArray < SharedMemory
+    include Enumerable
+
+    # @yieldparam element [Object]
+    # @return [self, Enumerator] an Enumerator without a block
+    def each
+      return to_enum(:each) { length } unless block_given?
+
+      index = 0
+      count = length
+      while index < count
+        yield self[index]
+        index += 1
+      end
+      self
+    end
+
+    # @yieldparam element [Object]
+    # @yieldparam index [Integer]
+    # @return [self, Enumerator] an Enumerator without a block
+    def each_with_index
+      return to_enum(:each_with_index) { length } unless block_given?
+
+      index = 0
+      count = length
+      while index < count
+        yield self[index], index
+        index += 1
+      end
+      self
+    end
+
+    # As Enumerable#count, and without argument and block the number of elements.
+    #
+    # @return [Integer]
+    def count(*arguments, &block)
+      arguments.empty? && !block ? length : super
+    end
+  end
+end

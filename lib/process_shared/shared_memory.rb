@@ -1,0 +1,25 @@
+# frozen_string_literal: true
+
+require "process_shared/pointer"
+require "process_shared/shared_memory_io"
+
+module ProcessShared
+  # Zero-filled memory that is shared with every process forked later. It has no name and is no file: it ends with the
+  # last process that has it, also after <tt>kill -9</tt>. It is taken from the system as it is touched, so a large
+  # one costs nothing until it is used, and the size of /dev/shm does not matter.
+  #
+  # <tt>SharedMemory.new(bytes = 1)</tt> or <tt>SharedMemory.new(type, count = 1)</tt>, where the type is a Symbol the
+  # ffi gem knows (+:int32+, +:double+, +:size_t+ ...) or an +FFI::Type+. With <tt>reserve: true</tt> all of it is taken
+  # at once, or Errno::ENOMEM or Errno::ENOSPC is raised. With a block the object is yielded and then closed.
+  #
+  # +size+ is in bytes; +type+, +count+ and +type_size+ are as given; +fd+ is a descriptor of the memory
+  # (close-on-exec), which is closed with the object. +close+ ends the use of this object in this process only: other
+  # processes, and views of it, go on.
+  #
+  # @example
+  #   memory = ProcessShared::SharedMemory.new(:int32, 2)
+  #   Process.wait(fork { memory.put_array_of_int32(0, [1, 2]) })
+  #   memory.get_array_of_int32(0, 2) # => [1, 2]
+  class SharedMemory < Pointer
+  end
+end
