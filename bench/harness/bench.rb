@@ -1,0 +1,71 @@
+# frozen_string_literal: true
+
+# What the files in suite/ say is measured, and the results.
+module Bench
+  # Something counted, with the most it may be, or nil where it is only recorded.
+  Count = Struct.new(:what, :value, :limit, :unit) do
+    def reached? = limit.nil? || value <= limit
+  end
+
+  # How the cost of something grows: a line for each of `series`, name => { x => seconds }.
+  Growth = Struct.new(:file, :title, :x_label, :series)
+
+  class << self
+    attr_writer :quick
+    attr_reader :rows, :counts, :growths, :left_out
+
+    # Only to see that all of it runs: the figures mean nothing.
+    def quick? = @quick
+
+    # How long a sample of a loop takes.
+    attr_writer :sample_seconds
+
+    def sample_seconds = @sample_seconds || (quick? ? 0.0005 : 0.02)
+
+    def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+
+    # Measures one kind of work; the block adds the sides to a Comparison.
+    def compare(subject, work, rounds: nil)
+      comparison = Comparison.new(subject, work, rounds: rounds)
+      yield comparison
+      rows = comparison.rows
+      @rows.concat(rows)
+      @left_out.concat(comparison.left_out)
+      rows.each { |row| puts Report.line(row) }
+      comparison.left_out.each { |text| puts text }
+    end
+
+    # Records what the block counts.
+    def count(what, limit: nil, unit: nil)
+      count = Count.new(what, yield, limit, unit)
+      @counts << count
+      puts Report.count_line(count)
+    rescue LeftOut => e
+      @left_out << "#{what}: left out, #{e.message}"
+      puts @left_out.last
+    end
+
+    # Measures `series`, name => ->(x) { seconds }, at each of `xs`, in turns; the best of `rounds` counts.
+    def grow(file, title, x_label, xs, rounds: 3, **series)
+      xs = [xs.first, xs[1]] if quick?
+      best = series.transform_values { {} }
+      xs.each do |x|
+        (quick? ? 1 : rounds).times do
+          series.each { |name, sample| best[name][x] = [best[name][x], sample.call(x)].compact.min }
+        end
+        puts "#{title}: #{x}: " + best.map { |name, at| "#{name} #{Report.time(at[x])}" }.join(", ")
+      end
+      @growths << Growth.new(file, title, x_label, best)
+    end
+  end
+
+  # A tool or a rival is not on this machine.
+  class LeftOut < StandardError; end
+
+  @rows = []
+  @counts = []
+  @growths = []
+  @left_out = []
+end
+
+%w[comparison crew rivals machine report bar_chart line_chart].each { |name| require_relative name }

@@ -1,0 +1,58 @@
+# frozen_string_literal: true
+
+require "open3"
+
+module Bench
+  # The rivals that may not be on this machine.
+  module Rivals
+    class << self
+      # FFI::MemoryPointer of `size` bytes, or nil.
+      def ffi_memory(size)
+        require "ffi"
+        FFI::MemoryPointer.new(:char, size)
+      rescue LoadError
+        nil
+      end
+
+      # The path of python3, or nil.
+      def python
+        return @python if defined?(@python)
+
+        _, status = Open3.capture2e("python3", "-c", "import multiprocessing")
+        @python = ("python3" if status.success?)
+      rescue SystemCallError
+        @python = nil
+      end
+
+      # Seconds per operation that a program prints.
+      def run(*command)
+        output, status = Open3.capture2(*command)
+        raise "#{command.first(2).join(" ")} failed" unless status.success?
+
+        Float(output)
+      end
+
+      # Adds the old gem to a comparison, where OLD_PROCESS_SHARED is the path of a checkout of it that loads. It has
+      # our names, so it runs in a process of its own: `setup` makes x.
+      def old_gem(comparison, setup, code)
+        return unless old_gem_path
+
+        program = File.expand_path("../old_gem.rb", __dir__)
+        command = [Gem.ruby, "-W0", "-I#{old_gem_path}/lib", program, setup, code, Bench.sample_seconds.to_s]
+        return comparison.leave_out("the old gem", "it does not run this here") unless works?(command)
+
+        comparison.timed("process_shared 0.2") { run(*command) }
+      end
+
+      private
+
+      def old_gem_path = ENV["OLD_PROCESS_SHARED"]
+
+      def works?(command)
+        run(*command, err: File::NULL) && true
+      rescue StandardError
+        false
+      end
+    end
+  end
+end
