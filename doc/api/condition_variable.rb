@@ -16,9 +16,12 @@ module ProcessShared
   class ConditionVariable
     extend OpenWithSelf
 
+    # Makes one that nobody waits on.
+    def initialize; end
+
     # Gives the lock up, waits for a signal, and takes the lock again before it returns or raises. A {Monitor} is
     # given up and taken again with all its levels.
-    # @param mutex [Mutex, Monitor, Semaphore::Lock, #sleep] the lock that the caller holds; of another object
+    # @param mutex [Mutex, Monitor, SemaphoreMutex, #sleep] the lock that the caller holds; of another object
     #   +sleep(timeout)+ is called, as Ruby's own does
     # @param timeout [Numeric, nil] seconds; nil waits for ever
     # @return [Integer] seconds waited, rounded, if it was woken

@@ -15,9 +15,11 @@ module ProcessShared
     def enter; end
     alias mon_enter enter
 
-    # Takes the monitor, or one more level of it, if nobody else has it.
+    # Takes the monitor, or one more level of it, if that is possible at once, or within the timeout.
+    # @param timeout [Numeric, nil] seconds; nil, 0 or less: does not wait
     # @return [Boolean] whether the caller has it now
-    def try_enter; end
+    def try_enter(timeout = nil); end
+    alias try_lock try_enter
     alias mon_try_enter try_enter
     alias try_mon_enter try_enter
 
@@ -26,6 +28,16 @@ module ProcessShared
     # @raise [ProcessError] if this fiber does not have the monitor
     def exit; end
     alias mon_exit exit
+
+    # Same as {#enter}, but for the result.
+    # @return [self]
+    # @raise [ProcessError] as {#enter}
+    def lock; end
+
+    # Same as {#exit}, but for the result.
+    # @return [self]
+    # @raise [ProcessError] as {#exit}
+    def unlock; end
 
     # @return [Boolean] whether anybody, in any process, has the monitor
     def mon_locked?; end

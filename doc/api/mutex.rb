@@ -58,12 +58,16 @@ module ProcessShared
     def synchronize; end
 
     # Gives the lock up, sleeps, and takes it again before it returns or raises.
-    # @param timeout [Numeric, nil] seconds; nil: until +Thread#wakeup+
+    # @param timeout [Numeric, nil] seconds; nil: until +Thread#wakeup+ or {#wakeup_first}
     # @return [Integer] the seconds slept, rounded, if it was woken
     # @return [nil] if the timeout passed
     # @raise [ArgumentError] if the timeout is negative
     # @raise [ProcessError] if this fiber does not have the lock
     def sleep(timeout = nil); end
+
+    # Wakes the one that has slept longest in {#sleep} of this mutex, in whatever process it is.
+    # @return [self]
+    def wakeup_first; end
 
     # @return [Boolean] whether anybody, in any process, has the lock
     def locked?; end

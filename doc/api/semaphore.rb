@@ -45,7 +45,7 @@ module ProcessShared
     # @raise [ThreadError] without a block
     def synchronize; end
 
-    # @return [Semaphore::Lock] a lock over this semaphore, which checks no owner
+    # @return [SemaphoreMutex] a lock over this semaphore, which checks no owner
     def to_mtx; end
 
     # @return [Integer] how many, in all processes, wait for a permit now
@@ -59,6 +59,63 @@ module ProcessShared
     def closed?; end
 
     # Says how many permits are free and how many wait. Never waits, never raises.
+    # @return [String]
+    def inspect; end
+    alias to_s inspect
+  end
+
+  # A lock over a {Semaphore}, as {Semaphore#to_mtx} gives it: taking a permit locks, giving one unlocks. It has no
+  # owner: anybody may unlock it, and nothing is handed on when the process that locked it dies.
+  #
+  # @example
+  #   lock = ProcessShared::Semaphore.new(1).to_mtx
+  #   lock.synchronize { lock.locked? } # => true
+  class SemaphoreMutex
+    extend OpenWithSelf
+
+    # @param semaphore [Semaphore]
+    # @raise [TypeError] if it is none
+    def initialize(semaphore); end
+
+    # Takes a permit; waits until there is one.
+    # @return [self]
+    # @raise [ThreadError] if it would have to wait in a +trap+ handler
+    def lock; end
+
+    # Takes a permit if there is one at once, or within the timeout.
+    # @param timeout [Numeric, nil] seconds; nil, 0 or less: does not wait
+    # @return [Boolean] whether it took one
+    def try_lock(timeout = nil); end
+
+    # Gives a permit, whoever took it.
+    # @return [self]
+    # @raise [ProcessError] over a {BinarySemaphore} that is 1
+    def unlock; end
+
+    # Takes a permit, runs the block, and gives the permit back.
+    # @yieldreturn [Object]
+    # @return [Object] the block's value
+    # @raise [ThreadError] without a block
+    def synchronize; end
+
+    # Unlocks, sleeps, and locks again before it returns or raises.
+    # @param timeout [Numeric, nil] seconds; nil: until +Thread#wakeup+
+    # @return [Integer] the seconds slept, rounded, if it was woken
+    # @return [nil] if the timeout passed
+    # @raise [ArgumentError] if the timeout is negative
+    def sleep(timeout = nil); end
+
+    # @return [Boolean] whether the semaphore has no free permit
+    def locked?; end
+
+    # Gives this lock up, in this process; the semaphore stays open.
+    # @return [nil]
+    def close; end
+
+    # @return [Boolean] whether it was closed in this process
+    def closed?; end
+
+    # Says whether it is locked. Never waits, never raises.
     # @return [String]
     def inspect; end
     alias to_s inspect

@@ -87,7 +87,7 @@ module ProcessShared
       end
     end
 
-    def self.extend_object(object)
+    private_class_method def self.extend_object(object)
       super
       object.__send__(:mon_initialize)
     end
