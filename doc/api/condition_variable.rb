@@ -10,7 +10,12 @@ module ProcessShared
   #   mutex = ProcessShared::Mutex.new
   #   cond = ProcessShared::ConditionVariable.new
   #   ready = ProcessShared::SharedMemory.new(:bool)
-  #   child = fork { mutex.synchronize { ready.put(:bool, 0, true) && cond.signal } }
+  #   child = fork do
+  #     mutex.synchronize do
+  #       ready.put(:bool, 0, true)
+  #       cond.signal
+  #     end
+  #   end
   #   mutex.synchronize { cond.wait(mutex) until ready.get(:bool, 0) }
   #   Process.wait(child)
   class ConditionVariable

@@ -1,24 +1,11 @@
 # frozen_string_literal: true
 
 module ProcessShared
-  # A window on shared memory: the part of a {SharedMemory} that +[]+, +++, {#slice} or {#order} gave, with the
-  # accessors of the ffi gem's +FFI::Pointer+. It keeps the memory mapped for as long as it lives, also when the
-  # SharedMemory it came from is closed.
-  #
-  # Offsets and lengths are bytes. Every access is checked against the window: outside of it is an +IndexError+, and
-  # nothing is read or written. The value is converted first, then the bounds are checked; nothing is written where
-  # a conversion fails, also of a later element of an Array. Strings read are binary (ASCII-8BIT).
-  #
-  # Numbers are read and written without a lock. One of up to 8 bytes at an offset that is a multiple of its size is
-  # read whole; anything larger needs a {Mutex} around it where another process may write.
-  #
-  # @example
-  #   mem = ProcessShared::SharedMemory.new(:int32, 4)
-  #   mem.put_array_of_int32(0, [1, 2, 3, 4])
-  #   mem[2].read_int32 # => 3
-  #   (mem + 4).get_array_of_int32(0, 2) # => [2, 3]
-  #   mem.order(:big).get_int32(0) # => 16777216
   class Pointer
+    # A Pointer is made by {#[]}, {#+}, {#slice} or {#order} of another one, never by +new+.
+    # @raise [TypeError] always
+    def initialize(*); end
+
     # @return [Integer] bytes from here to the end of the window
     def size; end
     alias total size

@@ -1,7 +1,6 @@
 # frozen_string_literal: true
 
 module ProcessShared
-  # Numbers, and Arrays of them.
   class Pointer
     # @!macro [attach] at_offset
     #   @!method get_$1(offset)
@@ -91,6 +90,8 @@ module ProcessShared
     at_start :long, "Integer"
     at_start :ulong, "Integer"
     at_start :float, "Float"
+    at_start :float32, "Float"
     at_start :double, "Float"
+    at_start :float64, "Float"
   end
 end

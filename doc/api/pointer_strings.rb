@@ -1,7 +1,6 @@
 # frozen_string_literal: true
 
 module ProcessShared
-  # Bytes, strings, and pointers in memory.
   class Pointer
     # @param offset [Integer] bytes
     # @param length [Integer] bytes
@@ -84,20 +83,6 @@ module ProcessShared
     # @param count [Integer, nil] elements
     # @return [Array<String, nil>]
     def read_array_of_string(count = nil); end
-
-    # Reads elements by a method of this class.
-    # @param type [FFI::Type, Symbol] the elements' type, for its size
-    # @param reader [Symbol] the method that reads one
-    # @param count [Integer] elements
-    # @return [Array]
-    def read_array_of_type(type, reader, count); end
-
-    # Writes elements by a method of this class.
-    # @param type [FFI::Type, Symbol] the elements' type, for its size
-    # @param writer [Symbol] the method that writes one at an offset, such as +:put_int32+
-    # @param values [Array]
-    # @return [self]
-    def write_array_of_type(type, writer, values); end
 
     # @param offset [Integer] bytes
     # @return [FFI::Pointer] the pointer that is in memory there

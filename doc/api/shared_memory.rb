@@ -1,21 +1,6 @@
 # frozen_string_literal: true
 
 module ProcessShared
-  # Memory that this process shares with those it forks. It is zero at first, and taken from the system as it is
-  # touched, so a large one costs nothing until it is used. It is anonymous: not in +/dev/shm+, whose size does not
-  # matter, and gone with the last process that has it, however that ended. What a killed process had written stays.
-  #
-  # The memory itself has no lock: where several processes write, hold a {Mutex} around it.
-  #
-  # @example Numbers
-  #   mem = ProcessShared::SharedMemory.new(:int32, 2)
-  #   Process.wait(fork { mem.put_array_of_int32(0, [12, 34]) })
-  #   mem.get_int32(4) # => 34
-  #
-  # @example An object
-  #   mem = ProcessShared::SharedMemory.new(1024)
-  #   Process.wait(fork { mem.write_object({ "answer" => 42 }) })
-  #   mem.read_object["answer"] # => 42
   class SharedMemory < Pointer
     extend OpenWithSelf
 
@@ -38,30 +23,27 @@ module ProcessShared
 
     # @return [Integer] its file descriptor, which is closed on +exec+
     def fd; end
+  end
 
-    # Writes an object with Marshal: all of it, or nothing if it does not fit.
-    # @param object [Object]
-    # @return [Integer] bytes written
-    # @raise [IndexError] if it is too big
-    # @raise [TypeError] if it cannot be marshalled
-    def write_object(object); end
+  class SharedArray < SharedMemory
+    # @param type [Symbol, FFI::Type] a number, +:bool+ or +:pointer+
+    # @param count [Integer] elements
+    # @raise [TypeError] for an unknown type
+    # @raise [ArgumentError] if the size is below 1, or beyond what an address can hold
+    def initialize(type, count = 1); end
 
-    # {#write_object} at an offset.
-    # @param offset [Integer] bytes
-    # @param object [Object]
-    # @return [Integer] bytes written
-    # @raise [IndexError] if it is too big
-    def put_object(offset, object); end
+    # @param index [Integer] elements; negative ones count from the end
+    # @return [Integer, Float, Boolean, FFI::Pointer] the element
+    # @raise [IndexError] outside of the array
+    def [](index); end
 
-    # Reads the object that {#write_object} wrote. Runs +Marshal.load+: read only what you trust.
-    # @return [Object]
-    # @raise [TypeError] if there is no object
-    def read_object; end
+    # @param index [Integer] elements; negative ones count from the end
+    # @param value [Object] a number, or for +:bool+ anything
+    # @raise [IndexError] outside of the array
+    # @raise [RangeError] if the value cannot be converted
+    def []=(index, value); end
 
-    # {#read_object} at an offset.
-    # @param offset [Integer] bytes
-    # @return [Object]
-    # @raise [TypeError] if there is no object
-    def get_object(offset); end
+    # @return [Integer] elements
+    def length; end
   end
 end

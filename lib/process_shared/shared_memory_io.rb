@@ -176,9 +176,11 @@ module ProcessShared
     # Reads a line: up to and with the separator, at most +limit+ bytes, or up to the end.
     #
     # @overload gets(separator = $/, limit = nil, chomp: false)
+    #   @param separator [String, nil] nil for everything; "" for paragraphs, which end with empty lines
+    #   @param limit [Integer, nil] bytes
+    #   @param chomp [Boolean] true to leave the separator off
     # @overload gets(limit, chomp: false)
-    # @param separator [String, nil] nil for everything; "" for paragraphs, which end with empty lines
-    # @param chomp [Boolean] true to leave the separator off
+    #   @param limit [Integer] bytes
     # @return [String, nil] nil at the end
     def gets(*arguments, chomp: false)
       check_readable
@@ -406,10 +408,12 @@ module ProcessShared
       true
     end
 
+    # @return [Encoding] always binary
     def external_encoding
       Encoding::BINARY
     end
 
+    # @return [nil] nothing is converted
     def internal_encoding
       nil
     end
@@ -429,14 +433,19 @@ module ProcessShared
       true
     end
 
+    # Has no effect: everything is written at once.
     def sync=(wanted)
       wanted
     end
 
+    # Has no effect: everything is written at once.
     def flush
       self
     end
 
+    # Has no effect: everything is written at once.
+    #
+    # @return [0]
     def fsync
       0
     end
@@ -453,6 +462,7 @@ module ProcessShared
     end
     alias to_i fileno
 
+    # @return [nil] there is no process at the other end
     def pid
       nil
     end
@@ -467,6 +477,7 @@ module ProcessShared
     end
     alias ioctl fcntl
 
+    # @return [String] position and size
     def inspect
       "#<#{self.class} pos=#{@pos} size=#{@size}#{" (closed)" if closed?}>"
     end
