@@ -13,7 +13,7 @@ module Program
     waiter = Process.detach(pid)
     in_time = waiter.join(SECONDS) && reader.join(1) # a child left running keeps the pipe open
     Process.kill(:KILL, -pid) unless in_time
-    puts reader.value.gsub(/^/, "   ")
+    puts reader.value.gsub(/^/, "   ") unless reader.value.empty?
     ok = in_time && waiter.value.success? && !reader.value.include?(": warning: ")
     puts "   FAILED: #{in_time ? waiter.value : "not over after #{SECONDS} s, or a child left running"}" unless ok
     ok
