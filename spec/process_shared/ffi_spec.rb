@@ -117,8 +117,8 @@ RSpec.describe "SharedMemory beside FFI::MemoryPointer", if: MemorySupport::FFI_
 
   it "has the same shape" do
     offsets.each do |offset|
-      # in ffi, offsets before the start and huge ones wrap around
-      expect_same(:[], offset) unless offset.is_a?(Integer) && (offset.negative? || offset >= 2**62)
+      # in ffi, offsets before the start and huge ones wrap around; and its versions word their refusal of nil differently
+      expect_same(:[], offset) unless offset.nil? || offset.is_a?(Integer) && (offset.negative? || offset >= 2**62)
       expect_same(:+, offset)
       [0, 1, 16, 17, -1, nil, "x", 2**63].each { |length| expect_same(:slice, offset, length) }
     end
