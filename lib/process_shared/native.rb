@@ -5,6 +5,7 @@
 require "process_shared/open_with_self"
 require "process_shared/process_shared"
 require "process_shared/scheduled"
+require "process_shared/thread_end"
 require "process_shared/wakeup"
 
 module ProcessShared

@@ -4,6 +4,14 @@ module ProcessShared
   # Lets a wait on the main thread tell Thread#wakeup from a signal handler that ran and returned: both interrupt it,
   # but only the first ends it. Extends the main thread alone; other threads run no signal handlers.
   module Wakeup
+    # Whether wakeup or run was called on thread since the last time this was asked.
+    def self.taken?(thread)
+      return true unless Ractor.current.equal?(Ractor.main) # a Ractor's main thread handles no signals either
+
+      thread.extend(self) unless thread.is_a?(self)
+      thread.__process_shared_woken_up
+    end
+
     def wakeup
       @__process_shared_woken_up = true
       super
@@ -14,7 +22,6 @@ module ProcessShared
       super
     end
 
-    # Whether wakeup or run was called since the last time this was asked.
     def __process_shared_woken_up
       woken_up = @__process_shared_woken_up
       @__process_shared_woken_up = false
@@ -22,6 +29,4 @@ module ProcessShared
     end
   end
   private_constant :Wakeup
-
-  Thread.main.extend(Wakeup)
 end

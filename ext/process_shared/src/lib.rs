@@ -22,6 +22,7 @@ fn init(ruby: &Ruby) -> Result<(), Error> {
     unsafe { rb_sys::rb_ext_ractor_safe(true) };
     errors::init(ruby);
     let module = ruby.get_inner(&errors::MODULE);
+    thread::init(module)?;
     let mutex = mutex::init(ruby, module)?;
     monitor::init(ruby, module, mutex)?;
     semaphore::init(ruby, module)?;

@@ -12,6 +12,8 @@ use process_shared_core::Outcome;
 use rb_sys::{rb_mutex_lock, rb_mutex_new, rb_mutex_unlock, rb_thread_call_without_gvl2};
 use std::ffi::c_void;
 
+use crate::errors;
+
 /// Runs `call` without the GVL. `None` if Ruby skipped it because an interrupt is due. `call` must not touch Ruby.
 fn without_gvl<T>(call: impl FnOnce() -> T) -> Option<T> {
     struct Job<F, T> {
@@ -100,7 +102,8 @@ fn was_woken_up(ruby: &Ruby, thread: magnus::Thread) -> Result<bool, Error> {
     if !is_main(ruby) {
         return Ok(true);
     }
-    thread.funcall("__process_shared_woken_up", ())
+    let notes: magnus::RModule = ruby.get_inner(&errors::MODULE).const_get("Wakeup")?;
+    notes.funcall("taken?", (thread,))
 }
 
 /// Forgets that `Thread#wakeup` was called before the nap.

@@ -1,0 +1,42 @@
+# frozen_string_literal: true
+
+module ProcessShared
+  # Tells when a thread ends, by whatever way, so that the locks it holds are handed on. Ruby 3.2 and later say so
+  # themselves (see ext/process_shared/src/thread.rs); for Ruby 3.1 the blocks of threads are wrapped.
+  module ThreadEnd
+    def self.watch(block)
+      proc do |*args|
+        block.call(*args)
+      ensure
+        ProcessShared.__send__(:thread_ends)
+      end.ruby2_keywords
+    end
+
+    # For Thread#initialize.
+    module Initialize
+      ruby2_keywords def initialize(*args, &block)
+        block &&= ThreadEnd.watch(block)
+        super(*args, &block)
+      end
+    end
+
+    # For Thread.start and Thread.fork, which do not call initialize.
+    module Start
+      ruby2_keywords def start(*args, &block)
+        block &&= ThreadEnd.watch(block)
+        super(*args, &block)
+      end
+
+      ruby2_keywords def fork(*args, &block)
+        block &&= ThreadEnd.watch(block)
+        super(*args, &block)
+      end
+    end
+  end
+  private_constant :ThreadEnd
+
+  if RUBY_VERSION < "3.2"
+    Thread.prepend(ThreadEnd::Initialize)
+    Thread.singleton_class.prepend(ThreadEnd::Start)
+  end
+end
