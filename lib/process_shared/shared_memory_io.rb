@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require "process_shared/native"
 require "stringio"
 
 module ProcessShared
@@ -18,34 +19,32 @@ module ProcessShared
     CHUNK = 256
     private_constant :CHUNK
 
-    # The memory.
-    attr_reader :mem
+    # @!method initialize(mem)
+    #   @param mem [Pointer] the memory, or anything with +size+, +get_bytes+ and +put_bytes+
+    # @!method mem
+    #   @return [Pointer] the memory
+    # @!method reopen(mem = self.mem)
+    #   Starts again, over this memory or another one.
+    #   @return [self]
 
-    # The number of the line read last by +gets+ and its relatives.
-    attr_accessor :lineno
+    # Sets the number of the line.
+    attr_writer :lineno
 
-    # @param mem [Pointer] the memory, or anything with +size+, +get_bytes+ and +put_bytes+
-    def initialize(mem)
-      @mem = mem
-      @size = mem.size
-      @pos = 0
-      @lineno = 0
-      @readable = @writable = true
+    # @return [Integer] the number of the line read last by +gets+ and its relatives
+    def lineno
+      @lineno ||= 0
     end
 
     # @!group Position
 
-    # @return [Integer] where the next byte is read or written
-    attr_reader :pos
+    # @!method pos
+    #   @return [Integer] where the next byte is read or written
+    # @!method pos=(offset)
+    #   @raise [Errno::EINVAL] if negative
+    # @!method size
+    #   @return [Integer] the size of the memory in bytes
     alias tell pos
-
-    # @raise [Errno::EINVAL] if negative
-    def pos=(offset)
-      offset = Integer(offset)
-      raise Errno::EINVAL if offset.negative?
-
-      @pos = offset
-    end
+    alias length size
 
     # @param whence [Integer, Symbol] IO::SEEK_SET, IO::SEEK_CUR, IO::SEEK_END, or :SET, :CUR, :END
     # @return [0]
@@ -56,8 +55,8 @@ module ProcessShared
       self.pos =
         case whence
         when IO::SEEK_SET, :SET then amount
-        when IO::SEEK_CUR, :CUR then @pos + amount
-        when IO::SEEK_END, :END then @size + amount
+        when IO::SEEK_CUR, :CUR then pos + amount
+        when IO::SEEK_END, :END then size + amount
         else raise Errno::EINVAL, "invalid whence"
         end
       0
@@ -66,55 +65,28 @@ module ProcessShared
     # @return [Integer] the new position
     def sysseek(amount, whence = IO::SEEK_SET)
       seek(amount, whence)
-      @pos
+      pos
     end
 
     # Back to the start, and to line 0.
     def rewind
-      @pos = @lineno = 0
+      self.pos = @lineno = 0
     end
 
     # @return [Boolean] true at the end of the memory
     def eof?
       check_readable
-      @pos >= @size
+      pos >= size
     end
     alias eof eof?
-
-    # @return [Integer] the size of the memory in bytes
-    attr_reader :size
-    alias length size
 
     # @!endgroup
     # @!group Reading
 
-    # @param length [Integer, nil] how many bytes at most; nil for all up to the end
-    # @param buffer [String, nil] filled with them, if given
-    # @return [String, nil] nil at the end when a length above 0 was asked for
-    def read(length = nil, buffer = nil)
-      raise IOError, "not opened for reading" unless @readable
-
-      left = @pos < @size ? @size - @pos : 0
-      if length.nil?
-        length = left
-      else
-        length = Integer(length) unless Integer === length
-        raise ArgumentError, "negative length #{length} given" if length < 0
-
-        if length > left
-          if left == 0
-            buffer&.clear
-            return nil
-          end
-          length = left
-        end
-      end
-      return fill(buffer, "".b) if length == 0
-
-      bytes = @mem.get_bytes(@pos, length)
-      @pos += length
-      buffer ? fill(buffer, bytes) : bytes
-    end
+    # @!method read(length = nil, buffer = nil)
+    #   @param length [Integer, nil] how many bytes at most; nil for all up to the end
+    #   @param buffer [String, nil] filled with them, if given
+    #   @return [String, nil] nil at the end when a length above 0 was asked for
 
     # Reads at an offset, and leaves the position alone.
     #
@@ -126,9 +98,9 @@ module ProcessShared
       raise ArgumentError, "negative string size (or size too big): #{length}" if length.negative?
       raise Errno::EINVAL, "pread: Invalid offset argument: #{offset}" if offset.negative?
       return fill(buffer, "".b) if length.zero?
-      raise EOFError, "end of file reached" if offset >= @size
+      raise EOFError, "end of file reached" if offset >= size
 
-      fill(buffer, @mem.get_bytes(offset, [length, @size - offset].min))
+      fill(buffer, mem.get_bytes(offset, [length, size - offset].min))
     end
 
     # @raise [EOFError] at the end
@@ -151,10 +123,10 @@ module ProcessShared
     # @return [Integer, nil] nil at the end
     def getbyte
       check_readable
-      return if @pos >= @size
+      return if pos >= size
 
-      byte = @mem.get_uint8(@pos)
-      @pos += 1
+      byte = mem.get_uint8(pos)
+      self.pos += 1
       byte
     end
 
@@ -185,7 +157,7 @@ module ProcessShared
     def gets(*arguments, chomp: false)
       check_readable
       line = line(*line_arguments(arguments), chomp)
-      $. = @lineno += 1 if line
+      $. = @lineno = lineno + 1 if line
       line
     end
 
@@ -258,12 +230,12 @@ module ProcessShared
         when Integer then (bytes & 0xff).chr
         else String.try_convert(bytes) || raise(TypeError, "no implicit conversion of #{bytes.class} into String")
         end
-      start = @pos - bytes.bytesize
+      start = pos - bytes.bytesize
       raise IOError, "cannot step back before the start" if start.negative?
 
-      same = @pos <= @size && @mem.get_bytes(start, bytes.bytesize) == bytes.b
-      @mem.put_bytes(start, bytes, 0, bytes.bytesize) unless same
-      @pos = start
+      same = pos <= size && mem.get_bytes(start, bytes.bytesize) == bytes.b
+      mem.put_bytes(start, bytes, 0, bytes.bytesize) unless same
+      self.pos = start
       nil
     end
 
@@ -277,28 +249,16 @@ module ProcessShared
 
     # @return [String] a copy of the whole memory
     def string
-      @mem.get_bytes(0, @size)
+      mem.get_bytes(0, size)
     end
 
     # @!endgroup
     # @!group Writing
 
-    # Writes the objects, as Strings, one behind the other.
-    #
-    # @return [Integer] the number of bytes
-    # @raise [IndexError] if they do not all fit: nothing is written
-    def write(*objects)
-      raise IOError, "not opened for writing" unless @writable
-
-      text = objects.size == 1 ? objects[0] : objects.map { |object| object.to_s.b }.join
-      text = text.to_s unless String === text
-      length = text.bytesize
-      return 0 if length == 0
-
-      @mem.put_bytes(@pos, text, 0, length)
-      @pos += length
-      length
-    end
+    # @!method write(*objects)
+    #   Writes the objects, as Strings, one behind the other.
+    #   @return [Integer] the number of bytes
+    #   @raise [IndexError] if they do not all fit: nothing is written
 
     # As {#write} of one String.
     def syswrite(text)
@@ -317,7 +277,7 @@ module ProcessShared
       offset = Integer(offset)
       raise Errno::EINVAL, "pwrite: Invalid offset argument: #{offset}" if offset.negative?
 
-      @mem.put_bytes(offset, text, 0, text.bytesize)
+      mem.put_bytes(offset, text, 0, text.bytesize)
       text.bytesize
     end
 
@@ -351,50 +311,20 @@ module ProcessShared
     # @!endgroup
     # @!group Being an IO
 
-    # Ends the use of this IO; the memory stays open.
-    def close
-      @readable = @writable = false
-      nil
-    end
-
-    # @raise [IOError] if it is already
-    def close_read
-      check_readable
-      @readable = false
-      nil
-    end
-
-    # @raise [IOError] if it is already
-    def close_write
-      check_writable
-      @writable = false
-      nil
-    end
-
-    def closed?
-      !@readable && !@writable
-    end
-
-    def closed_read?
-      !@readable
-    end
-
-    def closed_write?
-      !@writable
-    end
-
-    # Starts again, over this memory or another one.
-    def reopen(mem = @mem)
-      initialize(mem)
-      self
-    end
+    # @!method close
+    #   Ends the use of this IO, in this process; the memory stays open.
+    #   @return [nil]
+    # @!method close_read
+    #   @raise [IOError] if it is already
+    # @!method close_write
+    #   @raise [IOError] if it is already
 
     # The size of the memory is fixed.
     #
     # @raise [NotImplementedError] for another size
     def truncate(length)
       check_writable
-      raise NotImplementedError, "the size of shared memory is fixed" unless Integer(length) == @size
+      raise NotImplementedError, "the size of shared memory is fixed" unless Integer(length) == size
 
       0
     end
@@ -479,7 +409,7 @@ module ProcessShared
 
     # @return [String] position and size
     def inspect
-      "#<#{self.class} pos=#{@pos} size=#{@size}#{" (closed)" if closed?}>"
+      "#<#{self.class} pos=#{pos} size=#{size}#{" (closed)" if closed?}>"
     end
 
     # @!endgroup
@@ -488,14 +418,6 @@ module ProcessShared
 
     def check_open
       raise IOError, "closed stream" if closed?
-    end
-
-    def check_readable
-      raise IOError, "not opened for reading" unless @readable
-    end
-
-    def check_writable
-      raise IOError, "not opened for writing" unless @writable
     end
 
     def fill(buffer, bytes)
@@ -534,23 +456,23 @@ module ProcessShared
 
       paragraph = separator == ""
       skip_newlines if paragraph
-      return if @pos >= @size
+      return if pos >= size
 
       separator = "\n\n".b if paragraph
-      last = limit ? [@pos + limit, @size].min : @size
+      last = limit ? [pos + limit, size].min : size
       stop = (separator && line_end(separator, last)) || last
-      line = @mem.get_bytes(@pos, stop - @pos)
-      @pos = stop
+      line = mem.get_bytes(pos, stop - pos)
+      self.pos = stop
       skip_newlines if paragraph
       chomp && separator ? line.chomp(paragraph ? "\n\n" : separator) : line
     end
 
     # @return [Integer, nil] the offset behind the separator, if one begins and ends before +last+
     def line_end(separator, last)
-      from = @pos
+      from = pos
       chunk = CHUNK
       while from < last
-        bytes = @mem.get_bytes(from, [chunk, last - from].min)
+        bytes = mem.get_bytes(from, [chunk, last - from].min)
         found = bytes.index(separator)
         return from + found + separator.bytesize if found
         break if from + bytes.bytesize >= last
@@ -562,7 +484,7 @@ module ProcessShared
     end
 
     def skip_newlines
-      @pos += 1 while @pos < @size && @mem.get_uint8(@pos) == 10
+      self.pos += 1 while pos < size && mem.get_uint8(pos) == 10
     end
   end
 end

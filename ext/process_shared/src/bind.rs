@@ -3,7 +3,8 @@
 //!
 //! Three rules keep it safe, and every method bound here follows them:
 //! 1. The body runs inside `answer`: errors become exceptions, and panics too, only after everything is dropped.
-//! 2. Whatever may raise runs inside `raising` (Ruby's `rb_protect`), so that no longjmp crosses a Rust frame.
+//! 2. Whatever may raise runs inside `raising` (Ruby's `rb_protect`), so that no longjmp crosses a Rust frame. Except
+//!    that allocating a Ruby object may raise NoMemoryError where no frame up to Ruby owns anything that needs a drop.
 //! 3. `this` is an instance of the class the method is defined on: Ruby checks that, also for `bind_call`.
 
 use std::ffi::{CString, c_int};

@@ -16,25 +16,27 @@ use rb_sys::ruby_value_type::RUBY_T_STRING;
 use super::accessors::check_type;
 use super::handle::Handle;
 use super::number::{index, optional_index};
-use crate::bind::{Method1, Method2, MethodN, answer, arguments, define, raising, ruby};
+use crate::bind::{Method1, Method2, MethodN, answer, arguments, define, ruby};
 use crate::errors;
 
 /// A new String of `length` bytes at `address`.
 ///
 /// # Safety
-/// The bytes are mapped.
-unsafe fn string(address: *const u8, length: usize) -> Result<VALUE, Error> {
+/// The bytes are mapped, and no frame up to Ruby owns anything.
+#[inline(always)]
+unsafe fn string(address: *const u8, length: usize) -> VALUE {
     // SAFETY: as the caller promises; allocation runs no Ruby code.
-    raising(|| unsafe { rb_sys::rb_str_new(address.cast(), length as _) })
+    unsafe { rb_sys::rb_str_new(address.cast(), length as _) }
 }
 
 /// # Safety
 /// `this` is a Pointer; so for all that follow.
-unsafe fn get(this: VALUE, offset: i64, length: i64) -> Result<VALUE, Error> {
+#[inline(always)]
+pub unsafe fn get(this: VALUE, offset: i64, length: i64) -> Result<VALUE, Error> {
     // SAFETY: as the caller promises; `bytes` has checked the range.
     unsafe {
         let address = Handle::of(this).bytes(offset, length)?;
-        string(address, length as usize)
+        Ok(string(address, length as usize))
     }
 }
 
@@ -51,12 +53,13 @@ unsafe fn get_until_nul(this: VALUE, offset: i64, length: Option<i64>) -> Result
     unsafe {
         let nul: *const u8 = libc::memchr(address.cast(), 0, length as usize).cast_const().cast();
         let found = if nul.is_null() { length as usize } else { nul.addr() - address.addr() };
-        string(address, found)
+        Ok(string(address, found))
     }
 }
 
 /// Copies `length` bytes of the String `text` from `from`, which is not negative (all the rest without a length), and `more` NULs, to `offset`.
-unsafe fn put(
+#[inline(always)]
+pub unsafe fn put(
     this: VALUE,
     offset: i64,
     text: VALUE,
@@ -121,6 +124,7 @@ unsafe extern "C" fn write_bytes(argc: c_int, argv: *const VALUE, this: VALUE) -
     answer(|| unsafe { put_part(this, 0, arguments(argc, argv, 1, 3)?) })
 }
 
+#[inline(always)]
 unsafe fn put_part(this: VALUE, offset: i64, given: &[VALUE]) -> Result<VALUE, Error> {
     check_type(given[0], RUBY_T_STRING)?;
     let from = optional_index(given.get(1))?.unwrap_or(0);

@@ -190,7 +190,7 @@ pub unsafe fn to_ffi(this: VALUE) -> Result<Value, Error> {
     let window = handle.check()?;
     let (start, size, swapped) = (window.start.addr(), window.size, window.swapped);
     let class = pointer_class(&ruby).ok_or_else(|| missing(&ruby, "to_ptr"))?;
-    let kept = value(handle.pin(this)?);
+    let kept = handle.whole_view(this)?;
     let everywhere: Value = class.funcall("new", (start as isize,))?;
     let bounded: Value = everywhere.funcall("slice", (0, size))?;
     let _: Value = bounded.funcall("instance_variable_set", (ruby.to_symbol("@process_shared"), kept))?;

@@ -9,7 +9,8 @@
 //!   Closing a shareable handle therefore ends its use at once but leaves the unmapping to the garbage collector.
 //!
 //! From `bytes` to the last use of the address it returns no Ruby code may run and the lock may not be released: such
-//! code could close the handle. Where it must (Marshal, a block), hold a view (`pin`) meanwhile.
+//! code could close the handle. Where it must (Marshal), the handle is pinned meanwhile: `close` then ends its use, and
+//! the last `unpin` unmaps. Should that never come (a fiber that is given up), the collector does, with the object.
 
 use std::cell::UnsafeCell;
 use std::ptr;
@@ -43,6 +44,8 @@ pub struct Window {
     pub size: usize,
     /// Bytes of one element: what `[]` of a Pointer steps by.
     pub type_size: usize,
+    /// Elements of a SharedArray; not used elsewhere.
+    pub count: usize,
     pub element: Element,
     /// True where numbers are stored in the other byte order than this machine's.
     pub swapped: bool,
@@ -54,6 +57,7 @@ pub struct Window {
 pub struct Handle {
     size: AtomicUsize,
     state: AtomicU8,
+    pins: AtomicUsize,
     window: UnsafeCell<Window>,
 }
 
@@ -101,12 +105,18 @@ impl Handle {
             start: ptr::null_mut(),
             size: 0,
             type_size: 1,
+            count: 0,
             element: Element::UInt8,
             swapped: false,
             whole,
             region: None,
         };
-        Handle { size: AtomicUsize::new(0), state: AtomicU8::new(UNBORN), window: UnsafeCell::new(window) }
+        Handle {
+            size: AtomicUsize::new(0),
+            state: AtomicU8::new(UNBORN),
+            pins: AtomicUsize::new(0),
+            window: UnsafeCell::new(window),
+        }
     }
 
     /// The handle inside `this`.
@@ -210,10 +220,27 @@ impl Handle {
         if let Some(region) = window.region.as_ref().filter(|_| window.whole) {
             region.close_fd();
         }
+        self.let_go(this);
+    }
+
+    /// Drops the region of a closed handle, unless somebody may still use an address in it.
+    fn let_go(&self, this: VALUE) {
         // SAFETY: `this` is the heap object that holds this handle.
-        if !unsafe { shareable(this) } {
+        if self.pins.load(Ordering::Relaxed) == 0 && !unsafe { shareable(this) } {
             // SAFETY: under Ruby's lock, which nobody released between `bytes` and the use of its address.
             drop(unsafe { (*self.window.get()).region.take() });
+        }
+    }
+
+    /// Keeps the memory mapped, also when the handle is closed, until `unpin`.
+    pub fn pin(&self) {
+        self.pins.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn unpin(&self, this: VALUE) {
+        self.pins.fetch_sub(1, Ordering::Relaxed);
+        if self.is_closed() {
+            self.let_go(this);
         }
     }
 
@@ -238,7 +265,7 @@ impl Handle {
         let region = window.region.clone();
         let view = Handle::default();
         let (type_size, element) = (window.type_size, window.element);
-        let part = Window { start, size, type_size, element, swapped, whole: false, region };
+        let part = Window { start, size, type_size, count: 0, element, swapped, whole: false, region };
         view.size.store(size, Ordering::Relaxed);
         view.state.store(OPEN, Ordering::Relaxed);
         // SAFETY: nobody else knows `view` yet.
@@ -251,14 +278,15 @@ impl Handle {
         Ok(object)
     }
 
-    /// A view of everything, to keep the memory mapped while code runs that may close this handle. It belongs to the
-    /// garbage collector, so it is let go also when that code never returns (a fiber that is given up).
-    pub fn pin(&self, this: VALUE) -> Result<VALUE, Error> {
+    /// A view of everything.
+    pub fn whole_view(&self, this: VALUE) -> Result<Obj<Handle>, Error> {
         let window = self.check()?;
-        Ok(self.view(this, window.start, window.size, window.swapped)?.as_raw())
+        self.view(this, window.start, window.size, window.swapped)
     }
 
-    fn window(&self) -> &Window {
+    /// What was decided at `initialize`, also when the handle is closed.
+    #[inline(always)]
+    pub fn window(&self) -> &Window {
         // SAFETY: see the invariants: no write can happen while this is used.
         unsafe { &*self.window.get() }
     }
@@ -272,12 +300,6 @@ impl Handle {
     #[inline(always)]
     pub fn swapped(&self) -> bool {
         self.window().swapped
-    }
-
-    /// The element type of a SharedArray.
-    #[inline(always)]
-    pub fn element(&self) -> Element {
-        self.window().element
     }
 }
 

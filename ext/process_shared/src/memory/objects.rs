@@ -1,19 +1,21 @@
 //! Whole objects in memory, by Marshal: `put_object get_object write_object read_object`.
 //!
-//! Writing dumps to a String first: an object that does not fit changes nothing.
+//! Writing dumps to a String first: an object that does not fit changes nothing. A large plain String is written
+//! without that, as its dump is known beforehand.
 //!
 //! Reading copies nothing. `Marshal.load` gets a String whose bytes *are* the shared memory, from the object to the end
 //! of the window, and stops behind the object. That String is hidden (Ruby code cannot find it, not even through
 //! ObjectSpace; Marshal hands out copies of its parts only), and it is emptied before we return. Code that Marshal runs
-//! (`marshal_load`, `_load`) may close the memory or never come back: a pin keeps it mapped for as long as the String
-//! is on a stack. Other processes may write meanwhile: Marshal reads each byte once and trusts no length.
+//! (`marshal_load`, `_load`) may close the memory or never come back: the handle is pinned, so it stays mapped for as long
+//! as the String can be used. Other processes may write meanwhile: Marshal reads each byte once and trusts no length.
 
-use std::hint::black_box;
+use std::ffi::CStr;
 use std::ptr;
 
 use magnus::{Error, RClass};
-use rb_sys::VALUE;
-use rb_sys::macros::{RSTRING_LEN, RSTRING_PTR};
+use rb_sys::macros::{RB_TYPE_P, RSTRING_LEN, RSTRING_PTR};
+use rb_sys::ruby_value_type::RUBY_T_STRING;
+use rb_sys::{RBasic, VALUE};
 
 use super::handle::Handle;
 use super::number::{index, integer};
@@ -26,32 +28,110 @@ unsafe fn dump(this: VALUE, offset: i64, object: VALUE) -> Result<VALUE, Error> 
     unsafe {
         let handle = Handle::of(this);
         handle.check()?;
+        if let Some(head) = Head::of(object) {
+            return put_string(this, offset, object, &head);
+        }
         let text = raising(|| rb_sys::rb_marshal_dump(object, NIL))?;
         handle.check_writable(this)?;
         let length = RSTRING_LEN(text) as i64;
         let address = handle.bytes(offset, length)?;
         ptr::copy_nonoverlapping(RSTRING_PTR(text).cast::<u8>(), address, length as usize);
         // Nobody else has the String: its memory can be had back now.
-        raising(|| rb_sys::rb_str_resize(text, 0))?;
+        rb_sys::rb_str_resize(text, 0);
         Ok(integer(length))
     }
 }
 
+/// What Marshal writes around the bytes of a String that is nothing but a String.
+struct Head {
+    before: [u8; 10],
+    used: usize,
+    after: &'static [u8],
+}
+
+/// Strings of fewer bytes are left to Marshal; above, copying them only once is worth a path of its own.
+const LARGE: usize = 4096;
+
+impl Head {
+    /// None for everything that Marshal has to look at itself.
+    fn of(object: VALUE) -> Option<Head> {
+        // SAFETY: any object; the rest is asked once it is known to be a String, which has a class and a length.
+        let plain = unsafe {
+            RB_TYPE_P(object, RUBY_T_STRING)
+                && RSTRING_LEN(object) as usize >= LARGE
+                && (*(object as *const RBasic)).klass == rb_sys::rb_cString
+                && rb_sys::rb_ivar_count(object) == 0
+        };
+        if !plain || customized(object) {
+            return None;
+        }
+        // SAFETY: it is a String.
+        let length = unsafe { RSTRING_LEN(object) } as usize;
+        // SAFETY: a String has an encoding; these three always exist.
+        let (own, binary, utf8, ascii) = unsafe {
+            let own = rb_sys::rb_enc_get_index(object);
+            let (binary, utf8) = (rb_sys::rb_ascii8bit_encindex(), rb_sys::rb_utf8_encindex());
+            (own, binary, utf8, rb_sys::rb_usascii_encindex())
+        };
+        let (start, after): (&[u8], &[u8]) = match own {
+            own if own == binary => (b"\x04\x08\"", b""),
+            own if own == utf8 => (b"\x04\x08I\"", b"\x06:\x06ET"),
+            own if own == ascii => (b"\x04\x08I\"", b"\x06:\x06EF"),
+            _ => return None,
+        };
+        // The length: how many bytes it takes, then those, the lowest first. Marshal knows no more than 4.
+        let digits = u32::try_from(length).ok().filter(|&length| length < 1 << 30)?.to_le_bytes();
+        let count = digits.iter().rposition(|&digit| digit != 0)? + 1;
+        let mut head = Head { before: [0; 10], used: start.len() + 1 + count, after };
+        head.before[..start.len()].copy_from_slice(start);
+        head.before[start.len()] = count as u8;
+        head.before[start.len() + 1..head.used].copy_from_slice(&digits[..count]);
+        Some(head)
+    }
+}
+
+/// True where somebody taught String to dump itself.
+fn customized(object: VALUE) -> bool {
+    // SAFETY: names of methods; looking them up on a plain String runs no Ruby code.
+    unsafe {
+        let method =
+            |name: &CStr| rb_sys::rb_obj_respond_to(object, rb_sys::rb_intern(name.as_ptr()), 1) != 0;
+        method(c"marshal_dump") || method(c"_dump")
+    }
+}
+
 /// # Safety
-/// `this` is a Pointer.
-unsafe fn load(this: VALUE, offset: i64) -> Result<VALUE, Error> {
-    // SAFETY: as the caller promises. The String points to checked bytes, which `pin` keeps mapped until it is empty.
+/// `this` is a Pointer and `object` a String.
+unsafe fn put_string(this: VALUE, offset: i64, object: VALUE, head: &Head) -> Result<VALUE, Error> {
+    // SAFETY: as the caller promises; `bytes` has checked the whole range.
     unsafe {
         let handle = Handle::of(this);
-        let size = handle.check()?.size as i64;
-        let length = size.saturating_sub(offset);
+        handle.check_writable(this)?;
+        let (before, length) = (&head.before[..head.used], RSTRING_LEN(object) as usize);
+        let all = before.len() + length + head.after.len();
+        let start = handle.bytes(offset, all as i64)?;
+        ptr::copy_nonoverlapping(before.as_ptr(), start, before.len());
+        ptr::copy_nonoverlapping(RSTRING_PTR(object).cast(), start.add(before.len()), length);
+        ptr::copy_nonoverlapping(head.after.as_ptr(), start.add(before.len() + length), head.after.len());
+        Ok(integer(all as u64))
+    }
+}
+
+/// # Safety
+/// `this` is a Pointer, and no frame up to Ruby owns anything.
+unsafe fn load(this: VALUE, offset: i64) -> Result<VALUE, Error> {
+    // SAFETY: as the caller promises. The String points to checked bytes, which stay mapped until it is empty.
+    // Emptying it touches none of them: it becomes one with a place of its own.
+    unsafe {
+        let handle = Handle::of(this);
+        let length = (handle.check()?.size as i64).saturating_sub(offset);
         let address = handle.bytes(offset, length)?;
-        let pin = handle.pin(this)?;
-        let window = raising(|| rb_sys::rb_obj_hide(rb_sys::rb_str_new_static(address.cast(), length as _)))?;
+        let window = rb_sys::rb_obj_hide(rb_sys::rb_str_new_static(address.cast(), length as _));
+        handle.pin();
         let object = raising(|| rb_sys::rb_marshal_load(window));
-        let emptied = raising(|| rb_sys::rb_str_resize(window, 0));
-        black_box(pin);
-        emptied.and(object)
+        rb_sys::rb_str_resize(window, 0);
+        handle.unpin(this);
+        object
     }
 }
 

@@ -21,19 +21,26 @@ use crate::bind::{Method1, Method2, answer, define, module, ruby};
 unsafe fn offset(this: VALUE, position: VALUE) -> Result<i64, Error> {
     let position = index(position)?;
     // SAFETY: as the caller promises.
-    let window = unsafe { Handle::of(this) }.check()?;
-    let count = (window.size / window.type_size) as i64;
-    let place = if position < 0 { position.saturating_add(count) } else { position };
-    if place < 0 || place >= count {
-        return Err(outside(position, count));
+    let handle = unsafe { Handle::of(this) };
+    let count = handle.window().count as i64;
+    let place = if position < 0 { position.wrapping_add(count) } else { position };
+    // One comparison for both ends; whether the array is open, the access checks.
+    match (place as u64) < count as u64 {
+        true => Ok(place * handle.window().type_size as i64),
+        false => Err(outside(handle, position)),
     }
-    Ok(place * window.type_size as i64)
 }
 
 #[cold]
-fn outside(position: i64, count: i64) -> Error {
-    let text = format!("index {position} outside of array bounds: {}...{count}", -count);
-    Error::new(ruby().exception_index_error(), text)
+#[inline(never)]
+fn outside(handle: &Handle, position: i64) -> Error {
+    match handle.check() {
+        Err(error) => error,
+        Ok(window) => {
+            let text = format!("index {position} outside of array bounds: -{0}...{0}", window.count);
+            Error::new(ruby().exception_index_error(), text)
+        }
+    }
 }
 
 #[cold]
@@ -46,7 +53,7 @@ unsafe extern "C" fn at(this: VALUE, position: VALUE) -> VALUE {
     // SAFETY: `this` is a SharedArray (rule 3 of bind.rs); so below.
     answer(|| unsafe {
         let offset = offset(this, position)?;
-        get_element(this, Handle::of(this).element(), offset).unwrap_or_else(|| Err(no_accessor()))
+        get_element(this, Handle::of(this).window().element, offset).unwrap_or_else(|| Err(no_accessor()))
     })
 }
 
@@ -54,13 +61,13 @@ unsafe extern "C" fn put(this: VALUE, position: VALUE, value: VALUE) -> VALUE {
     // SAFETY: as above. The conversion may run code that closes the array; the write checks that again.
     answer(|| unsafe {
         let offset = offset(this, position)?;
-        put_element(this, Handle::of(this).element(), offset, value).unwrap_or_else(|| Err(no_accessor()))
+        put_element(this, Handle::of(this).window().element, offset, value)
+            .unwrap_or_else(|| Err(no_accessor()))
     })
 }
 
 fn length(this: Obj<Handle>) -> Result<usize, Error> {
-    let window = this.check()?;
-    Ok(window.size / window.type_size)
+    Ok(this.check()?.count)
 }
 
 fn initialize(ruby: &Ruby, this: Obj<Handle>, arguments: &[Value]) -> Result<(), Error> {

@@ -49,6 +49,7 @@ pub fn create(
         start,
         size,
         type_size: shape.type_size,
+        count: shape.count,
         element: shape.element,
         swapped: false,
         whole: true,
