@@ -108,10 +108,8 @@ module ProcessShared
       read(length, buffer) || raise(EOFError, "end of file reached")
     end
 
-    # As {#readpartial}; all there is without a length.
+    # As {#readpartial}; all there is, if only an empty String, without a length.
     def sysread(length = nil, buffer = nil)
-      raise EOFError, "end of file reached" if length.nil? && eof?
-
       readpartial(length, buffer)
     end
 
@@ -156,7 +154,10 @@ module ProcessShared
     # @return [String, nil] nil at the end
     def gets(*arguments, chomp: false)
       check_readable
-      line = line(*line_arguments(arguments), chomp)
+      separator, limit = line_arguments(arguments)
+      return "".b if limit == 0
+
+      line = line(separator, limit, chomp)
       $. = @lineno = lineno + 1 if line
       line
     end
@@ -315,9 +316,11 @@ module ProcessShared
     #   Ends the use of this IO, in this process; the memory stays open.
     #   @return [nil]
     # @!method close_read
-    #   @raise [IOError] if it is already
+    #   Ends reading.
+    #   @return [nil]
     # @!method close_write
-    #   @raise [IOError] if it is already
+    #   Ends writing.
+    #   @return [nil]
 
     # The size of the memory is fixed.
     #
@@ -452,19 +455,21 @@ module ProcessShared
     end
 
     def line(separator, limit, chomp)
-      return "".b if limit == 0
-
       paragraph = separator == ""
-      skip_newlines if paragraph
+      if paragraph
+        skip_newlines
+        separator = "\n\n".b
+      end
       return if pos >= size
 
-      separator = "\n\n".b if paragraph
       last = limit ? [pos + limit, size].min : size
       stop = (separator && line_end(separator, last)) || last
       line = mem.get_bytes(pos, stop - pos)
       self.pos = stop
+      return line unless separator && line.end_with?(separator)
+
       skip_newlines if paragraph
-      chomp && separator ? line.chomp(paragraph ? "\n\n" : separator) : line
+      chomp ? line.chomp(separator) : line
     end
 
     # @return [Integer, nil] the offset behind the separator, if one begins and ends before +last+

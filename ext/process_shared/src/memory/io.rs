@@ -272,12 +272,12 @@ fn close(this: Value) -> Result<(), Error> {
 }
 
 fn close_read(this: Value) -> Result<(), Error> {
-    cursor(this)?.readable()?.read_closed.store(true, Relaxed);
+    cursor(this)?.read_closed.store(true, Relaxed);
     Ok(())
 }
 
 fn close_write(this: Value) -> Result<(), Error> {
-    cursor(this)?.writable()?.write_closed.store(true, Relaxed);
+    cursor(this)?.write_closed.store(true, Relaxed);
     Ok(())
 }
 
