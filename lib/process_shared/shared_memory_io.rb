@@ -43,8 +43,12 @@ module ProcessShared
     #   @raise [Errno::EINVAL] if negative
     # @!method size
     #   @return [Integer] the size of the memory in bytes
-    alias tell pos
     alias length size
+
+    # The same as {#pos}.
+    def tell
+      pos
+    end
 
     # @param whence [Integer, Symbol] IO::SEEK_SET, IO::SEEK_CUR, IO::SEEK_END, or :SET, :CUR, :END
     # @return [0]
@@ -321,6 +325,12 @@ module ProcessShared
     # @!method close_write
     #   Ends writing.
     #   @return [nil]
+    # @!method closed?
+    #   @return [Boolean] true once it is closed for both
+    # @!method closed_read?
+    #   @return [Boolean] true once it is closed for reading
+    # @!method closed_write?
+    #   @return [Boolean] true once it is closed for writing
 
     # The size of the memory is fixed.
     #
