@@ -3,7 +3,7 @@
 # Loads the native extension and completes its classes. The files that process_shared.rb requires start from here
 # and not from "process_shared": requiring each other in a circle is a warning under -w.
 require "process_shared/open_with_self"
-require "process_shared/process_shared"
+require "process_shared/extension"
 require "process_shared/scheduled"
 require "process_shared/thread_end"
 require "process_shared/wakeup"
