@@ -144,9 +144,9 @@ impl Slot {
         ((self.address.addr().get() - self.chunk.addr().get()) / SLOT) as u32
     }
 
-    /// A number that tells this slot from those of other chunks too; never 0.
+    /// A number that tells this slot from those of other chunks too; neither the lowest nor the highest.
     pub fn name(&self) -> u32 {
-        ((self.address.addr().get() / SLOT) as u32).max(1)
+        ((self.address.addr().get() / SLOT) as u32).clamp(1, u32::MAX - 1)
     }
 
     /// Makes the slot outlive this handle, for as long as the process lives: something may still refer to it.

@@ -2,54 +2,52 @@
 //!
 //! Waits stand in the `Roster`; a signal grants the oldest living one, a broadcast all. What remains is to wake the
 //! granted, and to notice when one dies between being granted and having its mutex again, because then the signal
-//! belongs to the next. For that there is the baton: a lock which the granted take, one after the other, and hold
-//! until they have their mutex. All waiters sleep on its word. So the kernel, when the holder of the baton dies,
-//! wakes one of them, and that one sees to the rest.
+//! belongs to the next. For that there is the baton: a word which the granted take, one after the other, and hold
+//! until they have their mutex. All waiters sleep on it. So the kernel, when the holder of the baton dies, wakes one
+//! of them, and that one sees to the rest.
 //!
-//! | baton's word   | meaning                                                                              |
-//! |----------------|--------------------------------------------------------------------------------------|
-//! | IDLE + round   | nobody is granted; a waiter's death concerns nobody                                  |
-//! | owner bits 0   | somebody is granted or may be, and a wake-up is on its way; the kernel passes it on   |
-//! | `id`, WAITERS  | that thread is on its way into or out of a wait, and will `attend` to the granted    |
+//! | baton's word     | meaning                                                                                    |
+//! |------------------|--------------------------------------------------------------------------------------------|
+//! | IDLE + round     | nobody is granted, nor about to be; a waiter's death concerns nobody                       |
+//! | owner bits 0     | somebody may be granted, and is waking up, or somebody watches; a death wakes another      |
+//! | `id`, WAITERS    | that thread is on its way into or out of a wait, or about to grant; it will `put_down`     |
 //!
-//! Who wants to sleep takes the baton too, if it is free, from before it gives its mutex back until it sleeps: so
-//! there is no moment at which it could be granted and die unnoticed.
+//! Rules:
+//! - Who holds the baton does, before it goes on its own way, whatever is due: passes on what the dead left, wakes the
+//!   oldest of the granted. It leaves the word IDLE only if nothing is due and nobody is about to give a signal.
+//! - Who grants, looks at the word afterwards; who puts the baton down, looks at the roster afterwards (with a SeqCst
+//!   fence between), so one of them sees the other. Who grants without the baton has said so in the roster before it
+//!   looked at the word, so the word is not IDLE when it dies.
+//! - Only a thread that has announced this word or holds the baton is noticed by the kernel when it dies. A granted one
+//!   that is neither (between `enter` and `sleep`; with another mutex than the holder's) is watched: one that sleeps,
+//!   if anybody does, looks again and again. This is the only polling there is, and it ends when that thread moves on.
 //!
-//! The rule that keeps signals from getting lost: who grants looks at the word afterwards, and who frees the baton
-//! looks at the grants afterwards (all SeqCst), so one of them sees the other. Waking somebody for nothing does no
-//! harm: all decisions are taken from the roster.
+//! Waking somebody for nothing does no harm: all decisions are taken from the roster.
 
-use crate::atomic::{AtomicU32, AtomicU64, Ordering::*};
+use crate::atomic::{Ordering::*, fence};
 use crate::deadline::Deadline;
 use crate::kernel::Kernel;
 use crate::lock::Outcome;
 use crate::platform::Wake;
 use crate::roster::{Outstanding, Place, Roster};
-use crate::word::{Entry, OWNER, WAITERS, join, other, word};
+use crate::word::{ANY_CLASS, OWNER, OWNER_DIED, WAITERS, Word, join, other, word};
 use std::time::Duration;
 
 /// In the owner bits, but no thread's number: those stay below 2**22.
 const IDLE: u32 = 0x2000_0000;
 
-/// How long a waiter relies on another's being on its way to the baton before it looks again.
-const SOON: Duration = Duration::from_millis(10);
+/// What the holder of the baton is on its way to is in the other half of the state: a mutex's name, or one of these.
+const NO_MUTEX: u32 = 0; // it puts the baton down at once
+const UNNAMED: u32 = u32::MAX; // a mutex without a name
 
-/// All zeroes is a condition nobody waits for. Laid out like a `Lock`: the baton is on the robust list while held.
-///
-/// The other half of the state is, while the baton is held, the mutex its holder is on its way to; else a round.
-#[repr(C)]
-pub struct Condition {
-    state: AtomicU64,
-    round: AtomicU32,
-    _unused: [u32; 3],
-    entry: Entry,
-}
+/// How long the first and the last looks of one who watches are apart.
+const FIRST_LOOK: Duration = Duration::from_micros(100);
+const LAST_LOOK: Duration = Duration::from_millis(10);
 
-#[cfg(not(loom))]
-const _: () = assert!(std::mem::offset_of!(Condition, entry) == 24 && size_of::<Condition>() == 40);
-
-// SAFETY: `entry` is touched only by the thread that holds the baton.
-unsafe impl Sync for Condition {}
+/// All zeroes is a condition nobody waits for. The word's note is the round, written by the holder of the baton.
+#[derive(Default)]
+#[repr(transparent)]
+pub struct Condition(Word);
 
 /// A wait in progress: the calling thread's, from `enter` to `finish`, `expire` or `leave`.
 #[derive(Debug)]
@@ -69,8 +67,9 @@ impl Condition {
     /// mutex, 0 one that has no name. `None` if the roster is full.
     pub fn enter<K: Kernel>(&self, kernel: &K, roster: &Roster, object: u32, mutex: u32) -> Option<Wait> {
         let place = roster.enter(kernel, object)?;
-        kernel.announce(&self.entry);
-        let baton = self.take(kernel, mutex);
+        let mutex = if mutex == 0 { UNNAMED } else { mutex };
+        kernel.announce(&self.0);
+        let baton = self.take(kernel, roster, object, mutex);
         kernel.settle();
         Some(Wait { place, object, mutex, baton })
     }
@@ -87,44 +86,47 @@ impl Condition {
         if wait.baton && roster.is_granted(wait.place) {
             return Outcome::Acquired;
         }
-        kernel.announce(&self.entry);
+        kernel.announce(&self.0);
         if std::mem::take(&mut wait.baton) {
-            self.attend_holding(kernel, roster, wait.object);
+            self.put_down(kernel, roster, wait.object, true);
         }
+        let mut look = FIRST_LOOK;
         let outcome = loop {
-            let state = self.state.load(SeqCst);
+            let state = self.0.state.load(Acquire);
+            let now = word(state);
             let granted = roster.is_granted(wait.place);
-            if granted && !is_held(word(state)) {
-                wait.baton = self.take(kernel, wait.mutex);
+            if granted && !is_held(now) {
+                wait.baton = self.take(kernel, roster, wait.object, wait.mutex);
                 if wait.baton {
                     break Outcome::Acquired;
                 }
                 continue;
             }
-            if granted && (wait.mutex == 0 || wait.mutex != other(state)) {
-                break Outcome::Acquired; // never wait for somebody who waits for another mutex than ours
+            // Never wait for somebody who waits for another mutex than ours.
+            if granted && other(state) != NO_MUTEX && (wait.mutex == UNNAMED || wait.mutex != other(state)) {
+                break Outcome::Acquired;
             }
             let mut until = if granted { None } else { deadline };
-            if word(state) & OWNER == 0 {
-                self.attend(kernel, roster, wait.object);
-                if roster.is_granted(wait.place) || word(self.state.load(SeqCst)) != word(state) {
+            if now & OWNER == 0 {
+                if self.take(kernel, roster, wait.object, NO_MUTEX) {
+                    self.put_down(kernel, roster, wait.object, true);
+                }
+                if roster.is_granted(wait.place) || word(self.0.state.load(Acquire)) != now {
                     continue;
                 }
-                // This one value can come back while we fall asleep, so look again soon, if it still stands then.
-                let soon = Deadline::after(SOON);
-                until = if until.is_none_or(|until| soon.is_some_and(|soon| soon < until)) {
-                    soon
-                } else {
-                    until
-                };
+                until = Deadline::after(look).filter(|soon| deadline.is_none_or(|end| *soon < end)).or(until);
+                look = LAST_LOOK.min(look * 2);
             }
-            match kernel.wait(&self.state, word(state), until, wait.place.class()) {
+            match kernel.wait(&self.0, now, until, wait.place.class()) {
                 Wake::Woken => {}
                 Wake::TimedOut if until != deadline => {}
                 Wake::TimedOut => break Outcome::TimedOut,
                 Wake::Interrupted => break Outcome::Interrupted,
             }
         };
+        if !wait.baton && word(self.0.state.load(Acquire)) & OWNER == 0 {
+            kernel.wake(&self.0, 1, ANY_CLASS); // we may have been the one who watched
+        }
         kernel.settle();
         outcome
     }
@@ -132,8 +134,8 @@ impl Condition {
     /// To be called before the waiter does anything else than `sleep`, such as run a signal handler.
     pub fn rest<K: Kernel>(&self, kernel: &K, roster: &Roster, wait: &mut Wait) {
         if std::mem::take(&mut wait.baton) {
-            kernel.announce(&self.entry);
-            self.attend_holding(kernel, roster, wait.object);
+            kernel.announce(&self.0);
+            self.put_down(kernel, roster, wait.object, false);
             kernel.settle();
         }
     }
@@ -155,43 +157,65 @@ impl Condition {
 
     /// Ends a wait that has to stop for another reason. If it was granted, its signal goes to the next.
     pub fn leave<K: Kernel>(&self, kernel: &K, roster: &Roster, wait: Wait) {
-        if !roster.withdraw(wait.place) {
-            kernel.announce(&self.entry);
-            roster.pass_on(wait.place, wait.object);
-            self.attend(kernel, roster, wait.object);
-            kernel.settle();
+        if roster.withdraw(wait.place) {
+            self.finish(kernel, roster, wait);
+            return;
         }
-        self.finish(kernel, roster, wait);
+        roster.forsake(kernel, wait.place);
+        kernel.announce(&self.0);
+        if wait.baton || self.take(kernel, roster, wait.object, NO_MUTEX) {
+            self.put_down(kernel, roster, wait.object, false);
+        }
+        kernel.settle();
     }
 
     /// Wakes the oldest of the waits that are there now. Without one, nothing happens.
     pub fn signal<K: Kernel>(&self, kernel: &K, roster: &Roster, object: u32) {
-        self.grant(kernel, roster, object, |limit| {
-            roster.grant_oldest(object, limit);
-        });
+        self.grant(kernel, roster, object, || roster.grant_oldest(object));
     }
 
     /// Wakes all waits that are there now.
     pub fn broadcast<K: Kernel>(&self, kernel: &K, roster: &Roster, object: u32) {
-        self.grant(kernel, roster, object, |limit| roster.grant_all(object, limit));
+        self.grant(kernel, roster, object, || roster.grant_all(object));
     }
 
-    fn grant<K: Kernel>(&self, kernel: &K, roster: &Roster, object: u32, grant: impl FnOnce(u64)) {
-        if roster.count(object) > 0 {
-            kernel.announce(&self.entry);
-            grant(roster.newest());
-            self.attend(kernel, roster, object);
-            kernel.settle();
+    fn grant<K: Kernel>(&self, kernel: &K, roster: &Roster, object: u32, grant: impl FnOnce()) {
+        if !roster.has_waiting(object) {
+            return;
         }
+        kernel.announce(&self.0);
+        let mut baton = self.take(kernel, roster, object, NO_MUTEX);
+        let mut mark = None;
+        if !baton {
+            mark = roster.announce_signal(kernel, object);
+            kernel.announce(&self.0);
+            baton = self.take(kernel, roster, object, NO_MUTEX);
+        }
+        grant();
+        if let Some(mark) = mark {
+            roster.retire(mark); // before the last look: nothing has to wait for us any more
+        }
+        if baton || self.take(kernel, roster, object, NO_MUTEX) {
+            self.put_down(kernel, roster, object, false);
+        }
+        if let Some(mark) = mark {
+            roster.leave(kernel, mark);
+        }
+        kernel.settle();
     }
 
-    /// Announced: takes the baton if nobody holds it.
-    fn take<K: Kernel>(&self, kernel: &K, mutex: u32) -> bool {
-        let mut state = self.state.load(SeqCst);
+    /// Announced: takes the baton if nobody holds it. If not, its holder will see all that the caller did before.
+    fn take<K: Kernel>(&self, kernel: &K, roster: &Roster, object: u32, mutex: u32) -> bool {
+        fence(SeqCst);
+        let mut state = self.0.state.load(Relaxed);
         while !is_held(word(state)) {
-            match self.state.compare_exchange(state, join(kernel.id() | WAITERS, mutex), SeqCst, SeqCst) {
+            let held = join(kernel.id() | WAITERS, mutex);
+            match self.0.state.compare_exchange(state, held, AcqRel, Relaxed) {
                 Ok(_) => {
-                    kernel.enlist(&self.entry);
+                    kernel.enlist(&self.0);
+                    if word(state) & OWNER_DIED != 0 {
+                        roster.relay(object); // one it began must end before the wait it went to does
+                    }
                     return true;
                 }
                 Err(now) => state = now,
@@ -200,36 +224,41 @@ impl Condition {
         false
     }
 
-    /// Announced: sees to it that the oldest granted wait gets going, unless the holder of the baton will.
-    fn attend<K: Kernel>(&self, kernel: &K, roster: &Roster, object: u32) {
-        if self.take(kernel, 0) {
-            self.attend_holding(kernel, roster, object);
-        }
-    }
-
-    /// Announced, with the baton, which is put down: hands on what the dead left, and wakes the oldest granted wait.
-    fn attend_holding<K: Kernel>(&self, kernel: &K, roster: &Roster, object: u32) {
+    /// Announced, with the baton, which is put down: hands on what the dead left, and wakes the oldest granted wait. If
+    /// that one is not asleep, somebody has to watch: the caller, if it says so.
+    fn put_down<K: Kernel>(&self, kernel: &K, roster: &Roster, object: u32, watching: bool) {
         loop {
+            self.0.state.store(join(kernel.id() | WAITERS, NO_MUTEX), Relaxed);
             roster.relay(object);
-            let round = self.round.load(Relaxed).wrapping_add(1);
-            self.round.store(round, Relaxed);
-            kernel.delist(&self.entry);
-            self.state.store(join(0, round), SeqCst);
-            match roster.outstanding(object) {
-                Outstanding::Nothing => {
-                    let idle = join(IDLE | round & (IDLE - 1), round);
-                    let _ = self.state.compare_exchange(join(0, round), idle, SeqCst, SeqCst);
-                    return;
-                }
-                Outstanding::Granted(place) => {
-                    // Alive but not asleep: it sees the word change. Dead: its grant has to go to the next.
-                    if kernel.wake(&self.state, i32::MAX, place.class()) > 0 || roster.is_live(place) {
+            let round = self.0.note.load(Relaxed) as u32 + 1 & IDLE - 1;
+            self.0.note.store(round.into(), Relaxed);
+            kernel.delist(&self.0);
+            self.0.state.store(join(0, round), Release);
+            let mut last = 0;
+            loop {
+                match roster.outstanding(object, last) {
+                    Outstanding::Nothing if last == 0 => {
+                        let idle = join(IDLE | round, round);
+                        let _ = self.0.state.compare_exchange(join(0, round), idle, AcqRel, Relaxed);
+                        return;
+                    }
+                    Outstanding::Granted(place) => {
+                        if kernel.wake(&self.0, i32::MAX, place.class()) > 0 {
+                            return;
+                        }
+                        last = place.ticket();
+                    }
+                    Outstanding::Orphan => break,
+                    Outstanding::Signal if last == 0 => return,
+                    Outstanding::Nothing | Outstanding::Signal => {
+                        if !watching {
+                            kernel.wake(&self.0, 1, ANY_CLASS);
+                        }
                         return;
                     }
                 }
-                Outstanding::Orphan => {}
             }
-            if !self.take(kernel, 0) {
+            if !self.take(kernel, roster, object, NO_MUTEX) {
                 return;
             }
         }

@@ -19,11 +19,11 @@
 //! Memory order: taking is Acquire and pairs with the Release of the unlock that freed the word. A holder that died
 //! is ordered by the kernel.
 
-use crate::atomic::{AtomicU32, AtomicU64, Ordering::*, spin_loop};
+use crate::atomic::{Ordering::*, spin_loop};
 use crate::deadline::Deadline;
 use crate::kernel::Kernel;
 use crate::platform::Wake;
-use crate::word::{ANY_CLASS, Entry, OWNER, OWNER_DIED, WAITERS, join, other, word};
+use crate::word::{ANY_CLASS, OWNER, OWNER_DIED, WAITERS, Word, join, other, word};
 
 /// How a wait for something ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,37 +36,22 @@ pub enum Outcome {
     Interrupted,
 }
 
-/// All zeroes is a free lock. The layout is what the kernel and the C library expect of a robust mutex.
-#[repr(C)]
-pub struct Lock {
-    state: AtomicU64,
-    pid: AtomicU32,
-    _unused: [u32; 3],
-    entry: Entry,
-}
-
-#[cfg(not(loom))]
-const _: () = assert!(std::mem::offset_of!(Lock, entry) == 24 && size_of::<Lock>() == 40);
-
-// SAFETY: `entry` is touched only by the thread that holds the lock.
-unsafe impl Sync for Lock {}
-// SAFETY: nothing in it belongs to a thread while it is free, and it never moves while held.
-unsafe impl Send for Lock {}
+/// All zeroes is a free lock. The word's note is its holder's thread and process, as the holder signed.
+#[derive(Default)]
+#[repr(transparent)]
+pub struct Lock(Word);
 
 /// How often to look at a held lock before sleeping: a short critical section ends sooner than a sleep begins.
 pub const SPINS: u32 = if cfg!(loom) { 0 } else { 100 };
 
 impl Lock {
-    /// How far the entry is from the start.
-    pub const ENTRY: usize = std::mem::offset_of!(Lock, entry);
-
     /// Takes the lock if nobody holds it.
     #[inline]
     pub fn try_lock<K: Kernel>(&self, kernel: &K) -> bool {
-        if word(self.state.load(Relaxed)) & OWNER != 0 {
+        if word(self.0.state.load(Relaxed)) & OWNER != 0 {
             return false;
         }
-        kernel.announce(&self.entry);
+        kernel.announce(&self.0);
         let taken = self.take(kernel);
         kernel.settle();
         taken
@@ -75,16 +60,16 @@ impl Lock {
     /// Announced: makes the free word name this thread.
     #[inline]
     fn take<K: Kernel>(&self, kernel: &K) -> bool {
-        let mut state = self.state.load(Relaxed);
+        let mut state = self.0.state.load(Relaxed);
         loop {
             let flags = word(state);
             if flags & OWNER != 0 {
                 return false;
             }
             let round = if flags == 0 { other(state) } else { other(state).wrapping_add(1) };
-            match self.state.compare_exchange(state, join(flags | kernel.id(), round), Acquire, Relaxed) {
+            match self.0.state.compare_exchange(state, join(flags | kernel.id(), round), Acquire, Relaxed) {
                 Ok(_) => {
-                    kernel.enlist(&self.entry);
+                    kernel.enlist(&self.0);
                     return true;
                 }
                 Err(now) => state = now,
@@ -110,7 +95,7 @@ impl Lock {
     #[cold]
     pub fn watch<K: Kernel>(&self, kernel: &K, deadline: Option<Deadline>) -> Outcome {
         self.await_free(kernel, deadline, || {
-            kernel.wake(&self.state, 1, ANY_CLASS);
+            kernel.wake(&self.0, 1, ANY_CLASS);
             true
         })
     }
@@ -122,9 +107,9 @@ impl Lock {
         go: impl Fn() -> bool,
     ) -> Outcome {
         // Announced all the way: a wake-up in our hands must not die with us.
-        kernel.announce(&self.entry);
+        kernel.announce(&self.0);
         let outcome = loop {
-            let state = self.state.load(Relaxed);
+            let state = self.0.state.load(Relaxed);
             let held = word(state);
             if held & OWNER == 0 {
                 if go() {
@@ -134,11 +119,15 @@ impl Lock {
             }
             let expected = held | WAITERS;
             if held != expected
-                && self.state.compare_exchange(state, join(expected, other(state)), Relaxed, Relaxed).is_err()
+                && self
+                    .0
+                    .state
+                    .compare_exchange(state, join(expected, other(state)), Relaxed, Relaxed)
+                    .is_err()
             {
                 continue;
             }
-            match kernel.wait(&self.state, expected, deadline, ANY_CLASS) {
+            match kernel.wait(&self.0, expected, deadline, ANY_CLASS) {
                 Wake::Woken => {}
                 Wake::TimedOut => break Outcome::TimedOut,
                 Wake::Interrupted => break Outcome::Interrupted,
@@ -151,12 +140,11 @@ impl Lock {
     /// Gives the lock back. The calling thread holds it.
     #[inline]
     pub fn unlock<K: Kernel>(&self, kernel: &K) {
-        self.pid.store(0, Relaxed);
-        kernel.announce(&self.entry);
-        kernel.delist(&self.entry);
-        let state = self.state.load(Relaxed);
+        kernel.announce(&self.0);
+        kernel.delist(&self.0);
+        let state = self.0.state.load(Relaxed);
         if word(state) != kernel.id()
-            || self.state.compare_exchange(state, join(0, other(state)), Release, Relaxed).is_err()
+            || self.0.state.compare_exchange(state, join(0, other(state)), Release, Relaxed).is_err()
         {
             self.release(kernel, 0);
         }
@@ -166,9 +154,8 @@ impl Lock {
     /// Gives the lock back as a holder that dies does: the next one finds it abandoned.
     #[cold]
     pub fn abandon<K: Kernel>(&self, kernel: &K) {
-        self.pid.store(0, Relaxed);
-        kernel.announce(&self.entry);
-        kernel.delist(&self.entry);
+        kernel.announce(&self.0);
+        kernel.delist(&self.0);
         self.release(kernel, OWNER_DIED);
         kernel.settle();
     }
@@ -176,18 +163,18 @@ impl Lock {
     /// Announced, delisted: frees the word, leaving `mark` in it, and wakes one sleeper.
     #[cold]
     fn release<K: Kernel>(&self, kernel: &K, mark: u32) {
-        let mut state = self.state.load(Relaxed);
+        let mut state = self.0.state.load(Relaxed);
         let free = loop {
             let free = join(word(state) & WAITERS | mark, other(state));
-            match self.state.compare_exchange(state, free, Release, Relaxed) {
+            match self.0.state.compare_exchange(state, free, Release, Relaxed) {
                 Ok(_) => break free,
                 Err(now) => state = now,
             }
         };
-        if word(free) & WAITERS != 0 && kernel.wake(&self.state, 1, ANY_CLASS) == 0 {
+        if word(free) & WAITERS != 0 && kernel.wake(&self.0, 1, ANY_CLASS) == 0 {
             // Nobody slept. Fails, rightly, when the lock was taken meanwhile: that one's unlock looks again.
             let clear = join(word(free) & !WAITERS, other(free));
-            let _ = self.state.compare_exchange(free, clear, Relaxed, Relaxed);
+            let _ = self.0.state.compare_exchange(free, clear, Relaxed, Relaxed);
         }
     }
 
@@ -200,23 +187,36 @@ impl Lock {
     /// The thread that holds it, or 0.
     #[inline]
     pub fn owner(&self) -> u32 {
-        word(self.state.load(Relaxed)) & OWNER
+        word(self.0.state.load(Relaxed)) & OWNER
     }
 
     /// Whether a holder died, or left it as if, and nobody has unlocked it since.
     #[inline]
     pub fn is_abandoned(&self) -> bool {
-        word(self.state.load(Relaxed)) & OWNER_DIED != 0
+        word(self.0.state.load(Relaxed)) & OWNER_DIED != 0
+    }
+
+    /// Called by a holder that took it over, once what the dead one left is in order: as if nobody had died.
+    pub fn mend<K: Kernel>(&self, kernel: &K) {
+        debug_assert_eq!(self.owner(), kernel.id());
+        self.0.state.fetch_and(join(!OWNER_DIED, u32::MAX), Release);
+    }
+
+    /// Whether a thread holds it that is alive and, if it took it over from the dead, has called `mend`.
+    pub fn is_live(&self) -> bool {
+        let word = word(self.0.state.load(Acquire));
+        word & OWNER != 0 && word & OWNER_DIED == 0
     }
 
     /// Says in which process its holder is: called by the holder, for `pid`.
     #[inline]
-    pub fn sign(&self, pid: u32) {
-        self.pid.store(pid, Relaxed);
+    pub fn sign<K: Kernel>(&self, kernel: &K, pid: u32) {
+        self.0.note.store(join(kernel.id(), pid), Relaxed);
     }
 
-    /// The holder's process as it signed, or 0 in the moment before it has.
-    pub fn pid(&self) -> u32 {
-        self.pid.load(Relaxed)
+    /// The process of its holder `owner`, or 0 in the moment before it has signed.
+    pub fn pid(&self, owner: u32) -> u32 {
+        let note = self.0.note.load(Relaxed);
+        if word(note) == owner { other(note) } else { 0 }
     }
 }

@@ -11,6 +11,7 @@ use crate::kernel::Kernel;
 use crate::lock::{Lock, Outcome};
 use crate::platform::{MOST_HELD, Thread, process_of};
 use crate::semaphore::{Overflow, Semaphore as Permits};
+use crate::word::Word;
 
 /// A lock with an owner, handed on when the owner dies, and a condition to sleep on while holding it.
 #[derive(Debug)]
@@ -75,7 +76,7 @@ impl Mutex {
         }
         let taken = self.inner().try_lock(thread);
         if taken {
-            self.inner().sign(thread.pid());
+            self.inner().sign(thread, thread.pid());
         }
         Ok(taken)
     }
@@ -88,7 +89,7 @@ impl Mutex {
             waiting(&self.0, thread, || self.inner().lock(thread, deadline))
         };
         if outcome == Outcome::Acquired {
-            self.inner().sign(thread.pid());
+            self.inner().sign(thread, thread.pid());
         }
         outcome
     }
@@ -133,10 +134,8 @@ impl Mutex {
             if owner == 0 {
                 return None;
             }
-            // The holder signs right after it takes the lock. Until then, and where a dead one has signed before it,
-            // the system knows.
-            let signed = Some(self.inner().pid()).filter(|&pid| pid != 0 && !self.inner().is_abandoned());
-            let pid = signed.or_else(|| process_of(owner));
+            // The holder signs right after it takes the lock; until then the system knows.
+            let pid = Some(self.inner().pid(owner)).filter(|&pid| pid != 0).or_else(|| process_of(owner));
             if pid.is_some() && self.inner().owner() == owner {
                 return pid;
             }
@@ -166,7 +165,7 @@ pub fn abandon_held(thread: &Thread) {
     for entry in thread.held() {
         if crate::arena::contains(entry.addr().get()) {
             // SAFETY: an entry in the arena that a thread has on its list is the end of a `Lock` it holds.
-            unsafe { entry.byte_sub(Lock::ENTRY).cast::<Lock>().as_ref() }.abandon(thread);
+            unsafe { entry.byte_sub(Word::ENTRY).cast::<Lock>().as_ref() }.abandon(thread);
         }
     }
 }

@@ -1,13 +1,26 @@
 //! Who waits for what: one entry for each waiting thread, in memory that all who share the object can see.
 //!
 //! A waiter holds its entry as a `Lock` for as long as it waits, so that the kernel tells of its death: an entry is
-//! live while its lock names a thread. Entries of the dead are taken over by the next that need one; there is nothing
-//! to clean up and no count to get wrong.
+//! live while its lock names a living thread. Entries of the dead are taken over by the next that need one; there is
+//! nothing to clean up and no count to get wrong.
+//!
+//! | call                | the entry's thread                                                                |
+//! |---------------------|-----------------------------------------------------------------------------------|
+//! | 0                   | none, or one that is coming or going                                              |
+//! | ticket, WAITING     | waits                                                                             |
+//! | ticket, GRANTED     | has been given a signal                                                           |
+//! | ticket, PASSED      | has been given a signal that another left                                         |
+//! | a ticket, MOVING    | is dead; the signal it left is on its way to the wait with that ticket            |
+//! | ticket, SIGNALLING  | is about to give a signal                                                         |
 //!
 //! Each wait has a ticket, unlike any other of the roster: tickets order the waiters of an object, and make sure that
-//! a signal meant for one wait never reaches a later one that got the same entry.
+//! a signal meant for one wait never reaches a later one that got the same entry. A signal is for the waits that were
+//! there when it was given; the highest of their tickets is its limit, and goes with it when it is passed on.
+//!
+//! A signal is given in one step, from WAITING to GRANTED or PASSED. Passing one on takes three, of which any can be
+//! the last that a thread does: MOVING says where to go on.
 
-use crate::atomic::{AtomicU32, AtomicU64, Ordering::*};
+use crate::atomic::{AtomicU32, AtomicU64, Ordering::*, fence};
 use crate::kernel::Kernel;
 use crate::lock::Lock;
 
@@ -15,18 +28,26 @@ use crate::lock::Lock;
 pub const CAPACITY: usize = if cfg!(loom) { 3 } else { 4096 };
 
 /// The state in the low bits of `call`; the ticket is above them.
-const STATE: u64 = 0b11;
+const STATE: u64 = 0b111;
+const SHIFT: u32 = STATE.trailing_ones();
 const WAITING: u64 = 1;
 const GRANTED: u64 = 2;
+const PASSED: u64 = 3;
+const MOVING: u64 = 4;
+const SIGNALLING: u64 = 5;
 
 /// One waiting thread.
+#[derive(Default)]
 #[repr(C)]
 pub struct Waiter {
     lock: Lock,
     object: AtomicU32,
     _unused: u32,
     call: AtomicU64,
+    /// The limit of the signal, if it was granted, and if it was passed on. They only grow during a wait, so a write
+    /// that comes late, after the entry has changed hands, does nothing: the new wait's tickets are above it.
     limit: AtomicU64,
+    passed_limit: AtomicU64,
 }
 
 /// All waiting threads. All zeroes is an empty roster.
@@ -41,166 +62,265 @@ pub struct Roster {
 /// A wait's place in the roster: the entry it holds, and its ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    pub index: usize,
-    pub ticket: u64,
+    index: usize,
+    ticket: u64,
 }
 
-/// The grants of an object that nobody has used yet.
+/// What is left to do for an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outstanding {
     Nothing,
-    /// This one, alive, is the oldest that was granted.
+    /// Somebody is about to give a signal.
+    Signal,
+    /// This is the first of those granted after the one that was asked about.
     Granted(Place),
     /// One that was granted is dead: `relay` is due.
     Orphan,
 }
 
 impl Place {
+    pub fn ticket(self) -> u64 {
+        self.ticket
+    }
+
     /// The futex class of this entry: a wake for it passes by nearly all other waiters of the object.
     pub fn class(self) -> u32 {
         1 << (self.index % 32)
     }
 }
 
+const fn call(ticket: u64, state: u64) -> u64 {
+    ticket << SHIFT | state
+}
+
+impl Default for Roster {
+    fn default() -> Self {
+        Roster {
+            tickets: AtomicU64::new(0),
+            used: AtomicU32::new(0),
+            _unused: 0,
+            waiters: std::array::from_fn(|_| Waiter::default()),
+        }
+    }
+}
+
 impl Roster {
     /// Enters the calling thread as a waiter for `object`. `None` if `CAPACITY` threads are waiting.
     pub fn enter<K: Kernel>(&self, kernel: &K, object: u32) -> Option<Place> {
-        let index = self.claim(kernel)?;
+        self.enter_as(kernel, object, WAITING)
+    }
+
+    /// Enters the calling thread as one about to give a signal for `object`.
+    pub fn announce_signal<K: Kernel>(&self, kernel: &K, object: u32) -> Option<Place> {
+        self.enter_as(kernel, object, SIGNALLING)
+    }
+
+    fn enter_as<K: Kernel>(&self, kernel: &K, object: u32, state: u64) -> Option<Place> {
+        let index = (0..CAPACITY).find(|&index| self.claim(kernel, index))?;
         let waiter = &self.waiters[index];
-        waiter.call.store(0, SeqCst);
         waiter.object.store(object, Relaxed);
         waiter.limit.store(0, Relaxed);
-        let ticket = self.tickets.fetch_add(1, SeqCst) + 1;
-        waiter.call.store(ticket << 2 | WAITING, SeqCst);
+        waiter.passed_limit.store(0, Relaxed);
+        let ticket = self.tickets.fetch_add(1, AcqRel) + 1;
+        waiter.call.store(call(ticket, state), Release);
         Some(Place { index, ticket })
     }
 
-    fn claim<K: Kernel>(&self, kernel: &K) -> Option<usize> {
-        (0..CAPACITY).find(|&index| {
-            let waiter = &self.waiters[index];
-            if index >= self.used.load(Relaxed) as usize {
-                self.used.fetch_max(index as u32 + 1, SeqCst);
-            }
-            if waiter.is_orphan() || !waiter.lock.try_lock(kernel) {
+    fn claim<K: Kernel>(&self, kernel: &K, index: usize) -> bool {
+        if index >= self.used.load(Relaxed) as usize {
+            self.used.fetch_max(index as u32 + 1, Relaxed);
+        }
+        let waiter = &self.waiters[index];
+        if waiter.is_orphan(waiter.call()) || !waiter.lock.try_lock(kernel) {
+            return false;
+        }
+        if waiter.lock.is_abandoned() {
+            // It may have become one before it was ours.
+            if waiter.is_orphan(waiter.call()) {
+                waiter.lock.abandon(kernel);
                 return false;
             }
-            // It may have become one before it was ours.
-            let orphan = waiter.lock.is_abandoned() && waiter.state() == GRANTED;
-            if orphan {
-                waiter.lock.abandon(kernel);
-            }
-            !orphan
-        })
+            waiter.call.store(0, Relaxed);
+            waiter.lock.mend(kernel); // from here on the entry is live, and the dead one's wait is off it
+        }
+        true
     }
 
     /// Strikes out the calling thread's wait.
     pub fn leave<K: Kernel>(&self, kernel: &K, place: Place) {
-        let waiter = &self.waiters[place.index];
-        waiter.call.store(0, SeqCst);
-        waiter.lock.unlock(kernel);
+        self.retire(place);
+        self.waiters[place.index].lock.unlock(kernel);
     }
 
-    /// The number of the newest ticket: a signal sent now is for waits up to this one.
-    pub fn newest(&self) -> u64 {
-        self.tickets.load(SeqCst)
+    /// Makes the calling thread's entry mean nothing, until it `leave`s.
+    pub fn retire(&self, place: Place) {
+        self.waiters[place.index].call.store(0, Release);
+    }
+
+    /// Leaves the calling thread's entry, which was granted, as a dead one's: the signal is for others.
+    pub fn forsake<K: Kernel>(&self, kernel: &K, place: Place) {
+        self.waiters[place.index].lock.abandon(kernel);
     }
 
     /// How many living threads wait for `object`.
     pub fn count(&self, object: u32) -> usize {
-        self.entries().filter(|waiter| waiter.waits_for(object)).count()
+        let waits = |waiter: &&Waiter| waiter.is(object, waiter.call(), &[WAITING, GRANTED, PASSED]);
+        self.entries().filter(waits).count()
+    }
+
+    /// Whether a living thread waits for `object` and has not been granted.
+    pub fn has_waiting(&self, object: u32) -> bool {
+        self.entries().any(|waiter| waiter.is(object, waiter.call(), &[WAITING]))
     }
 
     /// Whether the wait at `place`, the caller's own, has been granted.
     pub fn is_granted(&self, place: Place) -> bool {
-        self.waiters[place.index].call.load(SeqCst) == place.ticket << 2 | GRANTED
+        let now = self.waiters[place.index].call();
+        now == call(place.ticket, GRANTED) || now == call(place.ticket, PASSED)
     }
 
     /// Withdraws the wait at `place` if it has not been granted. False if it has.
     pub fn withdraw(&self, place: Place) -> bool {
-        let waiting = place.ticket << 2 | WAITING;
-        self.waiters[place.index].call.compare_exchange(waiting, 0, SeqCst, SeqCst).is_ok()
+        let waiter = &self.waiters[place.index];
+        waiter.call.compare_exchange(call(place.ticket, WAITING), 0, AcqRel, Relaxed).is_ok()
     }
 
-    /// Grants the oldest living wait for `object` that is not granted yet, among those with tickets up to `limit`.
-    pub fn grant_oldest(&self, object: u32, limit: u64) -> bool {
-        while let Some(waiter) = self.oldest(object, WAITING, limit) {
-            let call = self.waiters[waiter.index].call.load(SeqCst);
-            if call == waiter.ticket << 2 | WAITING && self.grant(waiter, limit) {
-                return true;
+    /// Grants the oldest living wait for `object`, if there is one that is not granted yet.
+    pub fn grant_oldest(&self, object: u32) {
+        loop {
+            // Read before each try: if another was quicker, this signal counts as given after that one.
+            let limit = self.tickets.load(Acquire);
+            match self.oldest(object, &[WAITING], 0, limit) {
+                Some(place) if !self.waiters[place.index].grant(place.ticket, limit) => {}
+                _ => return,
             }
         }
-        false
     }
 
-    fn grant(&self, place: Place, limit: u64) -> bool {
-        let waiter = &self.waiters[place.index];
-        waiter.limit.fetch_max(limit, SeqCst);
-        let (waiting, granted) = (place.ticket << 2 | WAITING, place.ticket << 2 | GRANTED);
-        waiter.call.compare_exchange(waiting, granted, SeqCst, SeqCst).is_ok()
+    /// Grants every living wait for `object`.
+    pub fn grant_all(&self, object: u32) {
+        let limit = self.tickets.load(Acquire);
+        for waiter in self.entries() {
+            let now = waiter.call();
+            if now >> SHIFT <= limit && waiter.is(object, now, &[WAITING]) {
+                waiter.grant(now >> SHIFT, limit);
+            }
+        }
     }
 
-    /// Grants every living wait for `object` with a ticket up to `limit`.
-    pub fn grant_all(&self, object: u32, limit: u64) {
-        while self.grant_oldest(object, limit) {}
-    }
-
-    fn oldest(&self, object: u32, state: u64, limit: u64) -> Option<Place> {
+    /// The living wait for `object` with the lowest ticket above `after`, up to `limit`, in one of `states`.
+    fn oldest(&self, object: u32, states: &[u64], after: u64, limit: u64) -> Option<Place> {
         let places = self.entries().enumerate().filter_map(|(index, waiter)| {
-            let call = waiter.call.load(SeqCst);
-            let matches = call & STATE == state && call >> 2 <= limit && waiter.waits_for(object);
-            matches.then_some(Place { index, ticket: call >> 2 })
+            let now = waiter.call();
+            let ticket = now >> SHIFT;
+            let matches = after < ticket && ticket <= limit && waiter.is(object, now, states);
+            matches.then_some(Place { index, ticket })
         });
         places.min_by_key(|place| place.ticket)
     }
 
-    /// Hands the grants that dead threads left to the oldest waits their signals were meant for. Without such a wait
-    /// the signal is forgotten. One thread at a time does this for an object.
+    /// Hands the signals that dead threads left to the oldest waits they were meant for. Without such a wait the
+    /// signal is forgotten. One thread at a time does this for an object.
     pub fn relay(&self, object: u32) {
-        for waiter in self.entries() {
-            if waiter.is_orphan() && waiter.object.load(Relaxed) == object {
-                self.grant_oldest(object, waiter.limit.load(SeqCst));
-                waiter.call.store(0, SeqCst); // nobody claims the entry before this
+        // One that the last to do this had begun comes first: another could be moving on from where that one went.
+        for state in [MOVING, GRANTED] {
+            for waiter in self.entries() {
+                let now = waiter.call();
+                if waiter.is_orphan(now)
+                    && waiter.object.load(Relaxed) == object
+                    && (state == GRANTED || now & STATE == MOVING)
+                {
+                    self.move_on(waiter, now, object);
+                }
             }
         }
     }
 
-    /// What is left to do for `object`.
-    pub fn outstanding(&self, object: u32) -> Outstanding {
-        if self.entries().any(|waiter| waiter.is_orphan() && waiter.object.load(Relaxed) == object) {
-            return Outstanding::Orphan;
+    fn move_on(&self, orphan: &Waiter, mut now: u64, object: u32) {
+        let limit = match now & STATE {
+            GRANTED => orphan.limit.load(Acquire),
+            _ => orphan.passed_limit.load(Acquire),
+        };
+        orphan.passed_limit.fetch_max(limit, AcqRel);
+        while now & STATE != MOVING || !self.pass(now >> SHIFT, limit) {
+            let next = self.oldest(object, &[WAITING], 0, limit).map(|place| call(place.ticket, MOVING));
+            if orphan.call.compare_exchange(now, next.unwrap_or(0), AcqRel, Relaxed).is_err() {
+                return; // it was no orphan: its thread left, and another had the entry and died
+            }
+            match next {
+                Some(next) => now = next,
+                None => return,
+            }
         }
-        self.oldest(object, GRANTED, u64::MAX).map_or(Outstanding::Nothing, Outstanding::Granted)
+        let _ = orphan.call.compare_exchange(now, 0, AcqRel, Relaxed);
     }
 
-    /// Passes on the grant of the wait at `place`, the caller's own, as `relay` does for the dead.
-    pub fn pass_on(&self, place: Place, object: u32) {
-        let waiter = &self.waiters[place.index];
-        self.grant_oldest(object, waiter.limit.load(SeqCst));
-        waiter.call.store(0, SeqCst);
+    /// Gives the wait with this ticket a signal that was passed on. True if it has it, also from an earlier try.
+    fn pass(&self, ticket: u64, limit: u64) -> bool {
+        let Some(waiter) = self.entries().find(|waiter| {
+            let now = waiter.call();
+            now >> SHIFT == ticket && now & STATE != MOVING
+        }) else {
+            return false;
+        };
+        waiter.passed_limit.fetch_max(limit, AcqRel);
+        match waiter.call.compare_exchange(call(ticket, WAITING), call(ticket, PASSED), AcqRel, Acquire) {
+            Ok(_) => true,
+            Err(now) => now == call(ticket, PASSED),
+        }
+    }
+
+    /// What is left to do for `object`; of those granted, it tells of the first with a ticket above `after`. Sees all
+    /// that was given before the caller's last write, and whoever misses it sees that write.
+    pub fn outstanding(&self, object: u32, after: u64) -> Outstanding {
+        fence(SeqCst);
+        // In this order: one that is not about to give a signal any more has given it.
+        let signal = self.entries().any(|waiter| waiter.is(object, waiter.call(), &[SIGNALLING]));
+        let mut granted: Option<Place> = None;
+        for (index, waiter) in self.entries().enumerate() {
+            let now = waiter.call();
+            if !matches!(now & STATE, GRANTED | PASSED | MOVING) || waiter.object.load(Relaxed) != object {
+                continue;
+            }
+            // Looked at once: it may die at any moment, and must be found alive or dead.
+            if waiter.is_orphan(now) {
+                return Outstanding::Orphan;
+            }
+            let ticket = now >> SHIFT;
+            if after < ticket && granted.is_none_or(|first| ticket < first.ticket) {
+                granted = Some(Place { index, ticket });
+            }
+        }
+        match granted {
+            Some(place) => Outstanding::Granted(place),
+            None if signal => Outstanding::Signal,
+            None => Outstanding::Nothing,
+        }
     }
 
     fn entries(&self) -> impl Iterator<Item = &Waiter> {
-        self.waiters.iter().take(self.used.load(SeqCst) as usize)
-    }
-
-    /// Whether the thread that waits at `place` is alive.
-    pub fn is_live(&self, place: Place) -> bool {
-        let waiter = &self.waiters[place.index];
-        waiter.call.load(SeqCst) >> 2 == place.ticket && waiter.lock.is_locked()
+        self.waiters.iter().take(self.used.load(Acquire) as usize)
     }
 }
 
 impl Waiter {
-    fn state(&self) -> u64 {
-        self.call.load(SeqCst) & STATE
+    fn call(&self) -> u64 {
+        self.call.load(Acquire)
     }
 
-    fn waits_for(&self, object: u32) -> bool {
-        self.object.load(Relaxed) == object && self.state() != 0 && self.lock.is_locked()
+    fn grant(&self, ticket: u64, limit: u64) -> bool {
+        // Whoever fails raises it too: rightly so, since the one that succeeds does so after this limit was read.
+        self.limit.fetch_max(limit, AcqRel);
+        self.call.compare_exchange(call(ticket, WAITING), call(ticket, GRANTED), AcqRel, Relaxed).is_ok()
     }
 
-    /// Granted, but dead before it could use it.
-    fn is_orphan(&self) -> bool {
-        !self.lock.is_locked() && self.lock.is_abandoned() && self.state() == GRANTED
+    /// Whether `now`, its call, is that of a living thread in one of `states` for `object`.
+    fn is(&self, object: u32, now: u64, states: &[u64]) -> bool {
+        states.contains(&(now & STATE)) && self.object.load(Relaxed) == object && self.lock.is_live()
+    }
+
+    /// Whether `now`, its call, is that of a thread that died with a signal it could not use.
+    fn is_orphan(&self, now: u64) -> bool {
+        matches!(now & STATE, GRANTED | PASSED | MOVING) && self.lock.is_abandoned()
     }
 }

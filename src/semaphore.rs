@@ -18,12 +18,12 @@
 //!
 //! Memory order: a permit taken (Acquire) sees what came before the post that gave it (Release).
 
-use crate::atomic::{AtomicU64, Ordering::*, spin_loop};
+use crate::atomic::{Ordering::*, spin_loop};
 use crate::deadline::Deadline;
 use crate::kernel::Kernel;
 use crate::lock::{Outcome, SPINS};
 use crate::platform::Wake;
-use crate::word::{ANY_CLASS, Entry, OWNER_DIED, WAITERS, join, other, word};
+use crate::word::{ANY_CLASS, OWNER_DIED, WAITERS, Word, join, other, word};
 
 const AVAILABLE: u32 = OWNER_DIED; // the kernel gives this bit no meaning in a word that names nobody
 
@@ -35,15 +35,9 @@ pub const MAX: u32 = i32::MAX as u32;
 pub struct Overflow;
 
 /// All zeroes is a semaphore without permits.
-#[repr(C)]
-pub struct Semaphore {
-    state: AtomicU64,
-    _unused: [u64; 2],
-    entry: Entry,
-}
-
-// SAFETY: `entry` is only an address here; it is never written.
-unsafe impl Sync for Semaphore {}
+#[derive(Default)]
+#[repr(transparent)]
+pub struct Semaphore(Word);
 
 const fn permits(count: u32, waiters: u32) -> u64 {
     join(if count == 0 { waiters } else { waiters | AVAILABLE }, count)
@@ -52,19 +46,19 @@ const fn permits(count: u32, waiters: u32) -> u64 {
 impl Semaphore {
     /// Sets the permits of a semaphore that nobody else knows yet.
     pub fn start(&self, value: u32) {
-        self.state.store(permits(value, 0), Relaxed);
+        self.0.state.store(permits(value, 0), Relaxed);
     }
 
     /// Takes a permit if one is free.
     #[inline]
     pub fn try_wait(&self) -> bool {
-        let mut state = self.state.load(Relaxed);
+        let mut state = self.0.state.load(Relaxed);
         loop {
             let count = other(state);
             if count == 0 {
                 return false;
             }
-            match self.state.compare_exchange(
+            match self.0.state.compare_exchange(
                 state,
                 permits(count - 1, word(state) & WAITERS),
                 Acquire,
@@ -98,26 +92,26 @@ impl Semaphore {
 
     fn await_permit<K: Kernel>(&self, kernel: &K, deadline: Option<Deadline>, take: bool) -> Outcome {
         let mut flag = 0; // WAITERS once we slept: others may sleep too, and the flag may have been cleared for us
-        kernel.announce(&self.entry);
+        kernel.announce(&self.0);
         let outcome = loop {
-            let state = self.state.load(Relaxed);
+            let state = self.0.state.load(Relaxed);
             let (flags, count) = (word(state), other(state));
             if count > 0 {
                 let left = permits(count - u32::from(take), flags & WAITERS | flag);
-                if self.state.compare_exchange(state, left, Acquire, Relaxed).is_err() {
+                if self.0.state.compare_exchange(state, left, Acquire, Relaxed).is_err() {
                     continue;
                 }
                 if flag != 0 && other(left) > 0 {
-                    kernel.wake(&self.state, 1, ANY_CLASS);
+                    kernel.wake(&self.0, 1, ANY_CLASS);
                 }
                 break Outcome::Acquired;
             }
             if flags & WAITERS == 0
-                && self.state.compare_exchange(state, permits(0, WAITERS), Relaxed, Relaxed).is_err()
+                && self.0.state.compare_exchange(state, permits(0, WAITERS), Relaxed, Relaxed).is_err()
             {
                 continue;
             }
-            match kernel.wait(&self.state, WAITERS, deadline, ANY_CLASS) {
+            match kernel.wait(&self.0, WAITERS, deadline, ANY_CLASS) {
                 Wake::Woken => flag = WAITERS,
                 Wake::TimedOut => break Outcome::TimedOut,
                 Wake::Interrupted => break Outcome::Interrupted,
@@ -130,10 +124,10 @@ impl Semaphore {
     /// Gives a permit, unless there are `max` already.
     #[inline]
     pub fn post<K: Kernel>(&self, kernel: &K, max: u32) -> Result<(), Overflow> {
-        let state = self.state.load(Relaxed);
+        let state = self.0.state.load(Relaxed);
         if word(state) & WAITERS == 0 && other(state) < max {
             let next = permits(other(state) + 1, 0);
-            if self.state.compare_exchange(state, next, Release, Relaxed).is_ok() {
+            if self.0.state.compare_exchange(state, next, Release, Relaxed).is_ok() {
                 return Ok(());
             }
         }
@@ -142,22 +136,22 @@ impl Semaphore {
 
     #[cold]
     fn post_and_wake<K: Kernel>(&self, kernel: &K, max: u32) -> Result<(), Overflow> {
-        kernel.announce(&self.entry);
-        let mut state = self.state.load(Relaxed);
+        kernel.announce(&self.0);
+        let mut state = self.0.state.load(Relaxed);
         let posted = loop {
             if other(state) >= max {
                 break Err(Overflow);
             }
             let next = permits(other(state) + 1, word(state) & WAITERS);
-            match self.state.compare_exchange(state, next, Release, Relaxed) {
+            match self.0.state.compare_exchange(state, next, Release, Relaxed) {
                 Ok(_) => break Ok(next),
                 Err(now) => state = now,
             }
         };
         let posted = posted.map(|next| {
-            if word(next) & WAITERS != 0 && kernel.wake(&self.state, 1, ANY_CLASS) == 0 {
+            if word(next) & WAITERS != 0 && kernel.wake(&self.0, 1, ANY_CLASS) == 0 {
                 // Nobody slept. Who sleeps since then has a later post's wake-up coming, which restores the flag.
-                let _ = self.state.compare_exchange(next, permits(other(next), 0), Relaxed, Relaxed);
+                let _ = self.0.state.compare_exchange(next, permits(other(next), 0), Relaxed, Relaxed);
             }
         });
         kernel.settle();
@@ -167,6 +161,6 @@ impl Semaphore {
     /// The permits free at this moment.
     #[inline]
     pub fn value(&self) -> u32 {
-        other(self.state.load(Relaxed))
+        other(self.0.state.load(Relaxed))
     }
 }

@@ -1,5 +1,5 @@
 //! The 64-bit state of every object: a futex word, which the kernel reads and at a death writes, and beside it 32
-//! bits that only we use, so that both change in one step.
+//! bits that only we use, so that both change in one step. With it comes what makes it known to the kernel.
 
 use crate::atomic::AtomicU64;
 pub use crate::platform::{Entry, OWNER, OWNER_DIED, WAITERS, WORD_FROM_NEXT};
@@ -10,6 +10,43 @@ pub const ANY_CLASS: u32 = u32::MAX;
 /// Where the futex word is in the state, in bytes: an `Entry`'s `next` is 32 bytes from the state's start.
 const WORD_OFFSET: usize = (32 + WORD_FROM_NEXT) as usize;
 const WORD_SHIFT: u32 = if (WORD_OFFSET == 0) == cfg!(target_endian = "little") { 0 } else { 32 };
+
+/// A state that threads sleep on and that survives the death of any of them. All zeroes is a valid one. The layout is
+/// what the kernel and the C library expect of a robust mutex.
+#[derive(Default)]
+#[repr(C)]
+pub struct Word {
+    pub(crate) state: AtomicU64,
+    /// For the protocol's own use.
+    pub(crate) note: AtomicU64,
+    _unused: u64,
+    entry: Entry,
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(Word::ENTRY == 24 && size_of::<Word>() == 40);
+
+// SAFETY: `entry` is touched only by the thread that the word names, in its own `enlist` and `delist`.
+unsafe impl Sync for Word {}
+// SAFETY: nothing in it belongs to a thread while it names nobody, and it never moves while it names one.
+unsafe impl Send for Word {}
+
+impl Word {
+    /// How far the entry is from the start.
+    pub const ENTRY: usize = std::mem::offset_of!(Word, entry);
+
+    /// What the kernel gets to know of it.
+    #[inline]
+    pub fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// The address of the futex word, for the kernel.
+    #[inline]
+    pub fn futex(&self) -> *const u32 {
+        (&raw const self.state).cast::<u32>().wrapping_byte_add(WORD_OFFSET)
+    }
+}
 
 /// The futex word.
 #[inline]
@@ -26,10 +63,4 @@ pub const fn other(state: u64) -> u32 {
 #[inline]
 pub const fn join(word: u32, other: u32) -> u64 {
     ((word as u64) << WORD_SHIFT) | ((other as u64) << (32 - WORD_SHIFT))
-}
-
-/// The address of the futex word of `state`, for the kernel.
-#[inline]
-pub fn futex(state: &AtomicU64) -> *const u32 {
-    (&raw const *state).cast::<u32>().wrapping_byte_add(WORD_OFFSET)
 }

@@ -9,11 +9,10 @@
 //! glibc and musl give theirs: a `next` pointer that the list runs through, and right before it a `prev` pointer.
 
 use super::Wake;
-use crate::atomic::AtomicU64;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
-use crate::word::futex;
+use crate::word::Word;
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::Once;
@@ -41,6 +40,12 @@ pub const WORD_FROM_NEXT: isize = if cfg!(target_env = "musl") { -28 } else { -3
 pub struct Entry {
     prev: Cell<*mut *mut libc::c_void>,
     next: Cell<*mut libc::c_void>,
+}
+
+impl Default for Entry {
+    fn default() -> Self {
+        Entry { prev: Cell::new(ptr::null_mut()), next: Cell::new(ptr::null_mut()) }
+    }
 }
 
 impl Entry {
@@ -97,10 +102,17 @@ impl Thread {
     fn introduce() -> Result<Self> {
         static AT_FORK: Once = Once::new();
         extern "C" fn forget() {
-            CURRENT.set(None);
+            if let Some(Thread { head, .. }) = CURRENT.take() {
+                // SAFETY: this thread's own list head. What it leads to is the parent's: glibc has seen to that
+                // already, musl has not, and would write into the parent's locks.
+                unsafe {
+                    ptr::write_volatile(&raw mut (*head.as_ptr()).list, head.as_ptr().cast());
+                    ptr::write_volatile(&raw mut (*head.as_ptr()).list_op_pending, ptr::null_mut());
+                }
+            }
             HELD.set(0);
         }
-        // SAFETY: `forget` touches only thread-local cells without destructors, which is fine in a forked child.
+        // SAFETY: `forget` touches only this thread's own memory, which is fine in a forked child.
         AT_FORK.call_once(|| unsafe {
             libc::pthread_atfork(None, None, Some(forget));
         });
@@ -197,8 +209,8 @@ impl Kernel for Thread {
     }
 
     #[inline]
-    fn announce(&self, entry: &Entry) {
-        self.set_pending(entry.address());
+    fn announce(&self, word: &Word) {
+        self.set_pending(word.entry().address());
     }
 
     #[inline]
@@ -207,8 +219,8 @@ impl Kernel for Thread {
     }
 
     #[inline]
-    fn enlist(&self, entry: &Entry) {
-        let head = self.head.as_ptr();
+    fn enlist(&self, word: &Word) {
+        let (entry, head) = (word.entry(), self.head.as_ptr());
         // SAFETY: the list is this thread's own and well formed: each entry is mapped while it is held, and has its
         // `prev` right before its `next`. Bit 0 of a link marks a priority-inheritance mutex and is not address.
         unsafe {
@@ -226,8 +238,8 @@ impl Kernel for Thread {
     }
 
     #[inline]
-    fn delist(&self, entry: &Entry) {
-        let head = self.head.as_ptr();
+    fn delist(&self, word: &Word) {
+        let (entry, head) = (word.entry(), self.head.as_ptr());
         let (prev, next) = (entry.prev.get(), entry.next.get());
         // SAFETY: as in `enlist`; `prev` is the address of the link that leads to this entry.
         unsafe {
@@ -241,15 +253,15 @@ impl Kernel for Thread {
         HELD.set(HELD.get() - 1);
     }
 
-    fn wait(&self, state: &AtomicU64, expected: u32, deadline: Option<Deadline>, class: u32) -> Wake {
+    fn wait(&self, word: &Word, expected: u32, deadline: Option<Deadline>, class: u32) -> Wake {
         let time = deadline.map(Deadline::as_timespec);
         let time = time.as_ref().map_or(ptr::null(), ptr::from_ref);
-        // SAFETY: the word is mapped as long as `state` is borrowed; a bitset wait takes an absolute time on the
+        // SAFETY: the word is mapped as long as `word` is borrowed; a bitset wait takes an absolute time on the
         // monotonic clock, or null for ever.
         let result = unsafe {
             libc::syscall(
                 libc::SYS_futex,
-                futex(state),
+                word.futex(),
                 libc::FUTEX_WAIT_BITSET,
                 expected,
                 time,
@@ -267,12 +279,12 @@ impl Kernel for Thread {
         }
     }
 
-    fn wake(&self, state: &AtomicU64, count: i32, classes: u32) -> usize {
+    fn wake(&self, word: &Word, count: i32, classes: u32) -> usize {
         // SAFETY: a wake only uses the address as a key.
         let woken = unsafe {
             libc::syscall(
                 libc::SYS_futex,
-                futex(state),
+                word.futex(),
                 libc::FUTEX_WAKE_BITSET,
                 count,
                 ptr::null::<libc::timespec>(),

@@ -6,10 +6,15 @@
 //! - `wait` and `wake` on a 32-bit word of shared memory;
 //! - `map` and `unmap` of zero-filled pages that forked children share.
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(loom)))]
 mod linux;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(loom)))]
 pub use linux::*;
+
+#[cfg(loom)]
+mod model;
+#[cfg(loom)]
+pub use model::*;
 
 /// Why a `wait` came back. None of these says that the word has any particular value now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

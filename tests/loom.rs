@@ -1,0 +1,348 @@
+//! The protocols under a model checker: every order of their steps, within a bound of preemptions, on a kernel made for
+//! it (`src/platform/model.rs`). A lost wake-up ends in a deadlock, which loom reports. `rake rust:loom` runs it.
+#![cfg(loom)]
+
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+use process_shared_core::Deadline;
+use process_shared_core::condition::{Condition, Wait};
+use process_shared_core::lock::{Lock, Outcome};
+use process_shared_core::platform::{Clock, Thread, World};
+use process_shared_core::roster::{Outstanding, Roster};
+use process_shared_core::semaphore::{MAX, Semaphore};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+fn check(preemptions: usize, scenario: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 10_000;
+    builder.check(scenario);
+}
+
+/// Runs `scenario` with a thread that lives 0, 1, 2, ... steps, until it lives long enough to end by itself. The
+/// scenario is told the steps, and tells whether the thread died.
+fn check_deaths(preemptions: usize, scenario: fn(usize) -> bool) {
+    for steps in 0.. {
+        let died = std::sync::Arc::new(AtomicBool::new(false));
+        let deaths = died.clone();
+        check(preemptions, move || {
+            if scenario(steps) {
+                deaths.store(true, SeqCst);
+            }
+        });
+        if !died.load(SeqCst) {
+            println!("{steps} points of death");
+            return;
+        }
+    }
+}
+
+/// What the threads of a scenario share.
+struct Shared<T> {
+    world: World,
+    object: T,
+    roster: Roster,
+    data: UnsafeCell<u32>,
+}
+
+impl<T: Default> Shared<T> {
+    fn new() -> Arc<Self> {
+        Arc::new(Shared {
+            world: World::default(),
+            object: T::default(),
+            roster: Roster::default(),
+            data: UnsafeCell::new(0),
+        })
+    }
+}
+
+// SAFETY: `data` is what the protocols protect: loom tells if they do not.
+unsafe impl<T: Sync> Sync for Shared<T> {}
+unsafe impl<T: Send> Send for Shared<T> {}
+
+fn spawn<T: 'static, R: 'static>(
+    shared: &Arc<Shared<T>>,
+    life: impl FnOnce(&Shared<T>) -> R + 'static,
+) -> thread::JoinHandle<R> {
+    let shared = shared.clone();
+    thread::spawn(move || life(&shared))
+}
+
+fn later() -> Option<Deadline> {
+    Deadline::after(Duration::from_secs(1))
+}
+
+mod lock {
+    use super::*;
+
+    fn take(shared: &Shared<Lock>, me: &Thread, deadline: Option<Deadline>) -> bool {
+        shared.object.try_lock(me) || shared.object.lock(me, deadline) == Outcome::Acquired
+    }
+
+    fn increment(shared: &Shared<Lock>, me: &Thread) {
+        assert!(take(shared, me, None));
+        shared.data.with_mut(|data| unsafe { *data += 1 });
+        shared.object.unlock(me);
+    }
+
+    #[test]
+    fn keeps_others_out_and_shows_what_they_did() {
+        check(2, || {
+            let shared = Shared::<Lock>::new();
+            let others = [1, 2].map(|id| {
+                spawn(&shared, move |shared| increment(shared, &shared.world.thread(id, Clock::Slow)))
+            });
+            increment(&shared, &shared.world.thread(3, Clock::Slow));
+            others.into_iter().for_each(|other| other.join().unwrap());
+            assert_eq!(shared.data.with(|data| unsafe { *data }), 3);
+            assert!(!shared.object.is_locked());
+        });
+    }
+
+    #[test]
+    fn outlives_whoever_takes_it() {
+        check_deaths(2, |steps| {
+            let shared = Shared::<Lock>::new();
+            let me = shared.world.thread(3, Clock::Slow);
+            assert!(shared.object.try_lock(&me));
+            let mortal = spawn(&shared, move |shared| {
+                shared.world.thread(1, Clock::Slow).live(steps, |me| increment(shared, me))
+            });
+            let other = spawn(&shared, |shared| increment(shared, &shared.world.thread(2, Clock::Slow)));
+            shared.object.unlock(&me);
+            let died = mortal.join().unwrap();
+            other.join().unwrap();
+            assert!(!shared.object.is_locked());
+            died
+        });
+    }
+
+    #[test]
+    fn outlives_whoever_watches_it() {
+        check_deaths(2, |steps| {
+            let shared = Shared::<Lock>::new();
+            let mortal = spawn(&shared, move |shared: &Shared<Lock>| {
+                shared.world.thread(1, Clock::Slow).live(steps, |me| {
+                    shared.object.watch(me, None);
+                })
+            });
+            let other = spawn(&shared, |shared| increment(shared, &shared.world.thread(2, Clock::Slow)));
+            increment(&shared, &shared.world.thread(3, Clock::Slow));
+            other.join().unwrap();
+            mortal.join().unwrap()
+        });
+    }
+
+    #[test]
+    fn a_wait_that_times_out_takes_nobody_s_wake_up() {
+        check(2, || {
+            let shared = Shared::<Lock>::new();
+            let timed = spawn(&shared, |shared| {
+                let me = shared.world.thread(1, Clock::Slow);
+                if take(shared, &me, later()) {
+                    shared.object.unlock(&me);
+                }
+            });
+            let other = spawn(&shared, |shared| increment(shared, &shared.world.thread(2, Clock::Slow)));
+            increment(&shared, &shared.world.thread(3, Clock::Slow));
+            shared.world.expire();
+            timed.join().unwrap();
+            other.join().unwrap();
+        });
+    }
+}
+
+mod semaphore {
+    use super::*;
+
+    fn wait(shared: &Shared<Semaphore>, me: &Thread) {
+        assert!(shared.object.try_wait() || shared.object.wait(me, None) == Outcome::Acquired);
+    }
+
+    fn post(shared: &Shared<Semaphore>, me: &Thread) {
+        shared.object.post(me, MAX).unwrap();
+    }
+
+    #[test]
+    fn a_permit_shows_what_came_before_it() {
+        check(3, || {
+            let shared = Shared::<Semaphore>::new();
+            let other = spawn(&shared, |shared| {
+                wait(shared, &shared.world.thread(1, Clock::Slow));
+                shared.data.with(|data| assert_eq!(unsafe { *data }, 1));
+            });
+            shared.data.with_mut(|data| unsafe { *data = 1 });
+            post(&shared, &shared.world.thread(2, Clock::Slow));
+            other.join().unwrap();
+            assert_eq!(shared.object.value(), 0);
+        });
+    }
+
+    #[test]
+    fn two_posts_let_two_through() {
+        check(2, || {
+            let shared = Shared::<Semaphore>::new();
+            let others = [1, 2]
+                .map(|id| spawn(&shared, move |shared| wait(shared, &shared.world.thread(id, Clock::Slow))));
+            let poster = spawn(&shared, |shared| post(shared, &shared.world.thread(3, Clock::Slow)));
+            post(&shared, &shared.world.thread(4, Clock::Slow));
+            poster.join().unwrap();
+            others.into_iter().for_each(|other| other.join().unwrap());
+            assert_eq!(shared.object.value(), 0);
+        });
+    }
+
+    /// One permit goes round. If the dead one had not taken it, the other gets it without more being done.
+    #[test]
+    fn outlives_whoever_waits() {
+        fn borrow(shared: &Shared<Semaphore>, me: &Thread) {
+            wait(shared, me);
+            post(shared, me);
+        }
+        check_deaths(2, |steps| {
+            let shared = Shared::<Semaphore>::new();
+            let mortal = spawn(&shared, move |shared| {
+                shared.world.thread(1, Clock::Slow).live(steps, |me| borrow(shared, me))
+            });
+            let other = spawn(&shared, |shared| borrow(shared, &shared.world.thread(2, Clock::Slow)));
+            let me = shared.world.thread(3, Clock::Slow);
+            post(&shared, &me);
+            let died = mortal.join().unwrap();
+            if died && shared.object.value() == 0 {
+                post(&shared, &me);
+            }
+            other.join().unwrap();
+            assert!(shared.object.value() >= 1);
+            died
+        });
+    }
+
+    #[test]
+    fn outlives_whoever_posts() {
+        check_deaths(2, |steps| {
+            let shared = Shared::<Semaphore>::new();
+            let waiter = spawn(&shared, |shared| wait(shared, &shared.world.thread(2, Clock::Slow)));
+            let died = shared.world.thread(1, Clock::Slow).live(steps, |me| post(&shared, me));
+            if shared.object.value() == 0 && died {
+                post(&shared, &shared.world.thread(3, Clock::Slow)); // it was not given, or is taken
+            }
+            waiter.join().unwrap();
+            died
+        });
+    }
+
+    #[test]
+    fn outlives_whoever_watches() {
+        check_deaths(2, |steps| {
+            let shared = Shared::<Semaphore>::new();
+            let mortal = spawn(&shared, move |shared: &Shared<Semaphore>| {
+                shared.world.thread(1, Clock::Slow).live(steps, |me| {
+                    shared.object.watch(me, None);
+                })
+            });
+            let other = spawn(&shared, |shared| wait(shared, &shared.world.thread(2, Clock::Slow)));
+            let me = shared.world.thread(3, Clock::Slow);
+            post(&shared, &me);
+            other.join().unwrap();
+            post(&shared, &me);
+            mortal.join().unwrap()
+        });
+    }
+}
+
+mod condition {
+    use super::*;
+
+    const OBJECT: u32 = 1;
+    const MUTEX: u32 = 7;
+
+    type Scene = Shared<Condition>;
+
+    fn signal(shared: &Scene, me: &Thread) {
+        shared.object.signal(me, &shared.roster, OBJECT);
+    }
+
+    fn waiting(shared: &Scene) -> usize {
+        shared.roster.count(OBJECT)
+    }
+
+    /// A wait that has begun, to be ended by a thread of its own.
+    fn enter(shared: &Arc<Scene>, id: u32) -> (Thread, Wait) {
+        let thread = shared.world.thread(id, Clock::Quick);
+        let wait = shared.object.enter(&thread, &shared.roster, OBJECT, MUTEX).unwrap();
+        (thread, wait)
+    }
+
+    fn end(shared: &Scene, thread: &Thread, mut wait: Wait) {
+        assert_eq!(shared.object.sleep(thread, &shared.roster, &mut wait, None), Outcome::Acquired);
+        shared.object.finish(thread, &shared.roster, wait);
+    }
+
+    #[test]
+    fn a_signal_wakes_one() {
+        check(2, || {
+            let shared = Scene::new();
+            let (me, wait) = enter(&shared, 1);
+            let other = spawn(&shared, |shared| signal(shared, &shared.world.thread(2, Clock::Quick)));
+            end(&shared, &me, wait);
+            other.join().unwrap();
+            assert_eq!(waiting(&shared), 0);
+        });
+    }
+
+    #[test]
+    fn two_signals_wake_two() {
+        check(1, || {
+            let shared = Scene::new();
+            let (first, second) = (enter(&shared, 1), enter(&shared, 2));
+            let me = shared.world.thread(3, Clock::Quick);
+            signal(&shared, &me);
+            let others = [first, second]
+                .map(|(thread, wait)| spawn(&shared, move |shared| end(shared, &thread, wait)));
+            signal(&shared, &me);
+            others.into_iter().for_each(|other| other.join().unwrap());
+            assert_eq!(waiting(&shared), 0);
+        });
+    }
+
+    /// The first of two waiters is killed; the signal it was given is for the other.
+    #[test]
+    fn outlives_whoever_waits() {
+        check_deaths(1, |steps| {
+            let shared = Scene::new();
+            let ((first, mine), (second, theirs)) = (enter(&shared, 1), enter(&shared, 2));
+            let me = shared.world.thread(3, Clock::Quick);
+            signal(&shared, &me);
+            let other = spawn(&shared, move |shared| end(shared, &second, theirs));
+            let died = first.live(steps, |me| end(&shared, me, mine));
+            if shared.roster.outstanding(OBJECT, 0) == Outstanding::Nothing {
+                signal(&shared, &me); // the first one was used up, by a wait that had ended or by the other
+            }
+            other.join().unwrap();
+            assert_eq!(waiting(&shared), 0);
+            died
+        });
+    }
+
+    /// A killed signaller has signalled or not; nothing of its signal comes later.
+    #[test]
+    fn outlives_whoever_signals() {
+        check_deaths(1, |steps| {
+            let shared = Scene::new();
+            let (first, mine) = enter(&shared, 1);
+            let other = spawn(&shared, move |shared| end(shared, &first, mine));
+            let mortal = spawn(&shared, move |shared| {
+                shared.world.thread(2, Clock::Quick).live(steps, |me| signal(shared, me))
+            });
+            let died = mortal.join().unwrap();
+            if died && shared.roster.has_waiting(OBJECT) {
+                signal(&shared, &shared.world.thread(3, Clock::Quick));
+            }
+            other.join().unwrap();
+            assert_eq!(waiting(&shared), 0);
+            died
+        });
+    }
+}
