@@ -5,8 +5,8 @@
 //! that a crash could leave half done.
 //!
 //! Rules: a slot handed out before a fork is never handed out again, by either side, since the other may still use it.
-//! A process unmaps a chunk once all slots it knew of there are dropped. A lock that is held when its last handle here
-//! goes is left alone, for ever: its holder's thread may still be on the kernel's list with it.
+//! A process unmaps a chunk once all slots it knew of there are dropped, but for one to go on with. A lock that is held
+//! when its last handle here goes is left alone, for ever: its holder's thread may still have it on the kernel's list.
 
 use crate::atomic::{AtomicU32, Ordering::*};
 use crate::error::Result;
@@ -110,6 +110,9 @@ impl Slot {
             let chunk = match book.iter_mut().rev().find(|chunk| chunk.has_room()) {
                 Some(chunk) => chunk,
                 None => {
+                    while let Some(empty) = book.iter().position(|chunk| chunk.live == 0 && !chunk.own) {
+                        book.swap_remove(empty).unmap(); // it was kept for the process we were forked from
+                    }
                     let address = platform::map(CHUNK)?;
                     book.push(Chunk { address, own: true, fresh: 0, free: Vec::new(), live: 0 });
                     let last = book.len() - 1;
@@ -167,10 +170,12 @@ impl Drop for Slot {
             if chunk.own && self.born == FORKS.load(Relaxed) {
                 chunk.free.push(self.index() as u16);
             }
-            if chunk.live == 0 {
-                let chunk = book.swap_remove(position);
-                // SAFETY: no handle of this process points into it any more.
-                unsafe { platform::unmap(chunk.address, CHUNK) };
+            // One that is as good as new stays for the next object, if that would have to map another.
+            if chunk.live == 0
+                && (!chunk.is_all_free()
+                    || book.iter().enumerate().any(|(other, chunk)| other != position && chunk.has_room()))
+            {
+                book.swap_remove(position).unmap();
             }
         });
     }
@@ -179,6 +184,15 @@ impl Drop for Slot {
 impl Chunk {
     fn has_room(&self) -> bool {
         self.own && (self.fresh < SLOTS || !self.free.is_empty())
+    }
+
+    fn is_all_free(&self) -> bool {
+        self.own && self.free.len() == self.fresh
+    }
+
+    fn unmap(self) {
+        // SAFETY: no handle of this process points into it any more.
+        unsafe { platform::unmap(self.address, CHUNK) };
     }
 
     fn hand_out(&mut self) -> Slot {

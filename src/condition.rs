@@ -62,12 +62,18 @@ fn is_held(word: u32) -> bool {
     word & OWNER != 0 && word & IDLE == 0
 }
 
+/// Whether one who wants `mutex` must not wait for the holder of the baton, on its way to `errand`: who has that mutex
+/// may be waiting for ours.
+fn is_elsewhere(mutex: u32, errand: u32) -> bool {
+    errand != NO_MUTEX && (mutex == UNNAMED || mutex != errand)
+}
+
 impl Condition {
     /// Begins a wait, before the caller gives its mutex back. `object` names this condition in the roster; `mutex` the
     /// mutex, 0 one that has no name. `None` if the roster is full.
     pub fn enter<K: Kernel>(&self, kernel: &K, roster: &Roster, object: u32, mutex: u32) -> Option<Wait> {
-        let place = roster.enter(kernel, object)?;
         let mutex = if mutex == 0 { UNNAMED } else { mutex };
+        let place = roster.enter(kernel, object, mutex)?;
         kernel.announce(&self.0);
         let baton = self.take(kernel, roster, object, mutex);
         kernel.settle();
@@ -83,10 +89,12 @@ impl Condition {
         wait: &mut Wait,
         deadline: Option<Deadline>,
     ) -> Outcome {
+        kernel.announce(&self.0);
         if wait.baton && roster.is_granted(wait.place) {
+            self.let_go_elsewhere(kernel, roster, wait.object, wait.mutex);
+            kernel.settle();
             return Outcome::Acquired;
         }
-        kernel.announce(&self.0);
         if std::mem::take(&mut wait.baton) {
             self.put_down(kernel, roster, wait.object, true);
         }
@@ -98,12 +106,12 @@ impl Condition {
             if granted && !is_held(now) {
                 wait.baton = self.take(kernel, roster, wait.object, wait.mutex);
                 if wait.baton {
+                    self.let_go_elsewhere(kernel, roster, wait.object, wait.mutex);
                     break Outcome::Acquired;
                 }
                 continue;
             }
-            // Never wait for somebody who waits for another mutex than ours.
-            if granted && other(state) != NO_MUTEX && (wait.mutex == UNNAMED || wait.mutex != other(state)) {
+            if granted && is_elsewhere(wait.mutex, other(state)) {
                 break Outcome::Acquired;
             }
             let mut until = if granted { None } else { deadline };
@@ -197,11 +205,22 @@ impl Condition {
         }
         if baton || self.take(kernel, roster, object, NO_MUTEX) {
             self.put_down(kernel, roster, object, false);
+        } else {
+            let errand = other(self.0.state.load(Acquire));
+            self.let_go_elsewhere(kernel, roster, object, errand);
         }
         if let Some(mark) = mark {
             roster.leave(kernel, mark);
         }
         kernel.settle();
+    }
+
+    /// Announced: wakes the granted that must not wait for the holder of the baton, on its way to `errand`.
+    fn let_go_elsewhere<K: Kernel>(&self, kernel: &K, roster: &Roster, object: u32, errand: u32) {
+        let classes = roster.granted(object, |mutex| is_elsewhere(mutex, errand));
+        if classes != 0 {
+            kernel.wake(&self.0, i32::MAX, classes);
+        }
     }
 
     /// Announced: takes the baton if nobody holds it. If not, its holder will see all that the caller did before.
@@ -230,7 +249,7 @@ impl Condition {
         loop {
             self.0.state.store(join(kernel.id() | WAITERS, NO_MUTEX), Relaxed);
             roster.relay(object);
-            let round = self.0.note.load(Relaxed) as u32 + 1 & IDLE - 1;
+            let round = (self.0.note.load(Relaxed) as u32 + 1) & (IDLE - 1);
             self.0.note.store(round.into(), Relaxed);
             kernel.delist(&self.0);
             self.0.state.store(join(0, round), Release);

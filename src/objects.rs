@@ -35,7 +35,7 @@ fn roster_key(slot: &Slot, what: u32) -> u32 {
 
 /// Counts the calling thread as a waiter while `wait` runs. A full roster only makes the count too low.
 fn waiting(slot: &Slot, thread: &Thread, wait: impl FnOnce() -> Outcome) -> Outcome {
-    let place = slot.roster().enter(thread, roster_key(slot, FOR_LOCK));
+    let place = slot.roster().enter(thread, roster_key(slot, FOR_LOCK), 0);
     let outcome = wait();
     if let Some(place) = place {
         slot.roster().leave(thread, place);

@@ -42,7 +42,7 @@ const SIGNALLING: u64 = 5;
 pub struct Waiter {
     lock: Lock,
     object: AtomicU32,
-    _unused: u32,
+    mutex: AtomicU32,
     call: AtomicU64,
     /// The limit of the signal, if it was granted, and if it was passed on. They only grow during a wait, so a write
     /// that comes late, after the entry has changed hands, does nothing: the new wait's tickets are above it.
@@ -105,20 +105,22 @@ impl Default for Roster {
 }
 
 impl Roster {
-    /// Enters the calling thread as a waiter for `object`. `None` if `CAPACITY` threads are waiting.
-    pub fn enter<K: Kernel>(&self, kernel: &K, object: u32) -> Option<Place> {
-        self.enter_as(kernel, object, WAITING)
+    /// Enters the calling thread as a waiter for `object`, which will want `mutex` then. `None` if `CAPACITY` threads
+    /// are waiting.
+    pub fn enter<K: Kernel>(&self, kernel: &K, object: u32, mutex: u32) -> Option<Place> {
+        self.enter_as(kernel, object, mutex, WAITING)
     }
 
     /// Enters the calling thread as one about to give a signal for `object`.
     pub fn announce_signal<K: Kernel>(&self, kernel: &K, object: u32) -> Option<Place> {
-        self.enter_as(kernel, object, SIGNALLING)
+        self.enter_as(kernel, object, 0, SIGNALLING)
     }
 
-    fn enter_as<K: Kernel>(&self, kernel: &K, object: u32, state: u64) -> Option<Place> {
+    fn enter_as<K: Kernel>(&self, kernel: &K, object: u32, mutex: u32, state: u64) -> Option<Place> {
         let index = (0..CAPACITY).find(|&index| self.claim(kernel, index))?;
         let waiter = &self.waiters[index];
         waiter.object.store(object, Relaxed);
+        waiter.mutex.store(mutex, Relaxed);
         waiter.limit.store(0, Relaxed);
         waiter.passed_limit.store(0, Relaxed);
         let ticket = self.tickets.fetch_add(1, AcqRel) + 1;
@@ -296,6 +298,18 @@ impl Roster {
             None if signal => Outstanding::Signal,
             None => Outstanding::Nothing,
         }
+    }
+
+    /// The classes of the granted waits for `object` whose mutex is one that `matches`.
+    pub fn granted(&self, object: u32, matches: impl Fn(u32) -> bool) -> u32 {
+        fence(SeqCst);
+        let mut classes = 0;
+        for (index, waiter) in self.entries().enumerate() {
+            if waiter.is(object, waiter.call(), &[GRANTED, PASSED]) && matches(waiter.mutex.load(Relaxed)) {
+                classes |= Place { index, ticket: 0 }.class();
+            }
+        }
+        classes
     }
 
     fn entries(&self) -> impl Iterator<Item = &Waiter> {

@@ -1,0 +1,109 @@
+//! Where objects live: what is given back, and what a fork keeps apart.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use process_shared_core::{Mutex, Semaphore, Thread};
+use std::collections::HashSet;
+use support::fork;
+
+fn pages() -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines().filter(|line| line.contains("/dev/zero")).count()
+}
+
+#[test]
+fn slots_are_used_again() {
+    let names: HashSet<u32> = (0..100_000).map(|_| Mutex::new().unwrap().name()).collect();
+    assert!(names.len() < 10_000, "{} different ones", names.len());
+}
+
+#[test]
+fn a_new_object_is_fresh_whatever_was_there() {
+    let thread = Thread::current().unwrap();
+    for _ in 0..1000 {
+        let semaphore = Semaphore::new(3).unwrap();
+        assert!(semaphore.try_wait());
+        drop(semaphore);
+        let mutex = Mutex::new().unwrap();
+        assert!(!mutex.is_locked() && mutex.try_lock(&thread).unwrap());
+        mutex.unlock(&thread);
+    }
+}
+
+#[test]
+fn many_live_at_once_and_their_pages_go_with_them() {
+    // In a child, where no other test makes objects.
+    let child = fork(|| {
+        let before = pages();
+        let many: Vec<Mutex> = (0..100_000).map(|_| Mutex::new().unwrap()).collect();
+        assert_eq!(many.iter().map(Mutex::name).collect::<HashSet<_>>().len(), many.len());
+        assert!(pages() >= before);
+        drop(many);
+        i32::from(pages() > before + 1)
+    });
+    assert_eq!(child.reap(), 0);
+}
+
+/// Uses so many slots that a wrong one would be among them.
+fn use_slots() -> Vec<Semaphore> {
+    (0..5000).map(|_| Semaphore::new(1).unwrap()).collect()
+}
+
+#[test]
+fn a_child_does_not_reuse_what_its_parent_has() {
+    let child = fork(|| {
+        let object = std::mem::ManuallyDrop::new(Semaphore::new(5).unwrap());
+        let child = fork(|| {
+            // SAFETY: this process's handle, not used any more.
+            drop(unsafe { std::ptr::read(&*object) });
+            use_slots();
+            0
+        });
+        assert_eq!(child.reap(), 0);
+        object.value() as i32
+    });
+    assert_eq!(child.reap(), 5);
+}
+
+#[test]
+fn a_parent_does_not_reuse_what_a_child_has() {
+    let child = fork(|| {
+        let (object, ready, go) =
+            (Semaphore::new(5).unwrap(), Semaphore::new(0).unwrap(), Semaphore::new(0).unwrap());
+        let child = fork(|| {
+            let thread = Thread::current().unwrap();
+            ready.post(&thread, 1).unwrap();
+            go.wait(&thread, None);
+            object.value() as i32
+        });
+        let thread = Thread::current().unwrap();
+        ready.wait(&thread, None);
+        drop(object);
+        let others = use_slots();
+        go.post(&thread, 1).unwrap();
+        let value = child.reap();
+        drop(others);
+        value
+    });
+    assert_eq!(child.reap(), 5);
+}
+
+#[test]
+fn threads_and_forks_get_along() {
+    let child = fork(|| {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                for _ in 0..20_000 {
+                    drop(Mutex::new().unwrap());
+                }
+            });
+            while !thread.is_finished() {
+                assert_eq!(fork(|| i32::from(Mutex::new().is_err())).reap(), 0);
+            }
+        });
+        0
+    });
+    assert_eq!(child.reap(), 0);
+}

@@ -1,0 +1,83 @@
+//! The semaphore between real processes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use process_shared_core::semaphore::{MAX, Overflow};
+use process_shared_core::{Deadline, Outcome, Semaphore, Thread};
+use std::time::Duration;
+use support::{Child, fork};
+
+fn contender(semaphore: &Semaphore) -> Child {
+    let child = fork(|| i32::from(semaphore.wait(&Thread::current().unwrap(), None) == Outcome::Acquired));
+    child.until_asleep();
+    child
+}
+
+#[test]
+fn counts_up_to_its_maximum() {
+    let (semaphore, thread) = (Semaphore::new(1).unwrap(), Thread::current().unwrap());
+    assert!(semaphore.try_wait() && !semaphore.try_wait());
+    assert_eq!(semaphore.post(&thread, 1), Ok(()));
+    assert_eq!(semaphore.post(&thread, 1), Err(Overflow));
+    assert_eq!(semaphore.value(), 1);
+    let full = Semaphore::new(MAX).unwrap();
+    assert_eq!(full.post(&thread, MAX), Err(Overflow));
+    assert_eq!(full.value(), MAX);
+}
+
+#[test]
+fn each_post_lets_one_through() {
+    let (semaphore, thread) = (Semaphore::new(0).unwrap(), Thread::current().unwrap());
+    let children = [contender(&semaphore), contender(&semaphore), contender(&semaphore)];
+    assert_eq!(semaphore.waiters(), 3);
+    for _ in 0..3 {
+        semaphore.post(&thread, MAX).unwrap();
+    }
+    assert!(children.into_iter().all(|child| child.reap() == 1));
+    assert_eq!((semaphore.value(), semaphore.waiters()), (0, 0));
+}
+
+#[test]
+fn a_waiter_killed_when_it_was_chosen_leaves_the_permit_to_the_next() {
+    let (semaphore, thread) = (Semaphore::new(0).unwrap(), Thread::current().unwrap());
+    let (first, second) = (contender(&semaphore), contender(&semaphore));
+    first.signal(libc::SIGSTOP);
+    support::until("the first stops", || support::state(first.pid) == 'T');
+    semaphore.post(&thread, MAX).unwrap();
+    first.kill();
+    assert_eq!(second.reap(), 1);
+    assert_eq!(semaphore.value(), 0);
+}
+
+#[test]
+fn a_deadline_ends_the_wait() {
+    let semaphore = Semaphore::new(0).unwrap();
+    let deadline = Deadline::after(Duration::from_millis(20));
+    assert_eq!(semaphore.wait(&Thread::current().unwrap(), deadline), Outcome::TimedOut);
+    assert_eq!(semaphore.value(), 0);
+}
+
+#[test]
+fn nothing_is_lost_between_processes() {
+    let (full, empty) = (Semaphore::new(0).unwrap(), Semaphore::new(2).unwrap());
+    let pass = |from: &Semaphore, to: &Semaphore| {
+        let thread = Thread::current().unwrap();
+        for _ in 0..20_000 {
+            if !from.try_wait() {
+                assert_eq!(from.wait(&thread, None), Outcome::Acquired);
+            }
+            to.post(&thread, 2).unwrap();
+        }
+        0
+    };
+    let children = [
+        fork(|| pass(&empty, &full)),
+        fork(|| pass(&full, &empty)),
+        fork(|| pass(&empty, &full)),
+        fork(|| pass(&full, &empty)),
+    ];
+    assert!(children.into_iter().all(|child| child.reap() == 0));
+    assert_eq!((full.value(), empty.value()), (0, 2));
+}

@@ -1,0 +1,121 @@
+//! Forked processes for tests: always reaped, watched for hanging, and known to be asleep before a test goes on.
+#![allow(dead_code)] // each test uses some of it
+
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
+
+/// How long anything may take that should happen.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A forked child, killed and reaped when dropped.
+#[derive(Debug)]
+pub struct Child {
+    pub pid: libc::pid_t,
+    reaped: bool,
+}
+
+/// Runs `life` in a forked child, which ends with the status it returns: 101 if it panics.
+pub fn fork(life: impl FnOnce() -> i32) -> Child {
+    // SAFETY: the child runs `life` and leaves by _exit.
+    match unsafe { libc::fork() } {
+        0 => {
+            // SAFETY: the child ends with its parent's thread, and leaves no core when it is killed by a signal.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+            let status = std::panic::catch_unwind(std::panic::AssertUnwindSafe(life)).unwrap_or(101);
+            // SAFETY: ends this process at once.
+            unsafe { libc::_exit(status) }
+        }
+        pid => Child { pid, reaped: false },
+    }
+}
+
+impl Child {
+    /// Waits for it to end, and returns the status it exited with, or the negative number of the signal that killed it.
+    pub fn reap(mut self) -> i32 {
+        let mut status = 0;
+        // SAFETY: a child of this process that has not been reaped.
+        until("a child ends", || unsafe { libc::waitpid(self.pid, &mut status, libc::WNOHANG) } == self.pid);
+        self.reaped = true;
+        if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { -libc::WTERMSIG(status) }
+    }
+
+    /// Whether it has ended.
+    pub fn is_over(&self) -> bool {
+        matches!(state(self.pid), 'Z' | 'X')
+    }
+
+    pub fn kill(self) {
+        self.signal(libc::SIGKILL);
+        assert_eq!(self.reap(), -libc::SIGKILL);
+    }
+
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: a child of this process that has not been reaped.
+        unsafe { libc::kill(self.pid, signal) };
+    }
+
+    /// Returns once it sleeps in a futex.
+    pub fn until_asleep(&self) {
+        until("a child sleeps", || is_asleep(self.pid));
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.reaped {
+            self.signal(libc::SIGKILL);
+            // SAFETY: as above.
+            unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
+        }
+    }
+}
+
+/// The state of a process as ps shows it; X when it is gone.
+pub fn state(pid: libc::pid_t) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or('X')
+}
+
+/// Whether a process sleeps in a futex call.
+pub fn is_asleep(pid: libc::pid_t) -> bool {
+    let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    call.starts_with(&format!("{} ", libc::SYS_futex)) && state(pid) == 'S'
+}
+
+/// Returns once `condition` holds.
+#[track_caller]
+pub fn until(what: impl Debug, condition: impl FnMut() -> bool) {
+    assert!(comes_true(PATIENCE, condition), "{what:?} within {PATIENCE:?}");
+}
+
+/// Whether `condition` holds before `limit` has passed.
+pub fn comes_true(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    let mut pause = Duration::from_micros(20);
+    while !condition() {
+        if start.elapsed() > limit {
+            return false;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(2));
+    }
+    true
+}
+
+/// Zeroed memory that forked children share, for counts and flags. Never given back.
+pub fn shared<T: Sync>() -> &'static T {
+    let address = process_shared_core::platform::map(size_of::<T>()).expect("shared memory");
+    // SAFETY: fresh zeroes; used for atomics only, for which they are valid.
+    unsafe { address.cast().as_ref() }
+}
+
+/// Kills this process.
+pub fn die() -> ! {
+    // SAFETY: ends this process.
+    unsafe {
+        libc::kill(libc::getpid(), libc::SIGKILL);
+        loop {
+            libc::pause();
+        }
+    }
+}
