@@ -43,7 +43,11 @@ module ProcessShared
     #   @raise [Errno::EINVAL] if negative
     # @!method size
     #   @return [Integer] the size of the memory in bytes
-    alias length size
+
+    # The same as {#size}.
+    def length
+      size
+    end
 
     # The same as {#pos}.
     def tell
