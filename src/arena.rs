@@ -5,8 +5,8 @@
 //! that a crash could leave half done.
 //!
 //! Rules: a slot handed out before a fork is never handed out again, by either side, since the other may still use it.
-//! A process unmaps a chunk once all slots it knew of there are dropped, but for one to go on with. A lock that is held
-//! when its last handle here goes is left alone, for ever: its holder's thread may still have it on the kernel's list.
+//! A process unmaps a chunk once all slots it knew of there are dropped, but for one to go on with. What is
+//! needed beyond its last handle can be kept.
 
 use crate::atomic::{AtomicU32, Ordering::*};
 use crate::error::Result;
@@ -29,7 +29,6 @@ pub struct Slot {
     address: NonNull<u8>,
     chunk: NonNull<u8>,
     born: u32,
-    kept: bool,
 }
 
 // SAFETY: a slot is shared memory by design; what is in it is atomic.
@@ -50,13 +49,20 @@ struct Chunk {
     live: usize,
 }
 
-/// All chunks of this process, guarded by `BUSY`.
-struct Book(UnsafeCell<Vec<Chunk>>);
+/// What this process knows of the arena.
+struct Book {
+    chunks: Vec<Chunk>,
+    /// Slots whose last handle is gone, but whose memory is needed still.
+    kept: Vec<Slot>,
+}
+
+/// The book of this process, guarded by `BUSY`.
+struct Guarded(UnsafeCell<Book>);
 
 // SAFETY: only `with_book` reaches the inside, one thread at a time.
-unsafe impl Sync for Book {}
+unsafe impl Sync for Guarded {}
 
-static BOOK: Book = Book(UnsafeCell::new(Vec::new()));
+static BOOK: Guarded = Guarded(UnsafeCell::new(Book { chunks: Vec::new(), kept: Vec::new() }));
 static BUSY: AtomicBool = AtomicBool::new(false);
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
@@ -70,7 +76,7 @@ fn exit() {
     BUSY.store(false, Release);
 }
 
-fn with_book<T>(action: impl FnOnce(&mut Vec<Chunk>) -> T) -> T {
+fn with_book<T>(action: impl FnOnce(&mut Book) -> T) -> T {
     enter();
     // SAFETY: BUSY keeps all other threads out, and `action` never comes back here.
     let result = action(unsafe { &mut *BOOK.0.get() });
@@ -79,7 +85,7 @@ fn with_book<T>(action: impl FnOnce(&mut Vec<Chunk>) -> T) -> T {
 }
 
 /// No thread may be halfway through the book while the process is copied.
-fn watch_forks() {
+pub fn watch_forks() {
     static AT_FORK: Once = Once::new();
     extern "C" fn prepare() {
         enter();
@@ -90,7 +96,7 @@ fn watch_forks() {
     }
     extern "C" fn child() {
         // SAFETY: `prepare` entered the book in the thread that this one is a copy of.
-        unsafe { &mut *BOOK.0.get() }.iter_mut().for_each(|chunk| chunk.own = false);
+        unsafe { &mut *BOOK.0.get() }.chunks.iter_mut().for_each(|chunk| chunk.own = false);
         exit();
     }
     // SAFETY: the handlers call nothing that is not allowed after fork.
@@ -106,7 +112,7 @@ impl Slot {
     /// `System` if the system has no pages left to map.
     pub fn new() -> Result<Self> {
         watch_forks();
-        with_book(|book| {
+        with_book(|Book { chunks: book, .. }| {
             let chunk = match book.iter_mut().rev().find(|chunk| chunk.has_room()) {
                 Some(chunk) => chunk,
                 None => {
@@ -151,19 +157,11 @@ impl Slot {
     pub fn name(&self) -> u32 {
         ((self.address.addr().get() / SLOT) as u32).clamp(1, u32::MAX - 1)
     }
-
-    /// Makes the slot outlive this handle, for as long as the process lives: something may still refer to it.
-    pub fn keep(&mut self) {
-        self.kept = true;
-    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if self.kept {
-            return;
-        }
-        with_book(|book| {
+        with_book(|Book { chunks: book, .. }| {
             let Some(position) = book.iter().rposition(|chunk| chunk.address == self.chunk) else { return };
             let chunk = &mut book[position];
             chunk.live -= 1;
@@ -206,14 +204,29 @@ impl Chunk {
         self.live += 1;
         // SAFETY: the index is below SLOTS, so the address is inside the chunk.
         let address = unsafe { self.address.add(index * SLOT) };
-        Slot { address, chunk: self.address, born: FORKS.load(Relaxed), kept: false }
+        Slot { address, chunk: self.address, born: FORKS.load(Relaxed) }
     }
+}
+
+/// Holds on to a slot until `take_kept` asks for it.
+pub fn keep(slot: Slot) {
+    with_book(|book| book.kept.push(slot));
+}
+
+/// The kept slots that `is_due`.
+pub fn take_kept(mut is_due: impl FnMut(&Slot) -> bool) -> Vec<Slot> {
+    with_book(|book| {
+        let (due, kept) = std::mem::take(&mut book.kept).into_iter().partition(|slot| is_due(slot));
+        book.kept = kept;
+        due
+    })
 }
 
 /// Whether `address` is in a chunk of this process.
 pub fn contains(address: usize) -> bool {
     with_book(|book| {
-        book.iter()
+        book.chunks
+            .iter()
             .any(|chunk| (chunk.address.addr().get()..chunk.address.addr().get() + CHUNK).contains(&address))
     })
 }

@@ -14,6 +14,12 @@ impl Deadline {
         i64::try_from(deadline.as_secs()).ok().map(|_| Deadline(deadline))
     }
 
+    /// The sooner of `deadline` and `timeout` from now.
+    pub fn soonest(deadline: Option<Self>, timeout: Duration) -> Option<Self> {
+        let soon = Self::after(timeout);
+        if deadline.is_none_or(|deadline| soon.is_some_and(|soon| soon < deadline)) { soon } else { deadline }
+    }
+
     pub fn has_passed(self) -> bool {
         now() >= self.0
     }

@@ -27,3 +27,11 @@ pub use lock::Outcome;
 pub use objects::{ConditionRef, ConditionVariable, Mutex, Semaphore, abandon_held};
 #[cfg(not(loom))]
 pub use platform::Thread;
+
+/// Prepares for forks. To be called once before other threads use this crate: a fork in the middle of the first call
+/// would leave the child without.
+#[cfg(not(loom))]
+pub fn init() {
+    arena::watch_forks();
+    platform::watch_forks();
+}

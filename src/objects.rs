@@ -3,7 +3,7 @@
 //! Each is a handle of this process. What was made before a fork is the same object in the child. All methods take
 //! the calling thread, and can be called from any.
 
-use crate::arena::Slot;
+use crate::arena::{self, Slot};
 use crate::condition::{Condition, Wait};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
@@ -12,10 +12,11 @@ use crate::lock::{Lock, Outcome};
 use crate::platform::{MOST_HELD, Thread, process_of};
 use crate::semaphore::{Overflow, Semaphore as Permits};
 use crate::word::Word;
+use std::mem::ManuallyDrop;
 
 /// A lock with an owner, handed on when the owner dies, and a condition to sleep on while holding it.
 #[derive(Debug)]
-pub struct Mutex(Slot);
+pub struct Mutex(ManuallyDrop<Slot>);
 
 /// A counting semaphore.
 #[derive(Debug)]
@@ -44,10 +45,13 @@ fn waiting(slot: &Slot, thread: &Thread, wait: impl FnOnce() -> Outcome) -> Outc
 }
 
 #[cold]
-fn too_many_held() -> Error {
-    Error::Ownership(format!(
-        "this thread holds {MOST_HELD} locks: unlock some, more would not survive its death"
-    ))
+fn make_room(thread: &Thread) -> Result<()> {
+    give_up_dropped(thread);
+    if thread.may_hold_more() {
+        return Ok(());
+    }
+    let text = format!("this thread holds {MOST_HELD} locks: unlock some, more would not survive its death");
+    Err(Error::Ownership(text))
 }
 
 impl Mutex {
@@ -56,13 +60,12 @@ impl Mutex {
     /// # Errors
     /// `System` if there is no memory for it.
     pub fn new() -> Result<Self> {
-        Slot::new().map(Mutex)
+        Slot::new().map(|slot| Mutex(ManuallyDrop::new(slot)))
     }
 
     #[inline]
     fn inner(&self) -> &Lock {
-        // SAFETY: this slot is a mutex's: the lock is at 0. All zeroes is a free lock.
-        unsafe { self.0.at(0) }
+        lock_of(&self.0)
     }
 
     /// Takes the mutex if it is free.
@@ -72,7 +75,7 @@ impl Mutex {
     #[inline]
     pub fn try_lock(&self, thread: &Thread) -> Result<bool> {
         if !thread.may_hold_more() {
-            return Err(too_many_held());
+            make_room(thread)?;
         }
         let taken = self.inner().try_lock(thread);
         if taken {
@@ -162,23 +165,51 @@ impl Mutex {
 /// Gives up all mutexes that the calling thread holds, as if it had died. For a thread that ends while its native
 /// thread lives on.
 pub fn abandon_held(thread: &Thread) {
+    give_up_dropped(thread);
     for entry in thread.held() {
-        if crate::arena::contains(entry.addr().get()) {
+        if arena::contains(entry.addr().get()) {
             // SAFETY: an entry in the arena that a thread has on its list is the end of a `Lock` it holds.
             unsafe { entry.byte_sub(Word::ENTRY).cast::<Lock>().as_ref() }.abandon(thread);
         }
     }
 }
 
+/// A mutex that is dropped while a thread of this process holds it is given up for that thread, which alone can take it
+/// off its list: at once if that is the calling thread, else by `give_up_dropped`. Its memory stays until then.
 impl Drop for Mutex {
     fn drop(&mut self) {
-        if let Some(thread) = Thread::known().filter(|thread| self.is_held_by(thread)) {
-            self.abandon(&thread); // nobody could unlock it any more
-        } else if self.owner_pid() == Some(std::process::id()) {
-            // Another thread of this process has it on its list until it ends, so its memory must stay.
-            self.0.keep();
+        let here = self.owner_pid() == Some(std::process::id());
+        // SAFETY: the field is not used again.
+        let slot = unsafe { ManuallyDrop::take(&mut self.0) };
+        if here {
+            arena::keep(slot);
+            if let Some(thread) = Thread::known() {
+                give_up_dropped(&thread);
+            }
         }
     }
+}
+
+/// Gives up the dropped mutexes that the calling thread holds, and frees those that no thread of this process does.
+fn give_up_dropped(thread: &Thread) {
+    let pid = std::process::id();
+    let due = arena::take_kept(|slot| {
+        let lock = lock_of(slot);
+        let owner = lock.owner();
+        owner == thread.id() || owner == 0 || lock.pid(owner) != pid
+    });
+    for slot in due {
+        if lock_of(&slot).owner() == thread.id() {
+            lock_of(&slot).abandon(thread);
+        }
+    }
+}
+
+/// The lock in a mutex's slot.
+#[inline]
+fn lock_of(slot: &Slot) -> &Lock {
+    // SAFETY: the caller's slot is a mutex's: the lock is at 0. All zeroes is a free lock.
+    unsafe { slot.at(0) }
 }
 
 impl Semaphore {

@@ -14,9 +14,11 @@ use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::word::Word;
 use std::cell::Cell;
+use std::ffi::CStr;
 use std::ptr::{self, NonNull};
 use std::sync::Once;
-use std::sync::atomic::{Ordering, compiler_fence};
+use std::sync::atomic::{AtomicU8, Ordering, compiler_fence};
+use std::time::Duration;
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!(
@@ -100,22 +102,7 @@ impl Thread {
 
     #[cold]
     fn introduce() -> Result<Self> {
-        static AT_FORK: Once = Once::new();
-        extern "C" fn forget() {
-            if let Some(Thread { head, .. }) = CURRENT.take() {
-                // SAFETY: this thread's own list head. What it leads to is the parent's: glibc has seen to that
-                // already, musl has not, and would write into the parent's locks.
-                unsafe {
-                    ptr::write_volatile(&raw mut (*head.as_ptr()).list, head.as_ptr().cast());
-                    ptr::write_volatile(&raw mut (*head.as_ptr()).list_op_pending, ptr::null_mut());
-                }
-            }
-            HELD.set(0);
-        }
-        // SAFETY: `forget` touches only this thread's own memory, which is fine in a forked child.
-        AT_FORK.call_once(|| unsafe {
-            libc::pthread_atfork(None, None, Some(forget));
-        });
+        watch_forks();
         let head = robust_head()?;
         // SAFETY: neither call has a precondition.
         let (id, pid) = unsafe { (libc::syscall(libc::SYS_gettid) as u32, libc::getpid() as u32) };
@@ -158,6 +145,26 @@ impl Thread {
         }
         entries
     }
+}
+
+/// Has a forked child forget who its parent's thread was.
+pub fn watch_forks() {
+    static AT_FORK: Once = Once::new();
+    extern "C" fn forget() {
+        if let Some(Thread { head, .. }) = CURRENT.take() {
+            // SAFETY: this thread's own list head. What it leads to is the parent's: glibc has seen to that
+            // already, musl has not, and would write into the parent's locks.
+            unsafe {
+                ptr::write_volatile(&raw mut (*head.as_ptr()).list, head.as_ptr().cast());
+                ptr::write_volatile(&raw mut (*head.as_ptr()).list_op_pending, ptr::null_mut());
+            }
+        }
+        HELD.set(0);
+    }
+    // SAFETY: `forget` touches only this thread's own memory, which is fine in a forked child.
+    AT_FORK.call_once(|| unsafe {
+        libc::pthread_atfork(None, None, Some(forget));
+    });
 }
 
 fn strip(link: *mut libc::c_void) -> *mut libc::c_void {
@@ -254,7 +261,8 @@ impl Kernel for Thread {
     }
 
     fn wait(&self, word: &Word, expected: u32, deadline: Option<Deadline>, class: u32) -> Wake {
-        let time = deadline.map(Deadline::as_timespec);
+        let until = if passes_wake_ups_on() { deadline } else { Deadline::soonest(deadline, RECHECK) };
+        let time = until.map(Deadline::as_timespec);
         let time = time.as_ref().map_or(ptr::null(), ptr::from_ref);
         // SAFETY: the word is mapped as long as `word` is borrowed; a bitset wait takes an absolute time on the
         // monotonic clock, or null for ever.
@@ -273,6 +281,7 @@ impl Kernel for Thread {
             return Wake::Woken;
         }
         match std::io::Error::last_os_error().raw_os_error() {
+            Some(libc::ETIMEDOUT) if deadline.is_none_or(|deadline| !deadline.has_passed()) => Wake::Woken,
             Some(libc::ETIMEDOUT) => Wake::TimedOut,
             Some(libc::EINTR) => Wake::Interrupted,
             _ => Wake::Woken,
@@ -294,6 +303,29 @@ impl Kernel for Thread {
         };
         usize::try_from(woken).unwrap_or(0)
     }
+}
+
+/// How long a sleeper relies on a kernel that may let a wake-up die with the thread that got it.
+const RECHECK: Duration = Duration::from_secs(1);
+
+/// Whether the kernel passes a wake-up on where the announced word names nobody but has flags: since Linux 6.2.
+fn passes_wake_ups_on() -> bool {
+    static PASSES_ON: AtomicU8 = AtomicU8::new(UNKNOWN);
+    const UNKNOWN: u8 = 2;
+    let known = PASSES_ON.load(Ordering::Relaxed);
+    if known != UNKNOWN {
+        return known == 1;
+    }
+    // SAFETY: `uname` fills the struct in, with strings that end.
+    let release = unsafe {
+        let mut names: libc::utsname = std::mem::zeroed();
+        libc::uname(&mut names);
+        CStr::from_ptr(names.release.as_ptr()).to_string_lossy().into_owned()
+    };
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    PASSES_ON.store(u8::from(version >= (6, 2)), Ordering::Relaxed);
+    version >= (6, 2)
 }
 
 /// `size` bytes of zeroes that forked children share, given memory only as they are touched. No descriptor, no name.

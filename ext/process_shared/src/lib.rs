@@ -20,6 +20,7 @@ use magnus::{Error, Ruby};
 fn init(ruby: &Ruby) -> Result<(), Error> {
     // SAFETY: no precondition; it marks the methods defined from here on as callable from any Ractor.
     unsafe { rb_sys::rb_ext_ractor_safe(true) };
+    process_shared_core::init();
     errors::init(ruby);
     let module = ruby.get_inner(&errors::MODULE);
     thread::init(module)?;

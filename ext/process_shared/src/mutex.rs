@@ -68,6 +68,17 @@ fn current_fiber() -> usize {
     unsafe { rb_fiber_current() as usize }
 }
 
+/// Takes the lock if it is free. A thread that holds too many may hold some only because they are garbage.
+fn try_at_once(ruby: &Ruby, mutex: &Mutex, thread: &Thread) -> Result<bool, Error> {
+    mutex
+        .try_lock(thread)
+        .or_else(|_| {
+            ruby.gc_start();
+            mutex.try_lock(thread)
+        })
+        .map_err(|error| errors::to_ruby(ruby, error))
+}
+
 impl MutexData {
     /// The mutex, unless this handle cannot be used.
     pub fn open(&self, ruby: &Ruby) -> Result<&Mutex, Error> {
@@ -144,7 +155,7 @@ impl MutexData {
     /// Takes the lock, waiting for it if need be: true, or false if `timeout` passed.
     pub fn acquire(&self, ruby: &Ruby, object: Value, timeout: Timeout) -> Result<bool, Error> {
         let (mutex, thread) = (self.open(ruby)?, thread::current(ruby)?);
-        if mutex.try_lock(&thread).map_err(|error| errors::to_ruby(ruby, error))? {
+        if try_at_once(ruby, mutex, &thread)? {
             self.own(object.as_raw());
             return self.repair(ruby, object).map(|()| true);
         }
@@ -159,9 +170,7 @@ impl MutexData {
         }
         nogvl::refuse_in_trap(ruby)?;
         let acquired = if scheduled::is_non_blocking() {
-            scheduled::wait_until(ruby, object, timeout, || {
-                mutex.try_lock(&thread).map_err(|error| errors::to_ruby(ruby, error))
-            })?
+            scheduled::wait_until(ruby, object, timeout, || try_at_once(ruby, mutex, &thread))?
         } else {
             nogvl::block(ruby, || mutex.lock(&thread, timeout.deadline()))?
         };
@@ -360,7 +369,7 @@ fn try_lock(ruby: &Ruby, object: Value, args: &[Value]) -> Result<bool, Error> {
 /// Takes the lock within `timeout`; false at once if the calling fiber has it.
 pub fn try_acquire(ruby: &Ruby, data: &MutexData, object: Value, timeout: Timeout) -> Result<bool, Error> {
     let (mutex, thread) = (data.open(ruby)?, thread::current(ruby)?);
-    if mutex.try_lock(&thread).map_err(|error| errors::to_ruby(ruby, error))? {
+    if try_at_once(ruby, mutex, &thread)? {
         data.own(object.as_raw());
         return data.repair(ruby, object).map(|()| true);
     }
