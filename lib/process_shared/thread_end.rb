@@ -37,6 +37,6 @@ module ProcessShared
 
   if RUBY_VERSION < "3.2"
     Thread.prepend(ThreadEnd::Initialize)
-    Thread.singleton_class.prepend(ThreadEnd::Start)
+    Thread.singleton_class.__send__(:prepend, ThreadEnd::Start)
   end
 end
