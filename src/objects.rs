@@ -178,7 +178,7 @@ pub fn abandon_held(thread: &Thread) {
 /// off its list: at once if that is the calling thread, else by `give_up_dropped`. Its memory stays until then.
 impl Drop for Mutex {
     fn drop(&mut self) {
-        let here = self.owner_pid() == Some(std::process::id());
+        let here = self.owner_pid().is_some_and(|pid| pid == std::process::id());
         // SAFETY: the field is not used again.
         let slot = unsafe { ManuallyDrop::take(&mut self.0) };
         if here {

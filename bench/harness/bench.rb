@@ -20,7 +20,7 @@ module Bench
     # How long a sample of a loop takes.
     attr_writer :sample_seconds
 
-    def sample_seconds = @sample_seconds || (quick? ? 0.0005 : 0.02)
+    def sample_seconds = @sample_seconds || (quick? ? 0.0005 : 0.005)
 
     def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
 

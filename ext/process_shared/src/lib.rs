@@ -9,6 +9,7 @@ mod monitor;
 mod mutex;
 mod nogvl;
 mod scheduled;
+mod section;
 mod semaphore;
 mod semaphore_mutex;
 mod thread;

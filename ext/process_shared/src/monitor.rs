@@ -9,7 +9,8 @@ use rb_sys::VALUE;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::data;
-use crate::mutex::{self, MutexData, Taken, bind, define, of, try_acquire, yield_nothing};
+use crate::mutex::{self, MutexData, Taken, bind, define, of, try_acquire};
+use crate::section;
 use crate::timeout::Timeout;
 
 /// One level more, if the calling fiber holds the lock.
@@ -25,13 +26,21 @@ fn deepen(data: &MutexData) -> bool {
 
 unsafe extern "C" fn lock_quickly(object: VALUE) -> VALUE {
     // SAFETY: a method's receiver; nothing to drop in this frame.
-    let data = unsafe { data::get::<MutexData>(object) };
-    if deepen(data) || data.take(object) == Taken::Yes {
-        return object;
+    unsafe {
+        enter_quickly(object, data::get(object));
     }
-    let slowly: unsafe extern "C" fn(Value) -> Value = method!(lock, 0);
-    // SAFETY: the receiver of this method.
-    unsafe { slowly(Value::from_raw(object)).as_raw() }
+    object
+}
+
+/// # Safety
+/// `data` is that of `object`; no frame between here and Ruby has anything to drop.
+#[inline]
+unsafe fn enter_quickly(object: VALUE, data: &MutexData) {
+    if !deepen(data) && data.take(object) != Taken::Yes {
+        let slowly: unsafe extern "C" fn(Value) -> Value = method!(lock, 0);
+        // SAFETY: a method's receiver.
+        unsafe { slowly(Value::from_raw(object)) };
+    }
 }
 
 /// The lock may be held by this fiber already: then it was taken just now, from a holder that died.
@@ -56,10 +65,7 @@ unsafe extern "C" fn unlock_quickly(object: VALUE) -> VALUE {
     let data = unsafe { data::get::<MutexData>(object) };
     if let (Some(mutex), Some(thread)) = (data.usable(), Thread::known()) {
         if data.is_owned(mutex, &thread) {
-            match data.levels.load(Relaxed) {
-                1 => data.let_go(mutex, &thread),
-                levels => data.levels.store(levels - 1, Relaxed),
-            }
+            data.step_out(mutex, &thread);
             return object;
         }
     }
@@ -79,12 +85,13 @@ unsafe extern "C" fn exit(object: VALUE) -> VALUE {
     rb_sys::Qnil as VALUE
 }
 
+/// Without a block, calling it raises LocalJumpError, as in Ruby's own Monitor.
 unsafe extern "C" fn synchronize(object: VALUE) -> VALUE {
     // SAFETY: called by Ruby as a method; nothing to drop in this frame, over which exceptions jump.
     unsafe {
-        rb_sys::rb_need_block();
-        lock_quickly(object);
-        rb_sys::rb_ensure(Some(yield_nothing), rb_sys::Qnil as VALUE, Some(unlock_quickly), object)
+        let data = data::get(object);
+        enter_quickly(object, data);
+        section::run(object, data)
     }
 }
 

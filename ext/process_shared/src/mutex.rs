@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::condition_variable::{self, Lock};
 use crate::data::{self, Data, DataType};
 use crate::timeout::Timeout;
-use crate::{errors, nogvl, scheduled, thread};
+use crate::{errors, nogvl, scheduled, section, thread};
 
 #[derive(Default)]
 pub struct MutexData {
@@ -42,6 +42,10 @@ impl Data for MutexData {
     };
 
     fn mark(&self) {
+        // A fiber that no longer holds the lock is forgotten here, so the one that `own` finds is known to the collector.
+        if !self.mutex.get().is_some_and(Mutex::is_locked) {
+            self.fiber.store(0, Relaxed);
+        }
         for object in [self.fiber.load(Relaxed), self.on_abandoned.load(Relaxed)] {
             if object != 0 {
                 // SAFETY: called by the collector; the object was alive when it was stored, and has been marked since.
@@ -95,7 +99,7 @@ impl MutexData {
     }
 
     /// Takes the lock if that needs nobody's leave.
-    #[inline]
+    #[inline(always)]
     pub fn take(&self, object: VALUE) -> Taken {
         let (Some(mutex), Some(thread)) = (self.usable(), Thread::known()) else { return Taken::No };
         match mutex.try_lock(&thread) {
@@ -111,16 +115,30 @@ impl MutexData {
     #[inline]
     fn own(&self, object: VALUE) {
         let fiber = current_fiber();
-        self.fiber.store(fiber, Relaxed);
         self.levels.store(1, Relaxed);
-        // SAFETY: `object` now refers to `fiber`, both alive.
-        unsafe { rb_gc_writebarrier(object, fiber as VALUE) };
+        if self.fiber.load(Relaxed) != fiber {
+            self.fiber.store(fiber, Relaxed);
+            // SAFETY: `object` now refers to `fiber`, both alive.
+            unsafe { rb_gc_writebarrier(object, fiber as VALUE) };
+        }
     }
 
     /// Whether the calling fiber, of thread `thread`, holds the lock.
     #[inline]
     pub fn is_owned(&self, mutex: &Mutex, thread: &Thread) -> bool {
-        mutex.is_held_by(thread) && self.fiber.load(Relaxed) == current_fiber()
+        self.is_owned_by(mutex, thread, current_fiber())
+    }
+
+    /// Whether `fiber` of the calling thread, `thread`, holds the lock.
+    #[inline]
+    pub fn is_owned_by(&self, mutex: &Mutex, thread: &Thread, fiber: usize) -> bool {
+        mutex.is_held_by(thread) && self.fiber() == fiber
+    }
+
+    /// The fiber that holds the lock, if the calling thread does.
+    #[inline]
+    pub fn fiber(&self) -> usize {
+        self.fiber.load(Relaxed)
     }
 
     pub fn owned(&self, ruby: &Ruby) -> Result<bool, Error> {
@@ -211,10 +229,23 @@ impl MutexData {
         Ok(levels)
     }
 
+    /// Gives one level back, and with the last one the lock. The calling fiber holds it.
+    #[inline]
+    pub fn step_out(&self, mutex: &Mutex, thread: &Thread) {
+        match self.levels.load(Relaxed) {
+            1 => self.let_go(mutex, thread),
+            levels => self.levels.store(levels - 1, Relaxed),
+        }
+    }
+
     #[inline]
     pub fn let_go(&self, mutex: &Mutex, thread: &Thread) {
-        self.fiber.store(0, Relaxed);
-        if self.unrepaired.swap(false, Relaxed) { mutex.abandon(thread) } else { mutex.unlock(thread) }
+        if self.unrepaired.load(Relaxed) {
+            self.unrepaired.store(false, Relaxed);
+            mutex.abandon(thread);
+        } else {
+            mutex.unlock(thread);
+        }
     }
 
     /// Takes the lock again after `release_all`, whatever happens: an exception that arrives meanwhile, or that
@@ -299,15 +330,23 @@ unsafe extern "C" fn initialize_quickly(argc: libc::c_int, argv: *const VALUE, o
 
 unsafe extern "C" fn lock_quickly(object: VALUE) -> VALUE {
     // SAFETY: a method's receiver; nothing to drop in this frame.
-    match unsafe { data::get::<MutexData>(object) }.take(object) {
-        Taken::Yes => object,
-        taken => {
-            let slowly: unsafe extern "C" fn(Value) -> Value =
-                if taken == Taken::No { method!(lock, 0) } else { method!(repaired, 0) };
-            // SAFETY: the receiver of this method.
-            unsafe { slowly(Value::from_raw(object)).as_raw() }
-        }
+    unsafe {
+        take_or_wait(object, data::get(object));
     }
+    object
+}
+
+/// # Safety
+/// `data` is that of `object`; no frame between here and Ruby has anything to drop.
+#[inline]
+unsafe fn take_or_wait(object: VALUE, data: &MutexData) {
+    let slowly: unsafe extern "C" fn(Value) -> Value = match data.take(object) {
+        Taken::Yes => return,
+        Taken::No => method!(lock, 0),
+        Taken::Abandoned => method!(repaired, 0),
+    };
+    // SAFETY: a method's receiver.
+    unsafe { slowly(Value::from_raw(object)) };
 }
 
 fn lock(ruby: &Ruby, object: Value) -> Result<Value, Error> {
@@ -327,9 +366,18 @@ unsafe extern "C" fn unlock_quickly(object: VALUE) -> VALUE {
             return object;
         }
     }
-    let slowly: unsafe extern "C" fn(Value) -> Value = method!(unlock, 0);
     // SAFETY: the receiver of this method.
-    unsafe { slowly(Value::from_raw(object)).as_raw() }
+    unsafe { unlock_slowly(Value::from_raw(object)) }
+}
+
+/// Says why the caller cannot unlock it, if it cannot.
+///
+/// # Safety
+/// No frame between here and Ruby has anything to drop.
+pub unsafe fn unlock_slowly(object: Value) -> VALUE {
+    let slowly: unsafe extern "C" fn(Value) -> Value = method!(unlock, 0);
+    // SAFETY: a method's receiver; the caller's promise.
+    unsafe { slowly(object).as_raw() }
 }
 
 fn unlock(ruby: &Ruby, object: Value) -> Result<Value, Error> {
@@ -345,15 +393,10 @@ unsafe extern "C" fn synchronize(object: VALUE) -> VALUE {
         if rb_sys::rb_block_given_p() == 0 {
             rb_sys::rb_raise(rb_sys::rb_eThreadError, c"must be called with a block".as_ptr());
         }
-        lock_quickly(object);
-        rb_sys::rb_ensure(Some(yield_nothing), rb_sys::Qnil as VALUE, Some(unlock_quickly), object)
+        let data = data::get(object);
+        take_or_wait(object, data);
+        section::run(object, data)
     }
-}
-
-/// Calls the block of the running method.
-pub unsafe extern "C" fn yield_nothing(_: VALUE) -> VALUE {
-    // SAFETY: called within a method that has a block.
-    unsafe { rb_sys::rb_yield_values2(0, std::ptr::null()) }
 }
 
 fn try_lock(ruby: &Ruby, object: Value, args: &[Value]) -> Result<bool, Error> {

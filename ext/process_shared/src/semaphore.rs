@@ -11,7 +11,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use crate::data::{self, Data, DataType};
-use crate::mutex::{bind, define, yield_nothing};
+use crate::mutex::{bind, define};
+use crate::section::yield_nothing;
 use crate::timeout::Timeout;
 use crate::{errors, nogvl, scheduled, thread};
 

@@ -8,7 +8,8 @@ use rb_sys::{VALUE, rb_gc_writebarrier};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use crate::data::{self, Data, DataType};
-use crate::mutex::{bind, define, yield_nothing};
+use crate::mutex::{bind, define};
+use crate::section::yield_nothing;
 use crate::semaphore::{self, SemaphoreData};
 use crate::timeout::Timeout;
 use crate::{errors, nogvl, scheduled, thread};
