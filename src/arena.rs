@@ -51,7 +51,10 @@ struct Chunk {
 
 /// What this process knows of the arena.
 struct Book {
+    /// In the order of their addresses.
     chunks: Vec<Chunk>,
+    /// Those that have a slot to hand out.
+    open: Vec<NonNull<u8>>,
     /// Slots whose last handle is gone, but whose memory is needed still.
     kept: Vec<Slot>,
 }
@@ -62,7 +65,8 @@ struct Guarded(UnsafeCell<Book>);
 // SAFETY: only `with_book` reaches the inside, one thread at a time.
 unsafe impl Sync for Guarded {}
 
-static BOOK: Guarded = Guarded(UnsafeCell::new(Book { chunks: Vec::new(), kept: Vec::new() }));
+static BOOK: Guarded =
+    Guarded(UnsafeCell::new(Book { chunks: Vec::new(), open: Vec::new(), kept: Vec::new() }));
 static BUSY: AtomicBool = AtomicBool::new(false);
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
@@ -96,7 +100,7 @@ pub fn watch_forks() {
     }
     extern "C" fn child() {
         // SAFETY: `prepare` entered the book in the thread that this one is a copy of.
-        unsafe { &mut *BOOK.0.get() }.chunks.iter_mut().for_each(|chunk| chunk.own = false);
+        unsafe { &mut *BOOK.0.get() }.disown();
         exit();
     }
     // SAFETY: the handlers call nothing that is not allowed after fork.
@@ -112,24 +116,7 @@ impl Slot {
     /// `System` if the system has no pages left to map.
     pub fn new() -> Result<Self> {
         watch_forks();
-        with_book(|Book { chunks: book, .. }| {
-            let chunk = match book.iter_mut().rev().find(|chunk| chunk.has_room()) {
-                Some(chunk) => chunk,
-                None => {
-                    while let Some(empty) = book.iter().position(|chunk| chunk.live == 0 && !chunk.own) {
-                        book.swap_remove(empty).unmap(); // it was kept for the process we were forked from
-                    }
-                    let address = platform::map(CHUNK)?;
-                    book.push(Chunk { address, own: true, fresh: 0, free: Vec::new(), live: 0 });
-                    let last = book.len() - 1;
-                    &mut book[last]
-                }
-            };
-            let slot = chunk.hand_out();
-            // SAFETY: the slot is mapped, and nobody else has it.
-            unsafe { slot.address.write_bytes(0, SLOT) };
-            Ok(slot)
-        })
+        with_book(Book::hand_out)
     }
 
     /// The slot as a `T`, for which all zeroes must be a valid value.
@@ -161,49 +148,101 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        with_book(|Book { chunks: book, .. }| {
-            let Some(position) = book.iter().rposition(|chunk| chunk.address == self.chunk) else { return };
-            let chunk = &mut book[position];
-            chunk.live -= 1;
-            if chunk.own && self.born == FORKS.load(Relaxed) {
-                chunk.free.push(self.index() as u16);
+        with_book(|book| book.take_back(self));
+    }
+}
+
+impl Book {
+    /// The position of the chunk that starts at `address`, or of the first one behind it.
+    fn find(&self, address: NonNull<u8>) -> std::result::Result<usize, usize> {
+        self.chunks.binary_search_by_key(&address, |chunk| chunk.address)
+    }
+
+    /// The chunk to hand out slots of, mapped if there is none.
+    fn open(&mut self) -> Result<&mut Chunk> {
+        let position = match self.open.last() {
+            Some(&address) => self.find(address).unwrap_or_else(|position| position),
+            None => {
+                self.unmap_empty();
+                let address = platform::map(CHUNK)?;
+                let position = self.find(address).unwrap_or_else(|position| position);
+                self.chunks
+                    .insert(position, Chunk { address, own: true, fresh: 0, free: Vec::new(), live: 0 });
+                self.open.push(address);
+                position
             }
-            // One that is as good as new stays for the next object, if that would have to map another.
-            if chunk.live == 0
-                && (!chunk.is_all_free()
-                    || book.iter().enumerate().any(|(other, chunk)| other != position && chunk.has_room()))
-            {
-                book.swap_remove(position).unmap();
+        };
+        Ok(&mut self.chunks[position])
+    }
+
+    /// Those kept for the process that this one was forked from.
+    fn unmap_empty(&mut self) {
+        self.chunks.iter().filter(|chunk| chunk.live == 0).for_each(Chunk::unmap);
+        self.chunks.retain(|chunk| chunk.live > 0);
+    }
+
+    fn hand_out(&mut self) -> Result<Slot> {
+        let chunk = self.open()?;
+        let slot = chunk.hand_out();
+        if !chunk.has_room() {
+            self.open.pop();
+        }
+        Ok(slot)
+    }
+
+    fn take_back(&mut self, slot: &Slot) {
+        let Ok(position) = self.find(slot.chunk) else { return };
+        let chunk = &mut self.chunks[position];
+        chunk.live -= 1;
+        if chunk.own && slot.born == FORKS.load(Relaxed) {
+            if !chunk.has_room() {
+                self.open.push(slot.chunk);
             }
-        });
+            chunk.free.push(slot.index() as u16);
+        }
+        // One that is as good as new stays for the next object, if that would have to map another.
+        let stays = chunk.is_all_free() && self.open == [slot.chunk];
+        if chunk.live == 0 && !stays {
+            self.open.retain(|&address| address != slot.chunk);
+            self.chunks.remove(position).unmap();
+        }
+    }
+
+    /// In a forked child: its parent hands out what is left here.
+    fn disown(&mut self) {
+        self.chunks.iter_mut().for_each(|chunk| chunk.own = false);
+        self.open.clear();
     }
 }
 
 impl Chunk {
     fn has_room(&self) -> bool {
-        self.own && (self.fresh < SLOTS || !self.free.is_empty())
+        self.fresh < SLOTS || !self.free.is_empty()
     }
 
     fn is_all_free(&self) -> bool {
         self.own && self.free.len() == self.fresh
     }
 
-    fn unmap(self) {
+    /// The caller forgets the chunk.
+    fn unmap(&self) {
         // SAFETY: no handle of this process points into it any more.
         unsafe { platform::unmap(self.address, CHUNK) };
     }
 
+    /// A slot of zeroes. There is room.
     fn hand_out(&mut self) -> Slot {
-        let index = self.free.pop().map_or_else(
-            || {
-                self.fresh += 1;
-                self.fresh - 1
-            },
-            usize::from,
-        );
         self.live += 1;
+        let used = self.free.pop();
+        let index = used.map_or(self.fresh, usize::from);
         // SAFETY: the index is below SLOTS, so the address is inside the chunk.
         let address = unsafe { self.address.add(index * SLOT) };
+        if used.is_some() {
+            // SAFETY: the slot is mapped, and nobody else has it.
+            unsafe { address.write_bytes(0, SLOT) };
+        } else {
+            self.fresh += 1; // zero as it was mapped
+        }
         Slot { address, chunk: self.address, born: FORKS.load(Relaxed) }
     }
 }
@@ -225,8 +264,7 @@ pub fn take_kept(mut is_due: impl FnMut(&Slot) -> bool) -> Vec<Slot> {
 /// Whether `address` is in a chunk of this process.
 pub fn contains(address: usize) -> bool {
     with_book(|book| {
-        book.chunks
-            .iter()
-            .any(|chunk| (chunk.address.addr().get()..chunk.address.addr().get() + CHUNK).contains(&address))
+        let behind = book.chunks.partition_point(|chunk| chunk.address.addr().get() <= address);
+        behind > 0 && address - book.chunks[behind - 1].address.addr().get() < CHUNK
     })
 }

@@ -14,7 +14,7 @@ use crate::timeout::Timeout;
 use crate::{errors, scheduled, thread};
 
 #[derive(Default)]
-struct ConditionVariableData {
+pub struct ConditionVariableData {
     condition: OnceLock<ConditionVariable>,
     closed: AtomicBool,
 }

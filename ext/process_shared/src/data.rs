@@ -5,12 +5,14 @@
 
 use rb_sys::stable_api::{StableApiDefinition, get_default as api};
 use rb_sys::{VALUE, rb_check_typeddata, rb_data_type_t, rb_data_typed_object_wrap};
+use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_void};
+use std::sync::OnceLock;
 
 /// `rb_data_type_t`, which Ruby never writes to.
-pub struct DataType(rb_data_type_t);
+pub struct DataType(UnsafeCell<rb_data_type_t>);
 
-// SAFETY: nothing changes it.
+// SAFETY: nothing changes it but `spare`, when the process is about to end and has one thread left.
 unsafe impl Sync for DataType {}
 
 /// A struct that lives in a Ruby object.
@@ -39,7 +41,17 @@ impl DataType {
             | rb_sys::rbimpl_typeddata_flags::RUBY_TYPED_FROZEN_SHAREABLE as u32
             | rb_sys::rbimpl_typeddata_flags::RUBY_TYPED_WB_PROTECTED as u32)
             as VALUE;
-        DataType(data_type)
+        DataType(UnsafeCell::new(data_type))
+    }
+
+    const fn as_ptr(&self) -> *const rb_data_type_t {
+        self.0.get()
+    }
+
+    /// Has Ruby not free the objects of this type any more.
+    fn spare(&self) {
+        // SAFETY: as for `Sync`; Ruby takes a type without this function for one that has nothing to free.
+        unsafe { (*self.0.get()).function.dfree = None };
     }
 }
 
@@ -62,7 +74,7 @@ unsafe extern "C" fn size<T: Data>(data: *const c_void) -> rb_sys::size_t {
 pub unsafe extern "C" fn allocate<T: Data>(class: VALUE) -> VALUE {
     let data = Box::into_raw(Box::<T>::default());
     // SAFETY: `data` is what the functions of `T::TYPE` expect.
-    unsafe { rb_data_typed_object_wrap(class, data.cast(), &raw const T::TYPE.0) }
+    unsafe { rb_data_typed_object_wrap(class, data.cast(), T::TYPE.as_ptr()) }
 }
 
 /// The struct in `object`. Raises (by a jump) `TypeError` if it has none of this type.
@@ -77,7 +89,7 @@ pub unsafe fn get<'a, T: Data>(object: VALUE) -> &'a T {
         let data = if is_of_type::<T>(object) {
             api().rtypeddata_get_data(object)
         } else {
-            rb_check_typeddata(object, &raw const T::TYPE.0)
+            rb_check_typeddata(object, T::TYPE.as_ptr())
         };
         &*data.cast::<T>()
     }
@@ -90,7 +102,7 @@ fn is_of_type<T: Data>(object: VALUE) -> bool {
         !rb_sys::SPECIAL_CONST_P(object)
             && rb_sys::RB_BUILTIN_TYPE(object) == rb_sys::RUBY_T_DATA
             && api().rtypeddata_p(object)
-            && std::ptr::eq(api().rtypeddata_type(object), &raw const T::TYPE.0)
+            && std::ptr::eq(api().rtypeddata_type(object), T::TYPE.as_ptr())
     }
 }
 
@@ -100,6 +112,29 @@ pub fn find<'a, T: Data>(object: VALUE) -> Option<&'a T> {
     unsafe {
         let special =
             rb_sys::SPECIAL_CONST_P(object) || rb_sys::RB_BUILTIN_TYPE(object) != rb_sys::RUBY_T_DATA;
-        (!special && rb_sys::rb_typeddata_is_kind_of(object, &raw const T::TYPE.0) != 0).then(|| get(object))
+        (!special && rb_sys::rb_typeddata_is_kind_of(object, T::TYPE.as_ptr()) != 0).then(|| get(object))
+    }
+}
+
+/// The types whose objects are left to the system when the process ends.
+static SPARED: OnceLock<&'static [&'static DataType]> = OnceLock::new();
+
+/// Has the objects of `types` not freed one by one when the process ends: the kernel takes all memory back, and hands on
+/// the locks that are held, much faster. A process forked with many locks would spend its last milliseconds on them.
+///
+/// Ruby runs finalizers that are left right before it frees what still lives, after `at_exit` and other threads.
+pub fn leave_to_system(types: &'static [&'static DataType]) {
+    unsafe extern "C" fn spare(_: VALUE, _: VALUE, _: i32, _: *const VALUE, _: VALUE) -> VALUE {
+        SPARED.get().into_iter().copied().flatten().for_each(|data_type| data_type.spare());
+        rb_sys::Qnil as VALUE
+    }
+    if SPARED.set(types).is_ok() {
+        // SAFETY: `spare` has the signature of a block; the object is kept for ever.
+        unsafe {
+            let object = rb_sys::rb_obj_alloc(rb_sys::rb_cObject);
+            rb_sys::rb_gc_register_mark_object(object);
+            let block = rb_sys::rb_proc_new(Some(spare), rb_sys::Qnil as VALUE);
+            rb_sys::rb_define_finalizer(object, block);
+        }
     }
 }

@@ -15,7 +15,15 @@ mod semaphore_mutex;
 mod thread;
 mod timeout;
 
+use data::Data;
 use magnus::{Error, Ruby};
+
+static TYPES: [&data::DataType; 4] = [
+    mutex::MutexData::TYPE,
+    semaphore::SemaphoreData::TYPE,
+    semaphore_mutex::SemaphoreMutexData::TYPE,
+    condition_variable::ConditionVariableData::TYPE,
+];
 
 #[magnus::init(name = "process_shared")]
 fn init(ruby: &Ruby) -> Result<(), Error> {
@@ -30,5 +38,6 @@ fn init(ruby: &Ruby) -> Result<(), Error> {
     semaphore::init(ruby, module)?;
     semaphore_mutex::init(ruby, module)?;
     condition_variable::init(ruby, module)?;
+    data::leave_to_system(&TYPES);
     memory::init(ruby)
 }
