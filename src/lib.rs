@@ -15,6 +15,8 @@ pub mod lock;
 pub mod memory;
 #[cfg(not(loom))]
 pub mod objects;
+#[cfg(not(loom))]
+mod patience;
 pub mod platform;
 pub mod roster;
 pub mod semaphore;

@@ -19,7 +19,7 @@
 //! Memory order: taking is Acquire and pairs with the Release of the unlock that freed the word. A holder that died
 //! is ordered by the kernel.
 
-use crate::atomic::{Ordering::*, spin_loop};
+use crate::atomic::Ordering::*;
 use crate::deadline::Deadline;
 use crate::kernel::Kernel;
 use crate::platform::Wake;
@@ -40,9 +40,6 @@ pub enum Outcome {
 #[derive(Default)]
 #[repr(transparent)]
 pub struct Lock(Word);
-
-/// How often to look at a held lock before sleeping: a short critical section ends sooner than a sleep begins.
-pub const SPINS: u32 = if cfg!(loom) { 0 } else { 100 };
 
 impl Lock {
     /// Takes the lock if nobody holds it.
@@ -75,14 +72,6 @@ impl Lock {
                 Err(now) => state = now,
             }
         }
-    }
-
-    /// Takes the lock if it becomes free within about a microsecond.
-    pub fn spin<K: Kernel>(&self, kernel: &K) -> bool {
-        (0..SPINS).any(|_| {
-            spin_loop();
-            self.try_lock(kernel)
-        })
     }
 
     /// Takes the lock as soon as it is free; sleeps until then.

@@ -9,6 +9,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::lock::{Lock, Outcome};
+use crate::patience::Patience;
 use crate::platform::{MOST_HELD, Thread, process_of};
 use crate::semaphore::{Overflow, Semaphore as Permits};
 use crate::word::Word;
@@ -16,11 +17,11 @@ use std::mem::ManuallyDrop;
 
 /// A lock with an owner, handed on when the owner dies, and a condition to sleep on while holding it.
 #[derive(Debug)]
-pub struct Mutex(ManuallyDrop<Slot>);
+pub struct Mutex(ManuallyDrop<Slot>, Patience);
 
 /// A counting semaphore.
 #[derive(Debug)]
-pub struct Semaphore(Slot);
+pub struct Semaphore(Slot, Patience);
 
 /// A condition to wait for.
 #[derive(Debug)]
@@ -60,7 +61,7 @@ impl Mutex {
     /// # Errors
     /// `System` if there is no memory for it.
     pub fn new() -> Result<Self> {
-        Slot::new().map(|slot| Mutex(ManuallyDrop::new(slot)))
+        Slot::new().map(|slot| Mutex(ManuallyDrop::new(slot), Patience::default()))
     }
 
     #[inline]
@@ -84,13 +85,21 @@ impl Mutex {
         Ok(taken)
     }
 
+    /// Takes the mutex if that becomes possible within a few microseconds. To be called after `try_lock` said no; needs no
+    /// other thread of this process to go on meanwhile.
+    pub fn try_lock_soon(&self, thread: &Thread) -> bool {
+        let lock = self.inner();
+        let held_here = lock.pid(lock.owner()) == thread.pid();
+        let taken = !held_here && self.1.watch(|| lock.try_lock(thread));
+        if taken {
+            lock.sign(thread, thread.pid());
+        }
+        taken
+    }
+
     /// Takes the mutex as soon as it is free. To be called after `try_lock` said no.
     pub fn lock(&self, thread: &Thread, deadline: Option<Deadline>) -> Outcome {
-        let outcome = if self.inner().spin(thread) {
-            Outcome::Acquired
-        } else {
-            waiting(&self.0, thread, || self.inner().lock(thread, deadline))
-        };
+        let outcome = waiting(&self.0, thread, || self.inner().lock(thread, deadline));
         if outcome == Outcome::Acquired {
             self.inner().sign(thread, thread.pid());
         }
@@ -218,7 +227,7 @@ impl Semaphore {
     /// # Errors
     /// `System` if there is no memory for it.
     pub fn new(value: u32) -> Result<Self> {
-        let semaphore = Semaphore(Slot::new()?);
+        let semaphore = Semaphore(Slot::new()?, Patience::default());
         semaphore.inner().start(value);
         Ok(semaphore)
     }
@@ -235,11 +244,13 @@ impl Semaphore {
         self.inner().try_wait()
     }
 
+    /// Takes a permit if one comes within a few microseconds.
+    pub fn wait_soon(&self) -> bool {
+        self.1.watch(|| self.inner().try_wait())
+    }
+
     /// Takes a permit as soon as there is one.
     pub fn wait(&self, thread: &Thread, deadline: Option<Deadline>) -> Outcome {
-        if self.inner().spin() {
-            return Outcome::Acquired;
-        }
         waiting(&self.0, thread, || self.inner().wait(thread, deadline))
     }
 

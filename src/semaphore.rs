@@ -18,10 +18,10 @@
 //!
 //! Memory order: a permit taken (Acquire) sees what came before the post that gave it (Release).
 
-use crate::atomic::{Ordering::*, spin_loop};
+use crate::atomic::Ordering::*;
 use crate::deadline::Deadline;
 use crate::kernel::Kernel;
-use crate::lock::{Outcome, SPINS};
+use crate::lock::Outcome;
 use crate::platform::Wake;
 use crate::word::{ANY_CLASS, OWNER_DIED, WAITERS, Word, join, other, word};
 
@@ -68,14 +68,6 @@ impl Semaphore {
                 Err(now) => state = now,
             }
         }
-    }
-
-    /// Takes a permit if one comes within about a microsecond.
-    pub fn spin(&self) -> bool {
-        (0..SPINS).any(|_| {
-            spin_loop();
-            self.try_wait()
-        })
     }
 
     /// Takes a permit as soon as there is one; sleeps until then.

@@ -186,6 +186,10 @@ impl MutexData {
                 return Err(errors::ownership(ruby, text.to_owned()));
             }
         }
+        if mutex.try_lock_soon(&thread) {
+            self.own(object.as_raw());
+            return self.repair(ruby, object).map(|()| true);
+        }
         nogvl::refuse_in_trap(ruby)?;
         let acquired = if scheduled::is_non_blocking() {
             scheduled::wait_until(ruby, object, timeout, || try_at_once(ruby, mutex, &thread))?
@@ -252,7 +256,7 @@ impl MutexData {
     /// `on_abandoned` raises, is returned, with the lock held.
     pub fn retake(&self, ruby: &Ruby, object: Value, levels: u64, raised: Option<Error>) -> Option<Error> {
         let (Some(mutex), Ok(thread)) = (self.mutex.get(), thread::current(ruby)) else { return raised };
-        let raised = if matches!(mutex.try_lock(&thread), Ok(true)) {
+        let raised = if matches!(mutex.try_lock(&thread), Ok(true)) || mutex.try_lock_soon(&thread) {
             raised
         } else if scheduled::is_non_blocking() {
             scheduled::wait_through(ruby, object, || matches!(mutex.try_lock(&thread), Ok(true))).or(raised)

@@ -9,8 +9,9 @@
 
 use magnus::{Error, Ruby, prelude::*, rb_sys::AsRawValue};
 use process_shared_core::Outcome;
-use rb_sys::{rb_mutex_lock, rb_mutex_new, rb_mutex_unlock, rb_thread_call_without_gvl2};
+use rb_sys::{VALUE, rb_mutex_lock, rb_mutex_new, rb_mutex_unlock, rb_thread_call_without_gvl2};
 use std::ffi::c_void;
+use std::sync::OnceLock;
 
 use crate::errors;
 
@@ -124,11 +125,16 @@ pub fn refuse_in_trap(ruby: &Ruby) -> Result<(), Error> {
     if !is_main(ruby) {
         return Ok(());
     }
+    static PROBE: OnceLock<VALUE> = OnceLock::new();
     // Nothing public tells a trap handler's context, but Ruby's own mutex refuses to be locked there.
     magnus::rb_sys::protect(|| {
-        // SAFETY: a mutex nobody else knows.
+        // SAFETY: a mutex that is kept for ever, and that only the main thread locks, never across other code.
         unsafe {
-            let probe = rb_mutex_new();
+            let probe = *PROBE.get_or_init(|| {
+                let mutex = rb_mutex_new();
+                rb_sys::rb_gc_register_mark_object(mutex);
+                mutex
+            });
             rb_mutex_lock(probe);
             rb_mutex_unlock(probe)
         }

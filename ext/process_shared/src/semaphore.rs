@@ -71,6 +71,9 @@ impl SemaphoreData {
         if timeout.has_passed() {
             return Ok(false);
         }
+        if semaphore.wait_soon() {
+            return Ok(true);
+        }
         nogvl::refuse_in_trap(ruby)?;
         if scheduled::is_non_blocking() {
             return scheduled::wait_until(ruby, object, timeout, || Ok(semaphore.try_wait()));

@@ -68,7 +68,7 @@ impl SemaphoreMutexData {
             Ok(semaphore) => semaphore,
             Err(error) => return raised.or(Some(error)),
         };
-        if semaphore.try_wait() {
+        if semaphore.try_wait() || semaphore.wait_soon() {
             raised
         } else if scheduled::is_non_blocking() {
             scheduled::wait_through(ruby, object, || semaphore.try_wait()).or(raised)

@@ -31,7 +31,10 @@ struct Cursor {
 }
 
 impl Data for Cursor {
-    const TYPE: &'static DataType = &DataType::of::<Cursor>(c"ProcessShared::SharedMemoryIO");
+    const TYPE: &'static DataType = {
+        static TYPE: DataType = DataType::of::<Cursor>(c"ProcessShared::SharedMemoryIO");
+        &TYPE
+    };
 
     fn mark(&self) {
         let memory = self.memory.load(Relaxed);

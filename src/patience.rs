@@ -1,0 +1,63 @@
+//! How long to watch for something that may happen at once before sleeping until it does.
+//!
+//! Going to sleep and being woken costs five to twenty microseconds. What a running process does next often takes less
+//! than one: then watching is cheaper. Where it does not, watching is wasted, and takes the processor from the one who
+//! is waited for. So each object learns: every time in vain halves the time, until it watches only now and then to see
+//! whether times have changed. Never with one processor.
+//!
+//! Private to the process; being wrong costs time, nothing else.
+
+use crate::atomic::spin_loop;
+use crate::deadline::now;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+/// The longest time to watch.
+const MOST: Duration = Duration::from_micros(10);
+/// From so many times in vain on, do not watch.
+const HOPELESS: u32 = 6;
+/// After so many waits without watching, try again.
+const AGAIN: u32 = HOPELESS + 30;
+/// Looks between two readings of the clock.
+const LOOKS: u32 = 8;
+
+/// What an object has learned: the times it was in vain, less those it was not; from `HOPELESS` on, the waits since.
+#[derive(Debug, Default)]
+pub struct Patience(AtomicU32);
+
+impl Patience {
+    /// Whether `happened` said yes before it was too long.
+    pub fn watch(&self, mut happened: impl FnMut() -> bool) -> bool {
+        let doubts = self.0.load(Relaxed);
+        let time = match doubts {
+            _ if !several_processors() => return false,
+            0..HOPELESS => MOST / (1 << doubts),
+            HOPELESS..AGAIN => {
+                self.0.store(doubts + 1, Relaxed);
+                return false;
+            }
+            _ => MOST,
+        };
+        let end = now() + time;
+        loop {
+            for _ in 0..LOOKS {
+                spin_loop();
+                if happened() {
+                    self.0.store(doubts.min(HOPELESS).saturating_sub(2), Relaxed);
+                    return true;
+                }
+            }
+            if now() >= end {
+                self.0.store((doubts + 1).min(HOPELESS), Relaxed);
+                return false;
+            }
+        }
+    }
+}
+
+/// Whether anybody can do anything while this thread watches.
+fn several_processors() -> bool {
+    static SEVERAL: OnceLock<bool> = OnceLock::new();
+    *SEVERAL.get_or_init(|| std::thread::available_parallelism().is_ok_and(|count| count.get() > 1))
+}
