@@ -11,7 +11,7 @@ use crate::mutex::{MutexData, define};
 use crate::nogvl::{self, Nap};
 use crate::semaphore_mutex::SemaphoreMutexData;
 use crate::timeout::Timeout;
-use crate::{errors, scheduled, thread};
+use crate::{errors, interrupts, scheduled, thread};
 
 #[derive(Default)]
 pub struct ConditionVariableData {
@@ -75,7 +75,7 @@ impl Lock<'_> {
         match self {
             Lock::Mutex(data, object) => data.retake(ruby, *object, levels, raised),
             Lock::Semaphore(data, object) => data.retake(ruby, *object, raised),
-            Lock::Procs(_, retake) => retake.funcall::<_, _, Value>("call", ()).err().or(raised),
+            Lock::Procs(_, retake) => interrupts::call(ruby, *retake, "call", []).err().or(raised),
         }
     }
 }
@@ -94,7 +94,7 @@ pub fn wait(
         return scheduled::wait(ruby, object, lock, timeout);
     }
     let start = deadline::now();
-    ruby.thread_check_ints()?;
+    interrupts::check(ruby)?;
     nogvl::forget_wakeup(ruby)?;
     let thread = thread::current(ruby)?;
     let mut wait =

@@ -4,6 +4,7 @@ mod bind;
 mod condition_variable;
 mod data;
 mod errors;
+mod interrupts;
 mod memory;
 mod monitor;
 mod mutex;

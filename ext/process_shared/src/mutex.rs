@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::condition_variable::{self, Lock};
 use crate::data::{self, Data, DataType};
 use crate::timeout::Timeout;
-use crate::{errors, nogvl, scheduled, section, thread};
+use crate::{errors, interrupts, nogvl, scheduled, section, thread};
 
 #[derive(Default)]
 pub struct MutexData {
@@ -214,7 +214,7 @@ impl MutexData {
         }
         // SAFETY: stored by `initialize`, and marked since.
         let callable = unsafe { Value::from_raw(callable as VALUE) };
-        let result = callable.funcall::<_, _, Value>("call", (object,));
+        let result = interrupts::call(ruby, callable, "call", [object]);
         if let Err(error) = result {
             let thread = thread::current(ruby)?;
             if self.is_owned(mutex, &thread) {
@@ -275,7 +275,7 @@ impl MutexData {
         }
         // SAFETY: stored by `initialize`, and marked since.
         let callable = unsafe { Value::from_raw(callable as VALUE) };
-        let error = callable.funcall::<_, _, Value>("call", (object,)).err();
+        let error = interrupts::call(ruby, callable, "call", [object]).err();
         self.unrepaired.store(error.is_some(), Relaxed);
         error
     }

@@ -13,7 +13,7 @@ use rb_sys::{VALUE, rb_mutex_lock, rb_mutex_new, rb_mutex_unlock, rb_thread_call
 use std::ffi::c_void;
 use std::sync::OnceLock;
 
-use crate::errors;
+use crate::{errors, interrupts};
 
 /// Runs `call` without the GVL. `None` if Ruby skipped it because an interrupt is due. `call` must not touch Ruby.
 fn without_gvl<T>(call: impl FnOnce() -> T) -> Option<T> {
@@ -46,7 +46,7 @@ fn without_gvl<T>(call: impl FnOnce() -> T) -> Option<T> {
 /// The exception that an interrupt raised: then `wait` has taken nothing.
 pub fn block(ruby: &Ruby, mut wait: impl FnMut() -> Outcome) -> Result<bool, Error> {
     loop {
-        ruby.thread_check_ints()?;
+        interrupts::check(ruby)?;
         match without_gvl(&mut wait) {
             Some(Outcome::Acquired) => return Ok(true),
             Some(Outcome::TimedOut) => return Ok(false),
@@ -61,7 +61,7 @@ pub fn block_through(ruby: &Ruby, mut wait: impl FnMut() -> Outcome) -> Option<E
     loop {
         match without_gvl(&mut wait) {
             Some(Outcome::Acquired | Outcome::TimedOut) => return raised,
-            Some(Outcome::Interrupted) | None => raised = ruby.thread_check_ints().err().or(raised),
+            Some(Outcome::Interrupted) | None => raised = interrupts::check(ruby).err().or(raised),
         }
     }
 }
@@ -92,7 +92,7 @@ pub fn nap<S>(
     let thread = ruby.thread_current();
     // SAFETY: the current thread is a thread. A signal that merely hit this native thread does not set this.
     let meant = unsafe { rb_sys::rb_thread_interrupted(thread.as_raw()) } != 0;
-    ruby.thread_check_ints()?;
+    interrupts::check(ruby)?;
     let deferred = meant && thread.funcall::<_, _, bool>("pending_interrupt?", ())?;
     Ok(if meant && !deferred && was_woken_up(ruby, thread)? { Nap::WokenUp } else { Nap::Again })
 }

@@ -4,8 +4,8 @@
 use magnus::{Error, RModule, Ruby, Value, prelude::*};
 
 use crate::condition_variable::Lock;
-use crate::errors;
 use crate::timeout::Timeout;
+use crate::{errors, interrupts};
 
 /// Whether a wait in the calling fiber has to leave the thread to its other fibers.
 pub fn is_non_blocking() -> bool {
@@ -47,8 +47,9 @@ pub fn wait_until(
 pub fn wait_through(ruby: &Ruby, object: Value, mut attempt: impl FnMut() -> bool) -> Option<Error> {
     let mut raised = None;
     while !attempt() {
-        let watched = module(ruby)
-            .and_then(|scheduled| scheduled.funcall::<_, _, Value>("watch", (object, ruby.qnil())));
+        let watched = module(ruby).and_then(|scheduled| {
+            interrupts::call(ruby, scheduled.as_value(), "watch", [object, ruby.qnil().as_value()])
+        });
         raised = watched.err().or(raised);
     }
     raised
