@@ -40,7 +40,9 @@ module ProcessShared
     # @param array [Array] the elements
     # @return [self]
     # @raise [IndexError] if they do not lie inside; nothing is written then
+    # @raise [TypeError] if the elements are not in an Array
     def write_array_of_type(type, writer, array)
+      array = Array.try_convert(array) || raise(TypeError, "wrong argument type #{array.class} (expected Array)")
       width = size_of_type(type)
       slice(0, array.size * width)
       array.each_with_index { |value, index| public_send(writer, index * width, value) }

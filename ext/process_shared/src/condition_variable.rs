@@ -168,8 +168,10 @@ fn wait_method(ruby: &Ruby, object: Value, args: &[Value]) -> Result<Value, Erro
         Lock::Mutex(data, lock)
     } else if let Some(data) = data::find::<SemaphoreMutexData>(lock.as_raw()) {
         Lock::Semaphore(data, lock)
-    } else {
+    } else if lock.respond_to("sleep", false)? {
         return scheduled::sleep_on(ruby, object, lock, timeout);
+    } else {
+        return Err(errors::wrong_type(ruby, lock, "a lock: it has to respond to sleep(timeout)"));
     };
     let timeout = Timeout::parse(ruby, timeout)?;
     if let Lock::Mutex(data, _) = native {

@@ -55,6 +55,12 @@ pub fn already_initialized(ruby: &Ruby, class: &str) -> Error {
     Error::new(ruby.exception_type_error(), format!("{class} already initialized"))
 }
 
+/// An argument is nothing that could do what is asked of it.
+pub fn wrong_type(ruby: &Ruby, given: Value, expected: &str) -> Error {
+    let text = format!("wrong argument type {} (expected {expected})", class_name(given));
+    Error::new(ruby.exception_type_error(), text)
+}
+
 /// A rule of a lock was broken.
 pub fn ownership(ruby: &Ruby, text: String) -> Error {
     to_ruby(ruby, CoreError::Ownership(text))

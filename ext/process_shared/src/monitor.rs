@@ -8,10 +8,10 @@ use process_shared_core::Thread;
 use rb_sys::VALUE;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::data;
 use crate::mutex::{self, MutexData, Taken, bind, define, of, try_acquire};
 use crate::section;
 use crate::timeout::Timeout;
+use crate::{data, errors};
 
 /// One level more, if the calling fiber holds the lock.
 #[inline]
@@ -113,6 +113,9 @@ fn check_owner(ruby: &Ruby, object: Value) -> Result<(), Error> {
 /// `wait_for_cond(cond, timeout)`: whether the condition was signalled.
 fn wait_for_cond(ruby: &Ruby, object: Value, condition: Value, timeout: Value) -> Result<bool, Error> {
     of(object).assert_owned(ruby)?;
+    if !condition.respond_to("wait", false)? {
+        return Err(errors::wrong_type(ruby, condition, "a condition variable"));
+    }
     let woken: Value = condition.funcall("wait", (object, timeout))?;
     Ok(!woken.is_nil())
 }

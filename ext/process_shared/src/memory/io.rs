@@ -86,6 +86,9 @@ impl Cursor {
         let size = match Handle::inside(memory) {
             Some(handle) => handle.check()?.size as i64,
             None => {
+                if !value(memory).respond_to("get_bytes", false)? {
+                    return Err(errors::wrong_type(&ruby(), value(memory), "a Pointer"));
+                }
                 let size: Integer = value(memory).funcall("size", ())?;
                 size.to_i64()?
             }
