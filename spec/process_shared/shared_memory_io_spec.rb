@@ -316,7 +316,7 @@ RSpec.describe ProcessShared::SharedMemoryIO do
       expect(&call).to raise_error(ProcessShared::ClosedError)
     end
     expect { described_class.new(memory) }.to raise_error(ProcessShared::ClosedError)
-    expect { described_class.new(nil) }.to raise_error(NoMethodError)
+    expect { described_class.new(nil) }.to raise_error(TypeError, /expected a Pointer/)
   end
 
   it "keeps the memory alive" do
