@@ -12,4 +12,14 @@ module ProcessShared
   [:Mutex, :Semaphore, :BinarySemaphore, :SemaphoreMutex, :ConditionVariable, :SharedMemory].each do |name|
     const_get(name, false).extend(OpenWithSelf) if const_defined?(name, false)
   end
+
+  # Marshal would only say that no _dump_data is defined.
+  [:Mutex, :Semaphore, :SemaphoreMutex, :ConditionVariable].each do |name|
+    const_get(name, false).class_eval do
+      # @raise [TypeError] always: the object is the shared thing, not a description of it
+      def marshal_dump
+        raise TypeError, "can't dump #{self.class}"
+      end
+    end
+  end
 end

@@ -21,17 +21,5 @@ module ProcessShared
   #   Process.wait(fork { memory.put_array_of_int32(0, [1, 2]) })
   #   memory.get_array_of_int32(0, 2) # => [1, 2]
   class SharedMemory < Pointer
-    # Memory for +string+ and the NUL after it, as FFI::MemoryPointer.from_string makes it.
-    #
-    # @param string [String]
-    # @return [SharedMemory] of +string.bytesize+ + 1 bytes
-    # @raise [TypeError] if it is not a String
-    # @example
-    #   ProcessShared::SharedMemory.from_string("text").read_string # => "text"
-    def self.from_string(string)
-      raise TypeError, "no implicit conversion of #{string.class} into String" unless string.is_a?(String)
-
-      new(:char, string.bytesize + 1).put_string(0, string)
-    end
   end
 end
