@@ -2,10 +2,23 @@
 
 require "process_shared"
 
-Dir[File.join(__dir__, "support", "*.rb")].sort.each { |file| require file }
+Dir[File.join(__dir__, "support", "**", "*.rb")].sort.each { |file| require file }
 
 RSpec.configure do |config|
   config.disable_monkey_patching!
   config.order = :random
   Kernel.srand config.seed
+
+  config.include Children
+  config.include Blocking
+  config.include Rubies
+
+  config.before(:suite) { Watchdog.start }
+  config.after(:suite) { Watchdog.stop }
+  config.around do |example|
+    Watchdog.watch(example.metadata[:limit] || Watchdog::LIMIT) { example.run }
+  ensure
+    Child.reap_all
+    Blocking.end_threads
+  end
 end

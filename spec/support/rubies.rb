@@ -1,0 +1,30 @@
+# frozen_string_literal: true
+
+require "open3"
+require "rbconfig"
+require "timeout"
+
+# Scripts in a Ruby of their own: for what must not touch the process of the specs (Ractors, -w, limits), or needs a
+# process that has not forked.
+module Rubies
+  LIB = File.expand_path("../../lib", __dir__)
+
+  # Runs the script with process_shared loaded; returns what it printed on both outputs. Fails unless it succeeds.
+  def ruby(script, options: [], env: {}, within: 20)
+    output, status = ruby_with_status(script, options: options, env: env, within: within)
+    raise "#{status.inspect}: #{output}" unless status.success?
+
+    output
+  end
+
+  def ruby_with_status(script, options: [], env: {}, within: 20)
+    command = [env, RbConfig.ruby, "-I#{LIB}", *options, "-rprocess_shared", "-e", script]
+    Open3.popen2e(*command, pgroup: true) do |input, output, thread|
+      input.close
+      text = Timeout.timeout(within) { output.read }
+      [text, thread.value]
+    ensure
+      Process.kill(:KILL, -thread.pid) rescue nil
+    end
+  end
+end
