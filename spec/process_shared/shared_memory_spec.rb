@@ -89,19 +89,6 @@ RSpec.describe ProcessShared::SharedMemory do
     expect(described_class.open(4)).not_to be_closed
   end
 
-  describe ".from_string" do
-    it "holds the bytes and a NUL" do
-      memory = described_class.from_string("tëxt")
-      expect([memory.size, memory.read_string, memory]).to match([6, "tëxt".b, be_a(described_class)])
-    end
-
-    it "takes Strings only" do
-      [nil, 1, :text, ["text"]].each do |other|
-        expect { described_class.from_string(other) }.to raise_error(TypeError, /into String/)
-      end
-    end
-  end
-
   describe "between processes" do
     it "carries bytes both ways" do
       memory = described_class.new(:int32, 2)

@@ -1,0 +1,58 @@
+# frozen_string_literal: true
+
+# Files, names and error classes: what a program sees that only requires the library.
+RSpec.describe ProcessShared do
+  files = %w[mutex semaphore binary_semaphore condition_variable monitor monitor_mixin shared_memory shared_array
+             shared_memory_io object_buffer open_with_self process_error]
+  all = "%w[Mutex Semaphore BinarySemaphore ConditionVariable Monitor MonitorMixin SharedMemory Pointer SharedArray " \
+        "SharedMemoryIO ObjectBuffer OpenWithSelf ProcessError ClosedError VERSION]"
+
+  def run_bare(script)
+    output, status = Open3.capture2e(RbConfig.ruby, "-w", "-I#{Rubies::LIB}", "-e", script)
+    [output, status.success?]
+  end
+
+  it "loads everything, and prints nothing under -w" do
+    expect(run_bare("require 'process_shared'; #{all}.each { |name| ProcessShared.const_get(name, false) }"))
+      .to eq ["", true]
+  end
+
+  files.each do |file|
+    it "can be required by the name process_shared/#{file} alone, silently under -w" do
+      name = file.split("_").map(&:capitalize).join.sub("Io", "IO")
+      expect(run_bare("require 'process_shared/#{file}'; ProcessShared.const_get(:#{name})")).to eq ["", true]
+    end
+  end
+
+  it "can be required by all names one after the other, in any order" do
+    names = (files.map { |file| "process_shared/#{file}" } << "process_shared").shuffle(random: Random.new(RSpec.configuration.seed))
+    expect(run_bare("#{names}.each { |name| require name }")).to eq ["", true]
+  end
+
+  it "needs neither the ffi gem nor the monitor library" do
+    script = "require 'process_shared'; abort 'ffi' if defined?(FFI); ProcessShared::Monitor.new.synchronize { }"
+    expect(run_bare(script)).to eq ["", true]
+  end
+
+  it "lives beside Ruby's own monitor library" do
+    script = "require 'monitor'; require 'process_shared'; p Monitor.new.new_cond.class, ProcessShared::Monitor.new.new_cond.class"
+    expect(run_bare(script)).to eq ["MonitorMixin::ConditionVariable\nProcessShared::MonitorMixin::ConditionVariable\n", true]
+  end
+
+  it "has errors that a plain rescue sees" do
+    expect(ProcessShared::ProcessError.ancestors).to include(ThreadError, StandardError)
+    expect(ProcessShared::ClosedError.ancestors).to include(IOError, StandardError)
+  end
+
+  it "prints nothing at the end of a program that leaves objects behind, held and waited on" do
+    script = <<~RUBY
+      kept = [ProcessShared::Mutex.new.lock, ProcessShared::Monitor.new.tap(&:enter), ProcessShared::Semaphore.new,
+              ProcessShared::BinarySemaphore.new(0), ProcessShared::ConditionVariable.new, ProcessShared::Mutex.new]
+      Thread.new { kept.first.lock }
+      Thread.new { kept[3].wait }
+      Thread.new { kept[5].synchronize { kept[4].wait(kept[5]) } rescue nil }
+      Thread.pass until kept[3].waiters == 1 && kept[0].waiters == 1
+    RUBY
+    expect(ruby(script, options: ["-w"])).to eq ""
+  end
+end

@@ -1,0 +1,141 @@
+# frozen_string_literal: true
+
+# What is the same for every synchronisation class: copies, half-made objects, subclasses, closing, freezing.
+{
+  ProcessShared::Mutex => [[], { lock: [], try_lock: [], unlock: [], locked?: [], owned?: [], sleep: [0], synchronize: [],
+                                 abandoned?: [], owner_pid: [], waiters: [], wakeup_first: [] }],
+  ProcessShared::Monitor => [[], { enter: [], try_enter: [], exit: [], mon_enter: [], mon_try_enter: [], try_mon_enter: [],
+                                   mon_exit: [], mon_locked?: [], mon_owned?: [], mon_check_owner: [], mon_synchronize: [],
+                                   lock: [], try_lock: [], unlock: [], locked?: [], owned?: [], sleep: [0],
+                                   synchronize: [], abandoned?: [], owner_pid: [], waiters: [] }],
+  ProcessShared::Semaphore => [[1], { wait: [], try_wait: [], post: [], value: [], synchronize: [], to_mtx: [], waiters: [] }],
+  ProcessShared::BinarySemaphore => [[1], { wait: [], try_wait: [], post: [], value: [], synchronize: [], to_mtx: [],
+                                            waiters: [] }],
+  ProcessShared::ConditionVariable => [[], { wait: [Object.new.tap { |o| def o.sleep(_) = nil }], signal: [], broadcast: [],
+                                             waiters: [] }]
+}.each do |klass, (arguments, calls)|
+  RSpec.describe klass do
+    def call(object, name, arguments)
+      object.public_send(name, *arguments) { :block }
+    end
+
+    let!(:object) { klass.new(*arguments) }
+
+    it "cannot be copied by dup or clone" do
+      expect { object.dup }.to raise_error(TypeError, /can't copy/)
+      expect { object.clone }.to raise_error(TypeError, /can't copy/)
+      expect { object.clone(freeze: true) }.to raise_error(TypeError, /can't copy/)
+    end
+
+    it "cannot be marshalled" do
+      expect { Marshal.dump(object) }.to raise_error(TypeError, /dump/)
+    end
+
+    it "cannot be initialized again" do
+      expect { object.send(:initialize, *arguments) }.to raise_error(TypeError, /already initialized/)
+    end
+
+    it "takes no arguments it does not know" do
+      expect { klass.new(*arguments, 1, 2) }.to raise_error(ArgumentError)
+      expect { klass.new(*arguments, unknown: 1) }.to raise_error(StandardError)
+    end
+
+    describe "allocated but not initialized" do
+      let(:half) { klass.allocate }
+
+      calls.each do |name, with|
+        it "refuses #{name}" do
+          expect { call(half, name, with) }.to raise_error(TypeError, /not initialized/)
+        end
+      end
+
+      it "can be inspected all the same" do
+        expect(half.inspect).to start_with("#<#{klass}")
+        expect { half.dup }.to raise_error(TypeError)
+      end
+
+      it "can still be initialized" do
+        half.send(:initialize, *arguments)
+        expect(half).not_to be_closed
+      end
+    end
+
+    it "refuses all calls in a subclass that forgot super" do
+      forgetful = Class.new(klass) { def initialize; end }
+      calls.each { |name, with| expect { call(forgetful.new, name, with) }.to raise_error(TypeError, /not initialized/) }
+    end
+
+    it "can be subclassed, with an initialize and state of its own" do
+      given = arguments
+      subclass = Class.new(klass) do
+        attr_reader :label
+
+        define_method(:initialize) do |label|
+          super(*given)
+          @label = label
+        end
+      end
+      object = subclass.new("mine")
+      expect([object.label, object.closed?, object.class]).to eq ["mine", false, subclass]
+    end
+
+    describe "#close" do
+      it "says so, and can be called again" do
+        expect(object).not_to be_closed
+        object.close
+        expect(object).to be_closed
+        expect { object.close }.not_to raise_error
+      end
+
+      calls.each do |name, with|
+        it "makes #{name} raise ClosedError" do
+          object.close
+          expect { call(object, name, with) }.to raise_error(ProcessShared::ClosedError, /closed/)
+        end
+      end
+
+      it "leaves inspect to work" do
+        object.close
+        expect(object.inspect).to match(/\A#<#{klass}\b.*closed/)
+      end
+
+      it "affects this process only" do
+        child = fork_child do |parent|
+          parent.listen
+          calls.key?(:locked?) ? object.synchronize { object.locked? } : object.waiters
+        end
+        object.close
+        child.tell(:go)
+        expect(child.value).to eq(calls.key?(:locked?) || 0)
+      end
+    end
+
+    it "works when frozen" do
+      frozen = klass.new(*arguments).freeze
+      case frozen
+      when ProcessShared::Mutex then expect(frozen.synchronize { frozen.owned? }).to be true
+      when ProcessShared::ConditionVariable then expect([frozen.signal.waiters, frozen.broadcast.waiters]).to eq [0, 0]
+      else expect([frozen.wait.value, frozen.post.value]).to eq [0, 1]
+      end
+      frozen.close
+      expect(frozen).to be_closed
+    end
+
+    it "can be made shareable between Ractors" do
+      expect(Ractor.shareable?(Ractor.make_shareable(object))).to be true
+    end
+
+    it "costs no descriptor" do
+      before = Dir.children("/dev/fd").size
+      kept = Array.new(1000) { klass.new(*arguments) }
+      expect(Dir.children("/dev/fd").size).to be <= before
+      expect(kept.size).to be 1000
+    end
+
+    it "can be inspected by anybody at any time, without waiting" do
+      expect(object.inspect).to start_with("#<#{klass}")
+      expect(object.to_s).to start_with("#<#{klass}")
+      expect(in_child { object.inspect }).to start_with("#<#{klass}")
+    end
+  end
+end
