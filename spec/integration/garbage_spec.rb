@@ -1,0 +1,166 @@
+# frozen_string_literal: true
+
+# Objects come and go: what is collected is given back, whatever state it was in, and nothing grows.
+RSpec.describe "Garbage collection" do
+  # Bytes of memory that the shared mappings of this process have taken from the system.
+  def shared_bytes
+    shared = false
+    File.foreach("/proc/self/smaps").sum do |line|
+      mapping, mode, = line.split(" ", 3)
+      shared = mode.end_with?("s") if mapping.match?(/\A\h+-\h+\z/)
+      shared && line.start_with?("Rss:", "Swap:") ? line[/\d+/].to_i * 1024 : 0
+    end
+  end
+
+  def resident_bytes
+    File.read("/proc/self/status")[/^VmRSS:\s+(\d+) kB/, 1].to_i * 1024
+  end
+
+  linux = File.directory?("/proc/self/task")
+
+  makers = {
+    "Mutex" => -> { ProcessShared::Mutex.new }, "Monitor" => -> { ProcessShared::Monitor.new },
+    "Semaphore" => -> { ProcessShared::Semaphore.new }, "BinarySemaphore" => -> { ProcessShared::BinarySemaphore.new },
+    "ConditionVariable" => -> { ProcessShared::ConditionVariable.new }
+  }
+
+  makers.each do |name, make|
+    it "gives a #{name} back: making and dropping many does not grow", if: linux do
+      in_child do
+        20_000.times { make.call }
+        GC.start
+        before = [shared_bytes, resident_bytes]
+        100_000.times { make.call }
+        GC.start
+        after = [shared_bytes, resident_bytes]
+        raise "shared #{before[0]} -> #{after[0]}" if after[0] > before[0] * 1.5 + 65_536
+        raise "resident #{before[1]} -> #{after[1]}" if after[1] > before[1] + 30_000_000
+      end
+    end
+  end
+
+  it "has room for 100,000 live mutexes, of at most 128 bytes each, without a descriptor", if: linux do
+    in_child do
+      before = shared_bytes
+      descriptors = Dir.children("/proc/self/fd").size
+      mutexes = Array.new(100_000) { ProcessShared::Mutex.new }
+      each = (shared_bytes - before) / mutexes.size
+      raise "#{each} bytes" if each > 130 # pages are taken whole
+      raise "descriptors" if Dir.children("/proc/self/fd").size > descriptors
+
+      mutexes.each_slice(1000) { |slice| slice.each(&:lock).each(&:unlock) }
+      last = fork { exit!(mutexes.last.try_lock && mutexes.first.try_lock ? 0 : 1) }
+      raise "in the child" unless Process.wait2(last).last.success?
+    end
+  end
+
+  it "unmaps pages whose objects are all gone", if: linux do
+    in_child do
+      before = shared_bytes
+      kept = Array.new(50_000) { ProcessShared::Mutex.new }
+      grown = shared_bytes
+      kept.clear
+      kept = nil
+      GC.start
+      GC.start
+      raise "#{before} -> #{grown} -> #{shared_bytes}" unless shared_bytes - before < (grown - before) / 2
+    end
+  end
+
+  it "of a held mutex harms nobody" do
+    in_child do
+      2000.times { ProcessShared::Mutex.new.lock }
+      GC.start
+      2000.times { ProcessShared::Monitor.new.tap(&:enter) }
+      GC.start
+      raise "locked" if Array.new(3000) { ProcessShared::Mutex.new }.any?(&:locked?)
+
+      mutex = ProcessShared::Mutex.new
+      raise "unusable" unless mutex.synchronize { mutex.owned? }
+    end
+  end
+
+  it "of a held mutex leaves it held for those who still have it" do
+    seen = in_child do
+      mutex = ProcessShared::Mutex.new
+      child = Child.new { |parent| parent.listen && [mutex.locked?, mutex.try_lock] }
+      mutex.lock
+      mutex.close
+      child.tell(:go)
+      child.value
+    end
+    expect(seen).to eq([true, false]).or eq([false, true])
+  end
+
+  it "of an object that a child still uses leaves it the child's" do
+    count = 500
+    child = nil
+    make = lambda do
+      semaphores = Array.new(count) { ProcessShared::Semaphore.new(1) }
+      child = fork_child { |parent| parent.say && parent.listen && semaphores.map(&:value).uniq }
+    end
+    make.call
+    child.hear
+    GC.start
+    fresh = Array.new(count * 2) { ProcessShared::Semaphore.new(7) }
+    child.tell(:look)
+    expect(child.value).to eq [1]
+    expect(fresh.map(&:value).uniq).to eq [7]
+  end
+
+  it "in a child leaves the parent's objects alone" do
+    semaphores = Array.new(500) { ProcessShared::Semaphore.new(3) }
+    in_child do
+      semaphores.clear
+      GC.start
+      Array.new(1000) { ProcessShared::Semaphore.new(9) }.size
+    end
+    expect(semaphores.map(&:value).uniq).to eq [3]
+  end
+
+  it "keeps an object alive while a thread waits in it" do
+    waiting = ProcessShared::Semaphore.new(0)
+    thread = in_thread { ProcessShared::Mutex.new.tap(&:lock).then { |mutex| waiting.post && mutex.sleep(0.1) } }
+    waiting.wait
+    GC.start
+    Array.new(1000) { ProcessShared::Mutex.new }
+    GC.start
+    expect(thread.value).to be_nil
+  end
+
+  it "keeps the on_abandoned callable alive, and moves it" do
+    mutexes = Array.new(50) { |i| ProcessShared::Mutex.new(on_abandoned: ->(_) { raise KeyError, "callable #{i}" }) }
+    fork_child { |parent| mutexes.each(&:lock) && parent.say && parent.listen }.tap { |child| child.hear && child.kill }
+    GC.start
+    GC.compact if GC.respond_to?(:compact)
+    mutexes.each_with_index { |mutex, i| expect { mutex.lock }.to raise_error(KeyError, "callable #{i}") }
+  end
+
+  it "under GC.stress, and with compaction, changes nothing" do
+    script = <<~RUBY
+      GC.auto_compact = true if GC.respond_to?(:auto_compact=)
+      mutex, monitor, semaphore = ProcessShared::Mutex.new, ProcessShared::Monitor.new, ProcessShared::Semaphore.new(0)
+      condition = ProcessShared::ConditionVariable.new
+      GC.stress = true
+      5.times { mutex.synchronize { monitor.synchronize { semaphore.post.wait } } }
+      thread = Thread.new { mutex.synchronize { condition.wait(mutex) } }
+      Thread.pass until condition.waiters == 1
+      condition.signal
+      thread.join
+      ProcessShared::Mutex.new(on_abandoned: proc { }).synchronize { }
+      [mutex, monitor, semaphore, condition].each(&:inspect)
+      begin; mutex.unlock; rescue ProcessShared::ProcessError; end
+      begin; semaphore.try_wait(0.001); rescue Errno::ETIMEDOUT; end
+      pid = fork { mutex.synchronize { monitor.new_cond }; exit!(mutex.locked? ? 1 : 0) }
+      status = Process.wait2(pid).last
+      GC.stress = false
+      print status.success?
+    RUBY
+    expect(ruby(script, within: 60)).to eq "true"
+  end
+
+  it "tells ObjectSpace what an object takes" do
+    require "objspace"
+    expect(ObjectSpace.memsize_of(ProcessShared::Mutex.new)).to be > 40
+  end
+end

@@ -1,0 +1,301 @@
+# frozen_string_literal: true
+
+# A holder that dies, in whatever way, hands the lock on: at once, to whoever waits or comes.
+[ProcessShared::Mutex, ProcessShared::Monitor].each do |klass|
+  RSpec.describe klass, "whose holder died" do
+    let!(:mutex) { klass.new }
+
+    # A child that takes the mutex and then runs the block; returns with the mutex held.
+    def holder(&dying)
+      child = fork_child do |parent|
+        mutex.lock
+        parent.say
+        parent.listen
+        dying&.call
+        sleep
+      end
+      child.hear
+      child
+    end
+
+    {
+      "SIGKILL" => -> { Process.kill(:KILL, Process.pid) },
+      "SIGSEGV" => -> { trap(:SEGV, "SYSTEM_DEFAULT") rescue nil; Process.setrlimit(:CORE, 0); Process.kill(:ABRT, Process.pid) },
+      "SIGTERM" => -> { trap(:TERM, "SYSTEM_DEFAULT"); Process.kill(:TERM, Process.pid) },
+      "exit!" => -> { exit!(3) },
+      "exit" => -> { exit(3) },
+      "exec" => -> { exec("sleep", "60") },
+      "exec of a shell" => -> { exec("exec sleep 60") }
+    }.each do |way, dying|
+      it "by #{way} is taken over by the next lock, which returns self" do
+        child = holder(&dying)
+        child.tell(:die)
+        expect(mutex.lock).to be mutex
+        expect([mutex.abandoned?, mutex.owned?, mutex.owner_pid]).to eq [true, true, Process.pid]
+        mutex.unlock
+        expect([mutex.abandoned?, mutex.locked?]).to eq [false, false]
+      end
+
+      it "by #{way} wakes the one that waits" do
+        child = holder(&dying)
+        waiter = fork_child { |parent| parent.say && mutex.lock && mutex.abandoned? }
+        waiter.hear
+        wait_until_blocked(waiter)
+        child.tell(:die)
+        expect(waiter.value).to be true
+      end
+    end
+
+    it "is taken within milliseconds of the death" do
+      times = Array.new(10) do
+        child = holder
+        waiter = fork_child do |parent|
+          parent.say
+          mutex.lock
+          time = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+          mutex.unlock
+          time
+        end
+        waiter.hear
+        wait_until_blocked(waiter)
+        start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+        child.kill
+        waiter.value - start
+      end
+      expect(times.sort[5]).to be < 0.010
+    end
+
+    it "wakes waiters one after the other" do
+      child = holder
+      waiters = Array.new(4) do
+        waiter = fork_child { |parent| parent.say && mutex.synchronize { mutex.abandoned? } }
+        waiter.hear
+        waiter
+      end
+      wait_until_blocked(waiters)
+      child.kill
+      expect(waiters.map(&:value)).to match_array [true, false, false, false]
+    end
+
+    it "survives a chain of holders that all die" do
+      children = Array.new(5) { fork_child { |parent| mutex.lock && parent.say && sleep } }
+      5.times do
+        pid = wait_until { mutex.owner_pid }
+        holder = children.find { |child| child.pid == pid }
+        holder.hear
+        holder.kill
+        wait_until { mutex.owner_pid != pid }
+      end
+      expect(mutex.synchronize { mutex.abandoned? }).to be true
+    end
+
+    it "is taken over by try_lock, with and without a time, and by synchronize" do
+      [-> { mutex.try_lock }, -> { mutex.try_lock(5) }].each do |take|
+        holder.kill
+        expect([take.call, mutex.abandoned?]).to eq [true, true]
+        mutex.unlock
+      end
+      holder.kill
+      expect(mutex.synchronize { mutex.abandoned? }).to be true
+    end
+
+    it "is seen as abandoned by all while the one that took it over has it" do
+      holder.kill
+      mutex.lock
+      expect(in_child { [mutex.abandoned?, mutex.locked?] }).to eq [true, true]
+      expect(in_thread { mutex.abandoned? }.value).to be true
+    end
+
+    it "stays abandoned when the one that took it over dies too" do
+      2.times { holder.kill }
+      expect(mutex.synchronize { mutex.abandoned? }).to be true
+      expect(mutex.synchronize { mutex.abandoned? }).to be false
+    end
+
+    it "is neither owned nor anybody's before it is taken over" do
+      pid = holder.tap(&:kill).pid
+      expect(mutex).not_to be_owned
+      expect([nil, pid]).to include mutex.owner_pid
+      expect { mutex.unlock }.to raise_error(ProcessShared::ProcessError)
+      expect(mutex.inspect).to start_with("#<#{klass}")
+    end
+
+    it "hands on all of many locks held at once" do
+      mutexes = Array.new(500) { klass.new }
+      child = fork_child { |parent| mutexes.each(&:lock) && parent.say && sleep }
+      child.hear
+      child.kill
+      expect(mutexes.map { |each| each.synchronize { each.abandoned? } }).to all be true
+    end
+
+    it "is handed on while somebody waits for a condition of it" do
+      condition = ProcessShared::ConditionVariable.new
+      waiter = fork_child { mutex.synchronize { [condition.wait(mutex), mutex.owned?, mutex.abandoned?] } }
+      wait_until { condition.waiters == 1 }
+      child = holder
+      condition.signal
+      wait_until_blocked(waiter)
+      child.kill
+      expect(waiter.value).to match [Integer, true, true]
+    end
+
+    it "is handed on to one that sleeps on it" do
+      sleeper = fork_child { |parent| mutex.synchronize { [parent.say, mutex.sleep, mutex.owned?, mutex.abandoned?].drop(1) } }
+      sleeper.hear
+      child = holder
+      mutex.wakeup_first
+      wait_until { mutex.waiters == 1 }
+      child.kill
+      expect(sleeper.value).to match [Integer, true, true]
+    end
+
+    describe "with on_abandoned" do
+      let!(:calls) { [] }
+      let!(:mutex) { klass.new(on_abandoned: ->(given) { calls << [given, given.owned?, given.abandoned?] }) }
+
+      it "runs it with the mutex, held, before lock returns" do
+        holder.kill
+        mutex.lock
+        expect(calls).to eq [[mutex, true, true]]
+        expect(mutex).to be_owned.and be_abandoned
+        mutex.unlock
+        mutex.synchronize { nil }
+        expect(calls.size).to be 1
+      end
+
+      it "runs it for try_lock and synchronize too" do
+        holder.kill
+        mutex.try_lock && mutex.unlock
+        holder.kill
+        mutex.synchronize { nil }
+        expect(calls.size).to be 2
+      end
+
+      it "does not run it where the holder unlocked" do
+        child_holding(mutex).then { |child| child.tell(:unlock) && child.value }
+        mutex.synchronize { nil }
+        expect(calls).to be_empty
+      end
+
+      it "does not run it for a lock that was not got" do
+        child_holding(mutex)
+        expect([mutex.try_lock, mutex.try_lock(0.01)]).to eq [false, false]
+        expect(calls).to be_empty
+      end
+    end
+
+    describe "with on_abandoned that raises" do
+      let!(:tries) { ProcessShared::SharedMemory.new(:int) }
+      let!(:mutex) do
+        klass.new(on_abandoned: lambda do |_|
+          tries.write_int(tries.read_int + 1)
+          raise KeyError, "broken" if tries.read_int < 3
+        end)
+      end
+
+      it "gives the exception to the caller, frees the lock, and leaves it abandoned for the next" do
+        holder.kill
+        expect { mutex.lock }.to raise_error(KeyError, "broken")
+        expect([mutex.owned?, mutex.owner_pid]).to eq [false, nil]
+        expect { in_child { mutex.lock } }.to raise_error(Child::Failed, /KeyError: broken/)
+        expect(mutex.synchronize { mutex.abandoned? }).to be true
+        expect(tries.read_int).to be 3
+        expect(mutex.synchronize { mutex.abandoned? }).to be false
+      end
+
+      it "runs no block of synchronize" do
+        holder.kill
+        ran = false
+        expect { mutex.synchronize { ran = true } }.to raise_error(KeyError)
+        expect(ran).to be false
+      end
+
+      it "wakes the next waiter" do
+        child = holder
+        waiters = Array.new(3) do
+          waiter = fork_child do |parent|
+            parent.say
+            mutex.synchronize { :in }
+          rescue KeyError
+            :refused
+          end
+          waiter.hear
+          waiter
+        end
+        wait_until_blocked(waiters)
+        child.kill
+        expect(waiters.map(&:value)).to match_array %i[refused refused in]
+      end
+    end
+
+    describe "as a thread" do
+      it "that ended is taken over at once, with abandoned? true" do
+        in_thread { mutex.lock }.join
+        expect(mutex.try_lock).to be true
+        expect([mutex.abandoned?, mutex.owned?]).to eq [true, true]
+        mutex.unlock
+      end
+
+      it "that ends wakes a waiting thread" do
+        go = Thread::Queue.new
+        thread = in_thread { mutex.lock && go.pop }
+        wait_until { mutex.locked? }
+        waiter = in_thread { mutex.synchronize { mutex.abandoned? } }
+        wait_until_blocked(waiter)
+        go << :end
+        expect(waiter.value).to be true
+        thread.join
+      end
+
+      it "that ends wakes a waiting process" do
+        go = Thread::Queue.new
+        in_thread { mutex.lock && go.pop }
+        wait_until { mutex.locked? }
+        waiter = fork_child { |parent| parent.say && mutex.synchronize { mutex.abandoned? } }
+        waiter.hear
+        wait_until_blocked(waiter)
+        go << :end
+        expect(waiter.value).to be true
+      end
+
+      {
+        "is killed" => ->(_) { sleep },
+        "ends by an exception" => ->(_) { raise "over" },
+        "ends by Thread.exit" => ->(_) { Thread.exit },
+        "kills itself" => ->(_) { Thread.current.kill },
+        "ends by throw" => ->(_) { throw :nowhere },
+        "is killed while it sleeps on the mutex" => ->(mutex) { mutex.sleep }
+      }.each do |way, ending|
+        it "that #{way} hands it on at once" do
+          thread = in_thread { mutex.lock && ending.call(mutex) }
+          wait_until { !thread.alive? || thread.status == "sleep" }
+          expect(seconds do
+            thread.kill
+            thread.join rescue nil
+            expect(mutex.try_lock(5)).to be true
+          end).to be < 1
+          expect(mutex).to be_abandoned
+        end
+
+        it "that #{way} wakes a waiting process at once" do
+          go = Thread::Queue.new
+          thread = in_thread { mutex.lock && go.pop && ending.call(mutex) }
+          wait_until { mutex.locked? }
+          waiter = fork_child { |parent| parent.say && mutex.synchronize { mutex.abandoned? } }
+          waiter.hear
+          wait_until_blocked(waiter)
+          go << :go
+          wait_until { !thread.alive? || thread.status == "sleep" }
+          expect(seconds { thread.kill && waiter.value }).to be < 1
+        end
+      end
+
+      it "that ended after another thread of its kind was started is taken over" do
+        20.times do
+          in_thread { mutex.lock }.join
+          expect(in_thread { mutex.synchronize { mutex.abandoned? } }.value).to be true
+        end
+      end
+    end
+  end
+end

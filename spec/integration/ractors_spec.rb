@@ -1,0 +1,121 @@
+# frozen_string_literal: true
+
+# Several Ractors that share objects, each spec in a Ruby of its own; on Ruby 3.3 and later also with M:N threads, where
+# a Ruby thread moves between native threads.
+RSpec.describe "Ractors" do
+  modes = { "" => {} }
+  modes[", with M:N threads"] = { "RUBY_MN_THREADS" => "1" } if RUBY_VERSION >= "3.3"
+
+  modes.each do |mode, env|
+    context "in one process#{mode}" do
+      # What the script prints. Ractor#take became Ractor#value in Ruby 3.5.
+      define_method(:run) do |script|
+        prelude = "def Ractor.take_all(ractors) = ractors.map { |r| r.respond_to?(:value) ? r.value : r.take }\n"
+        ruby(prelude + script, options: ["-W:no-experimental"], env: env)
+      end
+
+      it "may make and use objects of their own" do
+        expect(run(<<~RUBY)).to eq "[[1, 0, true, false], [1, 0, true, false]]\n"
+          p Ractor.take_all(Array.new(2) { Ractor.new {
+            s = ProcessShared::Semaphore.new
+            m = ProcessShared::Mutex.new
+            [s.value, s.wait.value, m.synchronize { m.owned? }, m.locked?]
+          } })
+        RUBY
+      end
+
+      it "keep each other out with a shared Mutex and a shared Monitor" do
+        expect(run(<<~RUBY)).to eq "8000\n8000\n"
+          [ProcessShared::Mutex, ProcessShared::Monitor].each do |klass|
+            mutex = Ractor.make_shareable(klass.new)
+            memory = ProcessShared::SharedMemory.new(:int)
+            count = Ractor.make_shareable(ProcessShared::Semaphore.new(0))
+            Ractor.take_all(Array.new(4) { Ractor.new(mutex, count) { |m, c|
+              2000.times { m.synchronize { c.post } }
+            } })
+            p count.value
+          end
+        RUBY
+      end
+
+      it "let one in at a time" do
+        expect(run(<<~RUBY)).to eq "[0, 0, 0, 0]\n"
+          mutex = Ractor.make_shareable(ProcessShared::Mutex.new)
+          inside = Ractor.make_shareable(ProcessShared::Semaphore.new(0))
+          p Ractor.take_all(Array.new(4) { Ractor.new(mutex, inside) { |m, i|
+            clashes = 0
+            500.times { m.synchronize { i.post; clashes += 1 if i.value != 1; Thread.pass; i.wait } }
+            clashes
+          } })
+        RUBY
+      end
+
+      it "know who owns a mutex" do
+        expect(run(<<~RUBY)).to eq "[[false, true, false], [true, false]]\n"
+          mutex = Ractor.make_shareable(ProcessShared::Mutex.new)
+          mutex.lock
+          other = Ractor.take_all([Ractor.new(mutex) { |m| [m.owned?, m.locked?, m.try_lock] }]).first
+          p [other, [mutex.owned?, mutex.unlock.locked?]]
+        RUBY
+      end
+
+      it "cannot unlock what another holds" do
+        expect(run(<<~RUBY)).to eq "ProcessShared::ProcessError\ntrue\n"
+          mutex = Ractor.make_shareable(ProcessShared::Mutex.new)
+          mutex.lock
+          puts Ractor.take_all([Ractor.new(mutex) { |m| begin m.unlock; rescue => e; e.class.name; end }]).first
+          p mutex.owned?
+        RUBY
+      end
+
+      it "wait for each other's permits and signals" do
+        expect(run(<<~RUBY)).to eq "[[0, :had], [0, :had]]\n"
+          mutex = Ractor.make_shareable(ProcessShared::Mutex.new)
+          condition = Ractor.make_shareable(ProcessShared::ConditionVariable.new)
+          semaphore = Ractor.make_shareable(ProcessShared::Semaphore.new(0))
+          ractors = Array.new(2) { Ractor.new(mutex, condition, semaphore) { |m, c, s|
+            [m.synchronize { c.wait(m) }, s.wait && :had]
+          } }
+          Thread.pass until condition.waiters == 2
+          condition.broadcast
+          2.times { semaphore.post }
+          p Ractor.take_all(ractors)
+        RUBY
+      end
+
+      it "take over from one that ended with the lock" do
+        expect(run(<<~RUBY)).to eq "[true, true]\n"
+          mutex = Ractor.make_shareable(ProcessShared::Mutex.new)
+          Ractor.take_all([Ractor.new(mutex) { |m| m.lock; nil }])
+          mutex.lock
+          p [mutex.owned?, mutex.abandoned?]
+        RUBY
+      end
+
+      it "take over from another process that died with the lock" do
+        expect(run(<<~RUBY)).to eq "[true, true]\n"
+          mutex = Ractor.make_shareable(ProcessShared::Mutex.new)
+          reader, writer = IO.pipe
+          pid = fork { mutex.lock; writer.write("x"); writer.flush; sleep }
+          reader.read(1)
+          waiter = Ractor.new(mutex) { |m| m.synchronize { [m.owned?, m.abandoned?] } }
+          Thread.pass until mutex.waiters == 1
+          Process.kill(:KILL, pid)
+          p Ractor.take_all([waiter]).first
+          Process.wait(pid)
+        RUBY
+      end
+
+      it "leave the lock to others when their threads come and go" do
+        expect(run(<<~RUBY)).to eq "200\n"
+          mutex = Ractor.make_shareable(ProcessShared::Mutex.new)
+          count = Ractor.make_shareable(ProcessShared::Semaphore.new(0))
+          Ractor.take_all(Array.new(2) { Ractor.new(mutex, count) { |m, c|
+            100.times { Thread.new { m.synchronize { sleep(0.0001); c.post } }.join }
+          } })
+          p count.value
+        RUBY
+      end
+    end
+  end
+end

@@ -1,0 +1,180 @@
+# frozen_string_literal: true
+
+# Signals that arrive while the main thread waits, and calls from trap handlers.
+RSpec.describe "Signals" do
+  BlockingCall.names.each do |name|
+    describe "in #{name}" do
+      let!(:call) { BlockingCall[name] }
+
+      # A child whose main thread waits in the call; returns when it does. The block runs in the child, around the wait.
+      def waiting_child
+        child = fork_child do |parent|
+          call.enter.call
+          yield call.wait, parent
+        end
+        wait_until { call.waiting.call }
+        wait_until_blocked(child)
+        child
+      end
+
+      it "handled by a trap that returns let the wait go on" do
+        child = waiting_child do |wait, parent|
+          trap(:USR1) { parent.say(:handled) }
+          wait.call && :done
+        end
+        3.times do
+          child.signal(:USR1)
+          expect(child.hear).to be :handled
+        end
+        wait_until_blocked(child)
+        call.release.call
+        expect(child.value).to be :done
+      end
+
+      it "handled by a trap that raises end the wait, with nothing taken" do
+        child = fork_child do |parent|
+          trap(:USR1) { raise KeyError }
+          call.enter.call
+          parent.say
+          begin
+            call.wait.call
+          rescue KeyError
+            call.intact.call
+          end
+        end
+        child.hear
+        wait_until { call.waiting.call }
+        wait_until_blocked(child)
+        took = seconds { child.signal(:USR1) && expect(child.value).to(be(true)) }
+        expect(took).to be < 0.5
+      end
+
+      it "with the default action end the process" do
+        child = waiting_child { |wait, _| wait.call }
+        child.signal(:TERM)
+        expect { child.value }.to raise_error(Child::Failed, /SignalException|SIGTERM/)
+      end
+
+      it "that stop and continue the process let the wait go on" do
+        child = waiting_child { |wait, _| wait.call && :done }
+        child.signal(:STOP)
+        wait_until { File.read("/proc/#{child.pid}/stat")[/\) (\w)/, 1] == "T" } if File.directory?("/proc")
+        child.signal(:CONT)
+        wait_until_blocked(child)
+        call.release.call
+        expect(child.value).to be :done
+      end
+    end
+  end
+
+  describe "handled by a trap" do
+    # The handler's value, called in the main thread of a child while it waits in Semaphore#wait.
+    def in_trap(&handler)
+      gate = ProcessShared::Semaphore.new(0)
+      child = fork_child do |parent|
+        trap(:USR1) do
+          parent.say(handler.call)
+        rescue Exception => error # rubocop:disable Lint/RescueException
+          parent.say(error)
+        end
+        parent.say(:ready)
+        gate.wait && nil
+      end
+      child.hear
+      wait_until { gate.waiters == 1 }
+      child.signal(:USR1)
+      heard = child.hear
+      gate.post
+      child.value
+      heard
+    end
+
+    let!(:mutex) { ProcessShared::Mutex.new }
+    let!(:semaphore) { ProcessShared::Semaphore.new(0) }
+    let!(:condition) { ProcessShared::ConditionVariable.new }
+
+    it "may post, and try to wait" do
+      expect(in_trap { semaphore.post.value }).to be 1
+      expect(in_trap { semaphore.try_wait.value }).to be 0
+      expect(in_trap { semaphore.try_wait }).to be_a(Errno::EAGAIN)
+      expect(in_trap { ProcessShared::BinarySemaphore.new(0).post.value }).to be 1
+    end
+
+    it "may signal and broadcast" do
+      waiters = Array.new(3) { fork_child { mutex.synchronize { condition.wait(mutex) } } }
+      wait_until { condition.waiters == 3 }
+      expect(in_trap { condition.signal && condition.broadcast && :done }).to be :done
+      expect(waiters.map(&:value)).to all be_an(Integer)
+    end
+
+    it "may try to lock, unlock and ask" do
+      expect(in_trap { [mutex.try_lock, mutex.owned?, mutex.locked?, mutex.unlock.locked?, mutex.waiters] })
+        .to eq [true, true, true, false, 0]
+      expect(in_trap { mutex.inspect }).to match(/unlocked/)
+      mutex.lock
+      expect(in_trap { [mutex.try_lock, mutex.owner_pid] }).to eq [false, Process.pid]
+    end
+
+    it "may lock a free mutex" do
+      expect(in_trap { mutex.lock.owned? }).to be true
+    end
+
+    it "cannot wait for a lock, a permit or a condition: ThreadError" do
+      mutex.lock
+      expect(in_trap { mutex.lock }).to be_a(ThreadError)
+      expect(in_trap { mutex.synchronize { nil } }).to be_a(ThreadError)
+      expect(in_trap { semaphore.wait }).to be_a(ThreadError)
+      expect([mutex.waiters, semaphore.waiters, semaphore.value]).to eq [0, 0, 0]
+    end
+
+    it "interrupting the holder cannot wait for what the holder has: ThreadError, and no deadlock" do
+      seen = in_child do
+        mutex.lock
+        error = nil
+        trap(:USR1) do
+          mutex.lock
+        rescue ThreadError => error
+          nil
+        end
+        Process.kill(:USR1, Process.pid)
+        Thread.pass until error
+        [error.class.ancestors.include?(ThreadError), mutex.owned?, mutex.unlock.locked?]
+      end
+      expect(seen).to eq [true, true, false]
+    end
+
+    it "may unlock what its thread holds, and end the wait of others with it" do
+      gate = ProcessShared::Semaphore.new(0)
+      child = fork_child do
+        trap(:USR1) { mutex.unlock }
+        mutex.lock
+        gate.wait && mutex.owned?
+      end
+      wait_until { gate.waiters == 1 }
+      waiter = in_thread { mutex.synchronize { :in } }
+      wait_until { mutex.waiters == 1 }
+      child.signal(:USR1)
+      expect(waiter.value).to be :in
+      gate.post
+      expect(child.value).to be false
+    end
+  end
+
+  it "by the hundred neither end nor stretch nor lose a wait" do
+    semaphore = ProcessShared::Semaphore.new(0)
+    count = ProcessShared::SharedMemory.new(:int)
+    child = fork_child do |parent|
+      trap(:USR1) { count.write_int(count.read_int + 1) }
+      parent.say
+      Array.new(100) { semaphore.wait && 1 }.sum
+    end
+    child.hear
+    100.times do
+      child.signal(:USR1)
+      semaphore.post
+      child.signal(:USR1)
+    end
+    expect(child.value).to be 100
+    expect(count.read_int).to be > 0
+  end
+end
