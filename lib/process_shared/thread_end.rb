@@ -6,7 +6,10 @@ module ProcessShared
   module ThreadEnd
     def self.watch(block)
       proc do |*args|
-        block.call(*args)
+        value = block.call(*args)
+        # Ruby runs the fibers of a scheduler to their end after the block: before that, the thread has not ended.
+        Fiber.set_scheduler(nil) if Fiber.scheduler
+        value
       ensure
         ProcessShared.__send__(:thread_ends)
       end.ruby2_keywords

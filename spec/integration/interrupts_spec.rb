@@ -193,6 +193,60 @@ RSpec.describe "Interrupts" do
     end
   end
 
+  describe "while it takes the mutex again" do
+    let!(:mutex) { ProcessShared::Mutex.new }
+    let!(:condition) { ProcessShared::ConditionVariable.new }
+
+    # A thread whose wait has ended by `how`, and which waits for the mutex, held by the caller. Its value is what the
+    # ensure part saw.
+    def retaking(how)
+      seen = nil
+      thread = in_thread do
+        mutex.lock
+        begin
+          how.call
+        ensure
+          seen = [mutex.owned?, condition.waiters, mutex.waiters]
+          mutex.unlock
+        end
+      end
+      wait_until { condition.waiters == 1 }
+      mutex.lock
+      yield thread
+      wait_until { mutex.waiters == 1 }
+      [thread, -> { seen }]
+    end
+
+    ways = {
+      "Thread#raise" => [-> { condition.wait(mutex) }, ->(thread) { thread.raise(KeyError, "first") }],
+      "Thread#kill" => [-> { condition.wait(mutex) }, ->(thread) { thread.kill }],
+      "Timeout" => [-> { Timeout.timeout(0.05) { condition.wait(mutex) } }, ->(_) {}],
+      "a signal" => [-> { condition.wait(mutex) }, ->(_) { condition.signal }],
+      "the timeout of the wait" => [-> { condition.wait(mutex, 0.05) }, ->(_) {}]
+    }
+    ways.each do |name, (wait, stop)|
+      it "after #{name}, further ones still find the mutex held" do
+        thread, seen = retaking(-> { instance_exec(&wait) }) { |waiting| instance_exec(waiting, &stop) }
+        3.times { |i| thread.raise(IndexError, "further #{i}") && sleep(0.005) }
+        expect([mutex.owned?, mutex.waiters]).to eq [true, 1]
+        mutex.unlock
+        expect { thread.value }.to raise_error(IndexError)
+        expect(seen.call).to eq [true, 0, 0]
+        expect(mutex).not_to be_locked
+      end
+
+      it "after #{name}, a kill still finds the mutex held" do
+        thread, seen = retaking(-> { instance_exec(&wait) }) { |waiting| instance_exec(waiting, &stop) }
+        2.times { thread.kill && sleep(0.005) }
+        expect(mutex.waiters).to be 1
+        mutex.unlock
+        thread.join
+        expect(seen.call).to eq [true, 0, 0]
+        expect(mutex).not_to be_locked
+      end
+    end
+  end
+
   describe "in Mutex#lock" do
     let!(:mutex) { ProcessShared::Mutex.new.lock }
 
