@@ -197,6 +197,8 @@ RSpec.describe "Interrupts" do
     let!(:mutex) { ProcessShared::Mutex.new }
     let!(:condition) { ProcessShared::ConditionVariable.new }
 
+    after { mutex.unlock if mutex.owned? }
+
     # A thread whose wait has ended by `how`, and which waits for the mutex, held by the caller. Its value is what the
     # ensure part saw.
     def retaking(how)
@@ -228,7 +230,8 @@ RSpec.describe "Interrupts" do
       it "after #{name}, further ones still find the mutex held" do
         thread, seen = retaking(-> { instance_exec(&wait) }) { |waiting| instance_exec(waiting, &stop) }
         3.times { |i| thread.raise(IndexError, "further #{i}") && sleep(0.005) }
-        expect([mutex.owned?, mutex.waiters]).to eq [true, 1]
+        wait_until { mutex.waiters == 1 }
+        expect(mutex).to be_owned
         mutex.unlock
         expect { thread.value }.to raise_error(IndexError)
         expect(seen.call).to eq [true, 0, 0]
@@ -238,7 +241,7 @@ RSpec.describe "Interrupts" do
       it "after #{name}, a kill still finds the mutex held" do
         thread, seen = retaking(-> { instance_exec(&wait) }) { |waiting| instance_exec(waiting, &stop) }
         2.times { thread.kill && sleep(0.005) }
-        expect(mutex.waiters).to be 1
+        wait_until { mutex.waiters == 1 }
         mutex.unlock
         thread.join
         expect(seen.call).to eq [true, 0, 0]

@@ -55,4 +55,17 @@ RSpec.describe ProcessShared do
     RUBY
     expect(ruby(script, options: ["-w"])).to eq ""
   end
+
+  it "lets a program end whose main thread holds what another thread needs to end" do
+    script = <<~RUBY
+      mutex, condition = ProcessShared::Mutex.new, ProcessShared::ConditionVariable.new
+      Thread.new { mutex.synchronize { condition.wait(mutex) } }
+      Thread.pass until condition.waiters == 1
+      mutex.lock
+      condition.signal
+      Thread.pass until mutex.waiters == 1
+      print :end
+    RUBY
+    expect(ruby(script)).to eq "end"
+  end
 end
