@@ -363,4 +363,9 @@ impl ConditionRef<'_> {
     pub fn waiters(self) -> usize {
         self.slot.roster().count(self.key())
     }
+
+    /// How many signals are on their way to a thread that has not ended its wait yet.
+    pub fn granted(self) -> usize {
+        self.slot.roster().granted_count(self.key())
+    }
 }

@@ -170,6 +170,15 @@ impl Roster {
         self.entries().filter(waits).count()
     }
 
+    /// How many signals for `object` are on their way: granted, and not used up.
+    pub fn granted_count(&self, object: u32) -> usize {
+        let granted = |waiter: &&Waiter| {
+            matches!(waiter.call() & STATE, GRANTED | PASSED | MOVING)
+                && waiter.object.load(Relaxed) == object
+        };
+        self.entries().filter(granted).count()
+    }
+
     /// Whether a living thread waits for `object` and has not been granted.
     pub fn has_waiting(&self, object: u32) -> bool {
         self.entries().any(|waiter| waiter.is(object, waiter.call(), &[WAITING]))

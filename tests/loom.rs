@@ -9,7 +9,7 @@ use loom::thread;
 use process_shared_core::Deadline;
 use process_shared_core::condition::{Condition, Wait};
 use process_shared_core::lock::{Lock, Outcome};
-use process_shared_core::platform::{Clock, Thread, World};
+use process_shared_core::platform::{Clock, Thread, World, weakly};
 use process_shared_core::roster::{Outstanding, Roster};
 use process_shared_core::semaphore::{MAX, Semaphore};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -344,6 +344,104 @@ mod condition {
             other.join().unwrap();
             assert_eq!(waiting(&shared), 0);
             died
+        });
+    }
+}
+
+/// That the model would notice.
+mod proof {
+    use super::*;
+
+    /// One who waits, and one who frees; `spoil` may take something away from the latter.
+    fn hand_over(spoil: fn(&Thread)) {
+        check(2, move || {
+            let shared = Shared::<Lock>::new();
+            let me = shared.world.thread(1, Clock::Slow);
+            assert!(shared.object.try_lock(&me));
+            let other = spawn(&shared, |shared| {
+                let me = shared.world.thread(2, Clock::Slow);
+                assert_eq!(shared.object.lock(&me, None), Outcome::Acquired);
+                shared.object.unlock(&me);
+            });
+            spoil(&me);
+            shared.object.unlock(&me);
+            other.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn all_is_well() {
+        hand_over(|_| {});
+    }
+
+    /// Runs a scenario that fails on purpose, and looks how. In a process of its own: loom aborts.
+    fn notices(scenario: &str, complaint: &str) {
+        let program = std::env::current_exe().unwrap();
+        let arguments = ["--exact", scenario, "--ignored", "--nocapture", "--test-threads", "1"];
+        let output = std::process::Command::new(program).args(arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains(complaint), "{scenario}: {text}");
+    }
+
+    #[test]
+    fn the_model_notices_what_is_broken() {
+        notices("proof::a_wake_up_is_swallowed", "deadlock");
+        notices("proof::the_kernel_overlooks_a_death", "deadlock");
+        notices("proof::an_order_is_weakened", "Causality violation");
+    }
+
+    #[test]
+    #[ignore = "fails on purpose"]
+    fn a_wake_up_is_swallowed() {
+        hand_over(|me| me.mute.set(true));
+    }
+
+    /// The kernel's help for one who dies with a wake-up in hand.
+    #[test]
+    #[ignore = "fails on purpose"]
+    fn the_kernel_overlooks_a_death() {
+        check_deaths(2, |steps| {
+            let shared = Shared::<Lock>::new();
+            let me = shared.world.thread(3, Clock::Slow);
+            assert!(shared.object.try_lock(&me));
+            let mortal = spawn(&shared, move |shared| {
+                let me = shared.world.thread(1, Clock::Slow);
+                me.forgotten.set(true);
+                me.live(steps, |me| {
+                    assert_eq!(shared.object.lock(me, None), Outcome::Acquired);
+                })
+            });
+            let other = spawn(&shared, |shared| {
+                let me = shared.world.thread(2, Clock::Slow);
+                assert_eq!(shared.object.lock(&me, None), Outcome::Acquired);
+                shared.object.unlock(&me);
+            });
+            shared.object.unlock(&me);
+            other.join().unwrap();
+            mortal.join().unwrap()
+        });
+    }
+
+    #[test]
+    #[ignore = "fails on purpose"]
+    fn an_order_is_weakened() {
+        check(2, || {
+            let shared = Shared::<Lock>::new();
+            let other = spawn(&shared, |shared| {
+                let me = shared.world.thread(1, Clock::Slow);
+                if shared.object.try_lock(&me) {
+                    shared.data.with_mut(|data| unsafe { *data += 1 });
+                    shared.object.unlock(&me);
+                }
+            });
+            let me = shared.world.thread(2, Clock::Slow);
+            weakly(|| {
+                if shared.object.try_lock(&me) {
+                    shared.data.with_mut(|data| unsafe { *data += 1 });
+                    shared.object.unlock(&me);
+                }
+            });
+            other.join().unwrap();
         });
     }
 }

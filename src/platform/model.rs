@@ -21,6 +21,9 @@ pub struct Entry;
 loom::thread_local! {
     /// The steps this thread has yet to live.
     static LIFE: Cell<usize> = Cell::new(usize::MAX);
+
+    /// Whether this thread's orders are all taken for Relaxed.
+    static WEAK: Cell<bool> = Cell::new(false);
 }
 
 struct Death;
@@ -32,6 +35,17 @@ fn step() {
         0 => resume_unwind(Box::new(Death)),
         left => life.set(left - 1),
     });
+}
+
+fn effective(order: Ordering) -> Ordering {
+    if WEAK.with(Cell::get) { Relaxed } else { order }
+}
+
+/// Runs `act` with every memory order taken for Relaxed: to see that the model notices.
+pub fn weakly(act: impl FnOnce()) {
+    WEAK.with(|weak| weak.set(true));
+    act();
+    WEAK.with(|weak| weak.set(false));
 }
 
 macro_rules! mortal_atomic {
@@ -47,12 +61,12 @@ macro_rules! mortal_atomic {
 
             pub fn load(&self, order: Ordering) -> $integer {
                 step();
-                self.0.load(order)
+                self.0.load(effective(order))
             }
 
             pub fn store(&self, value: $integer, order: Ordering) {
                 step();
-                self.0.store(value, order);
+                self.0.store(value, effective(order));
             }
 
             pub fn compare_exchange(
@@ -63,22 +77,22 @@ macro_rules! mortal_atomic {
                 failure: Ordering,
             ) -> Result<$integer, $integer> {
                 step();
-                self.0.compare_exchange(current, new, success, failure)
+                self.0.compare_exchange(current, new, effective(success), effective(failure))
             }
 
             pub fn fetch_add(&self, value: $integer, order: Ordering) -> $integer {
                 step();
-                self.0.fetch_add(value, order)
+                self.0.fetch_add(value, effective(order))
             }
 
             pub fn fetch_and(&self, value: $integer, order: Ordering) -> $integer {
                 step();
-                self.0.fetch_and(value, order)
+                self.0.fetch_and(value, effective(order))
             }
 
             pub fn fetch_max(&self, value: $integer, order: Ordering) -> $integer {
                 step();
-                self.0.fetch_max(value, order)
+                self.0.fetch_max(value, effective(order))
             }
         }
     };
@@ -127,8 +141,10 @@ pub struct Thread {
     bell: Arc<Condvar>,
     pending: Cell<*const Word>,
     held: RefCell<Vec<*const Word>>,
-    /// Calls of `wake` that do nothing: to see that the model notices.
-    pub deaf: Cell<bool>,
+    /// Its wake-ups wake nobody: to see that the model notices.
+    pub mute: Cell<bool>,
+    /// The kernel does nothing for it when it dies: likewise.
+    pub forgotten: Cell<bool>,
 }
 
 impl Default for World {
@@ -147,7 +163,8 @@ impl World {
             bell: Arc::new(Condvar::new()),
             pending: Cell::new(std::ptr::null()),
             held: RefCell::default(),
-            deaf: Cell::new(false),
+            mute: Cell::new(false),
+            forgotten: Cell::new(false),
         }
     }
 
@@ -191,7 +208,9 @@ impl Thread {
         match end {
             Ok(()) => false,
             Err(reason) if reason.is::<Death>() => {
-                self.die();
+                if !self.forgotten.get() {
+                    self.die();
+                }
                 true
             }
             Err(reason) => resume_unwind(reason),
@@ -285,7 +304,7 @@ impl Kernel for Thread {
 
     fn wake(&self, word: &Word, count: i32, classes: u32) -> usize {
         step();
-        if self.deaf.get() {
+        if self.mute.get() {
             return 1;
         }
         self.world.wake(word, count as usize, classes)

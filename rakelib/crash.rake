@@ -1,0 +1,33 @@
+# frozen_string_literal: true
+
+# What proves that nothing hangs and nothing is lost, in the core crate: every order of steps (loom), every point of death
+# (ptrace), and storms. `rust:test` runs a spread of the last two.
+
+namespace :rust do
+  cargo = ENV.fetch("CARGO", "cargo")
+
+  desc "The core's protocols under a model checker"
+  task :loom do
+    # A target directory of its own: the flag would have everything built again and again.
+    env = { "RUSTFLAGS" => "--cfg loom", "CARGO_TARGET_DIR" => "target/loom" }
+    sh env, cargo, "test", "--locked", "--release", "--test", "loom", "--", "--nocapture", verbose: false
+  end
+
+  desc "Kill a process at every instruction of every operation (half an hour; CRASH_STRIDE=n tries each n-th)"
+  task :crash do
+    env = { "CRASH_STRIDE" => ENV.fetch("CRASH_STRIDE", "1") }
+    sh env, cargo, "test", "--locked", "--test", "crash", "--", "--nocapture", verbose: false
+  end
+
+  desc "Processes that work together while they are killed, for so many seconds"
+  task :storm, %i[seconds seed] do |_, args|
+    env = { "STORM_SECONDS" => args.fetch(:seconds, 60).to_s, "STORM_SEED" => args[:seed]&.to_s }
+    sh env, cargo, "test", "--locked", "--test", "storm", "--", "--nocapture", verbose: false
+  end
+end
+
+desc "Same as rust:crash"
+task crash: "rust:crash"
+
+desc "Same as rust:loom"
+task loom: "rust:loom"
