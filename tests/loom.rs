@@ -327,6 +327,21 @@ mod condition {
         });
     }
 
+    /// A granted wait that has to stop passes its signal on, or is killed while it does.
+    #[test]
+    fn outlives_whoever_leaves() {
+        check_deaths(1, |steps| {
+            let shared = Scene::new();
+            let ((first, mine), (second, theirs)) = (enter(&shared, 1), enter(&shared, 2));
+            signal(&shared, &shared.world.thread(3, Clock::Quick));
+            let other = spawn(&shared, move |shared| end(shared, &second, theirs));
+            let died = first.live(steps, |me| shared.object.leave(me, &shared.roster, mine));
+            other.join().unwrap();
+            assert_eq!(waiting(&shared), 0);
+            died
+        });
+    }
+
     /// A killed signaller has signalled or not; nothing of its signal comes later.
     #[test]
     fn outlives_whoever_signals() {
@@ -334,10 +349,7 @@ mod condition {
             let shared = Scene::new();
             let (first, mine) = enter(&shared, 1);
             let other = spawn(&shared, move |shared| end(shared, &first, mine));
-            let mortal = spawn(&shared, move |shared| {
-                shared.world.thread(2, Clock::Quick).live(steps, |me| signal(shared, me))
-            });
-            let died = mortal.join().unwrap();
+            let died = shared.world.thread(2, Clock::Quick).live(steps, |me| signal(&shared, me));
             if died && shared.roster.has_waiting(OBJECT) {
                 signal(&shared, &shared.world.thread(3, Clock::Quick));
             }
