@@ -15,10 +15,4 @@ namespace :rust do
 
   desc "The core crate's tests"
   task(:test) { sh cargo, "test", "--locked", verbose: false }
-
-  desc "Model-check the protocols; rust:loom[condition] only those whose names have it"
-  task :loom, [:name] do |_, args|
-    env = { "RUSTFLAGS" => "--cfg loom", "CARGO_TARGET_DIR" => "target/loom" }
-    sh env, cargo, "test", "--locked", "--release", "--test", "loom", "--", *args.name, verbose: false
-  end
 end

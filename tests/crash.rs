@@ -354,26 +354,32 @@ mod semaphore {
     fn contended_wait() {
         crash("contended wait", |run| {
             let semaphore = Semaphore::new(0).unwrap();
-            let waiter = std::cell::Cell::new(None);
+            let (waiter, posted) = (std::cell::Cell::new(None), std::cell::Cell::new(0));
+            let post = || {
+                post(&semaphore);
+                posted.set(posted.get() + 1);
+            };
             run.kill(
                 &Victim {
                     prepare: &ready,
                     operation: &|| wait(&semaphore),
                     ready: &nothing,
-                    asleep: &|_| {
-                        waiter.set(Some(contender(&semaphore)));
-                        post(&semaphore);
+                    asleep: &|naps| {
+                        if naps == 0 {
+                            waiter.set(Some(contender(&semaphore)));
+                        }
+                        post(); // once more if the other was quicker
                     },
                 },
                 || {},
             );
-            let (waiter, posted) = match waiter.take() {
-                Some(waiter) => (waiter, true),
-                None => (contender(&semaphore), false),
-            };
-            let got = settle(&semaphore, waiter);
-            assert!(posted || !got, "a permit from nowhere");
-            assert_eq!((semaphore.value(), semaphore.waiters()), (0, 0));
+            let waiter = waiter.take().unwrap_or_else(|| contender(&semaphore));
+            if !settle(&semaphore, waiter) {
+                posted.set(posted.get() + 1);
+            }
+            let left = posted.get() - 1; // less what the victim took
+            assert!((left.max(1) - 1..=left).contains(&semaphore.value()));
+            assert_eq!(semaphore.waiters(), 0);
         });
     }
 
@@ -388,11 +394,13 @@ mod semaphore {
                     prepare: &ready,
                     operation: &|| wait(&semaphore),
                     ready: &nothing,
-                    asleep: &|_| {
-                        let all = [contender(&semaphore), contender(&semaphore)];
-                        waiters.borrow_mut().extend(all);
-                        post(&semaphore);
-                        post(&semaphore);
+                    asleep: &|naps| {
+                        if naps == 0 {
+                            let all = [contender(&semaphore), contender(&semaphore)];
+                            waiters.borrow_mut().extend(all);
+                            post(&semaphore);
+                        }
+                        post(&semaphore); // alone if the others were quicker
                     },
                 },
                 || {},
@@ -406,7 +414,8 @@ mod semaphore {
             for waiter in rest {
                 settle(&semaphore, waiter);
             }
-            assert_eq!((semaphore.value(), semaphore.waiters()), (0, 0));
+            assert!(semaphore.value() <= 1);
+            assert_eq!(semaphore.waiters(), 0);
         });
     }
 

@@ -16,6 +16,7 @@ pub struct Child {
 
 /// Runs `life` in a forked child, which ends with the status it returns: 101 if it panics.
 pub fn fork(life: impl FnOnce() -> i32) -> Child {
+    process_shared_core::init(); // done before any fork, whichever thread is first
     // SAFETY: the child runs `life` and leaves by _exit.
     match unsafe { libc::fork() } {
         0 => {

@@ -47,6 +47,7 @@ impl Run<'_> {
 
     /// Forks the victim and kills it at this run's point, after a last call of `before`.
     pub fn kill(&self, victim: &Victim, before: impl FnOnce()) {
+        process_shared_core::init();
         // SAFETY: the child runs the victim's closures and leaves by _exit.
         let pid = match unsafe { libc::fork() } {
             0 => live(victim),
@@ -56,7 +57,7 @@ impl Run<'_> {
         let mut stopped = child.wait();
         assert!(stopped == Stop::Between, "{stopped:?} at the start");
         // SAFETY: the child is stopped, and this thread traces it.
-        unsafe { libc::ptrace(libc::PTRACE_SETOPTIONS, pid, 0, libc::PTRACE_O_EXITKILL) };
+        unsafe { libc::ptrace(libc::PTRACE_SETOPTIONS, pid, 0_usize, libc::PTRACE_O_EXITKILL as usize) };
         (victim.ready)(pid);
         match self.point {
             None => {
@@ -85,7 +86,7 @@ fn live(victim: &Victim) -> ! {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         let pid = libc::getpid();
         (victim.prepare)();
-        libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
+        libc::ptrace(libc::PTRACE_TRACEME, 0, 0_usize, 0_usize);
         libc::kill(pid, libc::SIGSTOP);
         (victim.operation)();
         libc::kill(pid, libc::SIGSTOP);
@@ -136,7 +137,7 @@ impl Traced<'_> {
 
     fn resume(&mut self, request: libc::c_uint) -> Stop {
         // SAFETY: the child is stopped, and this thread traces it.
-        unsafe { libc::ptrace(request, self.pid, 0, 0) };
+        unsafe { libc::ptrace(request, self.pid, 0_usize, 0_usize) };
         self.wait()
     }
 
@@ -151,7 +152,7 @@ impl Traced<'_> {
         // SAFETY: the child is stopped, and this thread traces it; all zeroes is a valid value to be overwritten.
         unsafe {
             let mut registers: libc::user_regs_struct = std::mem::zeroed();
-            libc::ptrace(libc::PTRACE_GETREGS, self.pid, 0, &raw mut registers);
+            libc::ptrace(libc::PTRACE_GETREGS, self.pid, 0_usize, &raw mut registers);
             registers
         }
     }
@@ -175,7 +176,7 @@ impl Traced<'_> {
             }
         }
         // SAFETY: as in `registers`; the child's text is its own copy.
-        let text = unsafe { libc::ptrace(libc::PTRACE_PEEKTEXT, self.pid, place, 0) };
+        let text = unsafe { libc::ptrace(libc::PTRACE_PEEKTEXT, self.pid, place, 0_usize) };
         let pid = self.pid;
         let write = |text: libc::c_long| {
             // SAFETY: as above.
@@ -191,7 +192,7 @@ impl Traced<'_> {
             let mut registers = self.registers();
             registers.rip = place;
             // SAFETY: as above.
-            unsafe { libc::ptrace(libc::PTRACE_SETREGS, self.pid, 0, &raw const registers) };
+            unsafe { libc::ptrace(libc::PTRACE_SETREGS, self.pid, 0_usize, &raw const registers) };
             if passes == 0 {
                 return;
             }
