@@ -5,8 +5,8 @@
 //! that a crash could leave half done.
 //!
 //! Rules: a slot handed out before a fork is never handed out again, by either side, since the other may still use it.
-//! A process unmaps a chunk once all slots it knew of there are dropped, but for one to go on with. What is
-//! needed beyond its last handle can be kept.
+//! A process unmaps a chunk once all slots it knew of there are dropped. What is needed beyond its last handle
+//! can be kept.
 
 use crate::atomic::{AtomicU32, Ordering::*};
 use crate::error::Result;
@@ -163,7 +163,6 @@ impl Book {
         let position = match self.open.last() {
             Some(&address) => self.find(address).unwrap_or_else(|position| position),
             None => {
-                self.unmap_empty();
                 let address = platform::map(CHUNK)?;
                 let position = self.find(address).unwrap_or_else(|position| position);
                 self.chunks
@@ -173,12 +172,6 @@ impl Book {
             }
         };
         Ok(&mut self.chunks[position])
-    }
-
-    /// Those kept for the process that this one was forked from.
-    fn unmap_empty(&mut self) {
-        self.chunks.iter().filter(|chunk| chunk.live == 0).for_each(Chunk::unmap);
-        self.chunks.retain(|chunk| chunk.live > 0);
     }
 
     fn hand_out(&mut self) -> Result<Slot> {
@@ -200,9 +193,7 @@ impl Book {
             }
             chunk.free.push(slot.index() as u16);
         }
-        // One that is as good as new stays for the next object, if that would have to map another.
-        let stays = chunk.is_all_free() && self.open == [slot.chunk];
-        if chunk.live == 0 && !stays {
+        if chunk.live == 0 {
             self.open.retain(|&address| address != slot.chunk);
             self.chunks.remove(position).unmap();
         }
@@ -218,10 +209,6 @@ impl Book {
 impl Chunk {
     fn has_room(&self) -> bool {
         self.fresh < SLOTS || !self.free.is_empty()
-    }
-
-    fn is_all_free(&self) -> bool {
-        self.own && self.free.len() == self.fresh
     }
 
     /// The caller forgets the chunk.

@@ -33,7 +33,8 @@ RSpec.describe "Garbage collection" do
         100_000.times { make.call }
         GC.start
         after = [shared_bytes, resident_bytes]
-        raise "shared #{before[0]} -> #{after[0]}" if after[0] > before[0] * 1.5 + 65_536
+        # What is mapped at one time, 4096 slots, may be in use when the count is taken.
+        raise "shared #{before[0]} -> #{after[0]}" if after[0] > before[0] + (2 * 4096 * 128)
         raise "resident #{before[1]} -> #{after[1]}" if after[1] > before[1] + 30_000_000
       end
     end
@@ -57,7 +58,7 @@ RSpec.describe "Garbage collection" do
   it "unmaps pages whose objects are all gone", if: linux do
     in_child do
       before = shared_bytes
-      kept = Array.new(50_000) { ProcessShared::Mutex.new }
+      kept = Array.new(50_000) { ProcessShared::Mutex.new.lock.unlock }
       grown = shared_bytes
       kept.clear
       kept = nil
