@@ -20,15 +20,13 @@ module Storm
       Signal.trap(:USR1) { @scenes.sample(random: @random).ring(@random) }
       Signal.trap(:QUIT) { Thread.list.each { |thread| $stderr.syswrite("#{Process.pid} #{thread.inspect}\n  #{thread.backtrace&.first(8)&.join("\n  ")}\n") } }
       Thread.report_on_exception = false
-      supervisor = Thread.new { supervise(Process.ppid) }
-      live(0)
-      @main_is_done = true
-      begin
+      Thread.handle_interrupt(Poke => :never, Stop => :never) do # but for what `live` lets in; all threads inherit it
+        supervisor = Thread.new { supervise(Process.ppid) }
+        live(0)
+        @main_is_done = true
         supervisor.join
-      rescue Stop, Poke
-        retry
+        exit!(0)
       end
-      exit!(0)
     rescue Exception => error # rubocop:disable Lint/RescueException -- of whatever kind, the round has failed
       fail_with(error)
     end
@@ -76,7 +74,7 @@ module Storm
       (1...@scenes.size).each do |index|
         next if @threads[index]&.alive?
 
-        collect(@threads[index])
+        @threads[index]&.join # raises what it died of
         @threads[index] = Thread.new { live(index) }
       end
     end
@@ -100,14 +98,7 @@ module Storm
         living.each { |thread| thread.raise(Stop) }
         sleep 0.002
       end
-      @threads.compact.each { |thread| collect(thread) }
-    end
-
-    # Raises what the ended thread died of, unless it was poked before it could do anything.
-    def collect(thread)
-      thread&.join
-    rescue Poke, Stop
-      nil
+      @threads.compact.each(&:join)
     end
   end
 end

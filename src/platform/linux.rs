@@ -17,7 +17,7 @@ use std::cell::Cell;
 use std::ffi::CStr;
 use std::ptr::{self, NonNull};
 use std::sync::Once;
-use std::sync::atomic::{AtomicU8, Ordering, compiler_fence};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering, compiler_fence};
 use std::time::Duration;
 
 #[cfg(not(target_pointer_width = "64"))]
@@ -72,9 +72,18 @@ pub struct Thread {
     held: NonNull<Cell<u32>>,
 }
 
+/// What a `Thread` is made of, for the way to another native thread.
+pub(super) struct Raw {
+    id: u32,
+    pid: u32,
+    head: usize,
+    held: usize,
+}
+
 thread_local! {
     static CURRENT: Cell<Option<Thread>> = const { Cell::new(None) };
     static HELD: Cell<u32> = const { Cell::new(0) };
+    static OWN_HEAD: Cell<Option<NonNull<Head>>> = const { Cell::new(None) };
 }
 
 impl Thread {
@@ -113,6 +122,37 @@ impl Thread {
         Ok(thread)
     }
 
+    pub(super) fn into_raw(self) -> Raw {
+        Raw {
+            id: self.id,
+            pid: self.pid,
+            head: self.head.as_ptr() as usize,
+            held: self.held.as_ptr() as usize,
+        }
+    }
+
+    /// # Safety
+    /// The thread it was taken from lives, and does nothing with its own `Thread`.
+    pub(super) unsafe fn from_raw(raw: Raw) -> Self {
+        let Raw { id, pid, head, held } = raw;
+        // SAFETY: they were addresses of something in `into_raw`.
+        unsafe {
+            Thread {
+                id,
+                pid,
+                head: NonNull::new_unchecked(head as *mut Head),
+                held: NonNull::new_unchecked(held as *mut Cell<u32>),
+            }
+        }
+    }
+
+    /// The list head of the native thread that this runs on, if it is another than the one that owns what it takes.
+    fn stood_in_for(&self) -> Option<NonNull<Head>> {
+        let own = OWN_HEAD.get().or_else(|| robust_head().ok());
+        OWN_HEAD.set(own);
+        own.filter(|own| *own != self.head)
+    }
+
     /// The process this thread belongs to.
     #[inline]
     pub fn pid(&self) -> u32 {
@@ -134,11 +174,7 @@ impl Thread {
 
     #[inline]
     fn set_pending(&self, address: *mut libc::c_void) {
-        compiler_fence(Ordering::SeqCst);
-        // SAFETY: `head` is this thread's own list head, which lives as long as the thread; only this thread and, at
-        // its death, the kernel touch it.
-        unsafe { ptr::write_volatile(&raw mut (*self.head.as_ptr()).list_op_pending, address) };
-        compiler_fence(Ordering::SeqCst);
+        set_pending_of(self.head, address);
     }
 
     /// The entries on this thread's list, newest first, those of the C library's own mutexes among them.
@@ -156,6 +192,13 @@ impl Thread {
     }
 }
 
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// How many forks this process is away from the one that loaded this code.
+pub(super) fn generation() -> u32 {
+    GENERATION.load(Ordering::Relaxed)
+}
+
 /// Has a forked child forget who its parent's thread was.
 pub fn watch_forks() {
     static AT_FORK: Once = Once::new();
@@ -169,11 +212,21 @@ pub fn watch_forks() {
             }
         }
         HELD.set(0);
+        GENERATION.fetch_add(1, Ordering::Relaxed);
     }
     // SAFETY: `forget` touches only this thread's own memory, which is fine in a forked child.
     AT_FORK.call_once(|| unsafe {
         libc::pthread_atfork(None, None, Some(forget));
     });
+}
+
+/// `head` is this thread's own list head, or that of its stand-in.
+#[inline]
+fn set_pending_of(head: NonNull<Head>, address: *mut libc::c_void) {
+    compiler_fence(Ordering::SeqCst);
+    // SAFETY: it lives as long as its thread; only this thread and, at its death, the kernel touch it.
+    unsafe { ptr::write_volatile(&raw mut (*head.as_ptr()).list_op_pending, address) };
+    compiler_fence(Ordering::SeqCst);
 }
 
 fn strip(link: *mut libc::c_void) -> *mut libc::c_void {
@@ -273,6 +326,11 @@ impl Kernel for Thread {
         let until = if passes_wake_ups_on() { deadline } else { Deadline::soonest(deadline, RECHECK) };
         let time = until.map(Deadline::as_timespec);
         let time = time.as_ref().map_or(ptr::null(), ptr::from_ref);
+        // The one that sleeps may be another than the one that announced the word. Either may be the first to die.
+        let sleeper = self.stood_in_for();
+        if let Some(sleeper) = sleeper {
+            set_pending_of(sleeper, word.entry().address());
+        }
         // SAFETY: the word is mapped as long as `word` is borrowed; a bitset wait takes an absolute time on the
         // monotonic clock, or null for ever.
         let result = unsafe {
@@ -286,10 +344,14 @@ impl Kernel for Thread {
                 class,
             )
         };
+        let error = std::io::Error::last_os_error();
+        if let Some(sleeper) = sleeper {
+            set_pending_of(sleeper, ptr::null_mut());
+        }
         if result == 0 {
             return Wake::Woken;
         }
-        match std::io::Error::last_os_error().raw_os_error() {
+        match error.raw_os_error() {
             Some(libc::ETIMEDOUT) if deadline.is_none_or(|deadline| !deadline.has_passed()) => Wake::Woken,
             Some(libc::ETIMEDOUT) => Wake::TimedOut,
             Some(libc::EINTR) => Wake::Interrupted,

@@ -10,6 +10,10 @@
 mod linux;
 #[cfg(all(target_os = "linux", not(loom)))]
 pub use linux::*;
+#[cfg(all(target_os = "linux", not(loom)))]
+mod stand_in;
+#[cfg(all(target_os = "linux", not(loom)))]
+pub use stand_in::StandIn;
 
 #[cfg(loom)]
 mod model;

@@ -7,6 +7,8 @@ mod errors;
 mod interrupts;
 mod memory;
 mod monitor;
+#[cfg_attr(not(target_os = "linux"), path = "immovable.rs")]
+mod movable;
 mod mutex;
 mod nogvl;
 mod scheduled;
@@ -34,6 +36,7 @@ fn init(ruby: &Ruby) -> Result<(), Error> {
     errors::init(ruby);
     let module = ruby.get_inner(&errors::MODULE);
     thread::init(module)?;
+    nogvl::init();
     let mutex = mutex::init(ruby, module)?;
     monitor::init(ruby, module, mutex)?;
     semaphore::init(ruby, module)?;

@@ -4,19 +4,19 @@ use magnus::scan_args::scan_args;
 use magnus::{
     Error, RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue, rb_sys::FromRawValue,
 };
-use process_shared_core::Thread;
 use rb_sys::VALUE;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::mutex::{self, MutexData, Taken, bind, define, of, try_acquire};
 use crate::section;
+use crate::thread;
 use crate::timeout::Timeout;
 use crate::{data, errors};
 
 /// One level more, if the calling fiber holds the lock.
 #[inline]
 fn deepen(data: &MutexData) -> bool {
-    let (Some(mutex), Some(thread)) = (data.usable(), Thread::known()) else { return false };
+    let (Some(mutex), Some(thread)) = (data.usable(), thread::known()) else { return false };
     let owned = data.is_owned(mutex, &thread);
     if owned {
         data.levels.store(data.levels.load(Relaxed) + 1, Relaxed);
@@ -63,7 +63,7 @@ unsafe extern "C" fn enter(object: VALUE) -> VALUE {
 unsafe extern "C" fn unlock_quickly(object: VALUE) -> VALUE {
     // SAFETY: a method's receiver; nothing to drop in this frame.
     let data = unsafe { data::get::<MutexData>(object) };
-    if let (Some(mutex), Some(thread)) = (data.usable(), Thread::known()) {
+    if let (Some(mutex), Some(thread)) = (data.usable(), thread::known()) {
         if data.is_owned(mutex, &thread) {
             data.step_out(mutex, &thread);
             return object;

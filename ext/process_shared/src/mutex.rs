@@ -101,7 +101,7 @@ impl MutexData {
     /// Takes the lock if that needs nobody's leave.
     #[inline(always)]
     pub fn take(&self, object: VALUE) -> Taken {
-        let (Some(mutex), Some(thread)) = (self.usable(), Thread::known()) else { return Taken::No };
+        let (Some(mutex), Some(thread)) = (self.usable(), thread::known()) else { return Taken::No };
         match mutex.try_lock(&thread) {
             Ok(true) => {
                 self.own(object);
@@ -364,7 +364,7 @@ fn repaired(ruby: &Ruby, object: Value) -> Result<Value, Error> {
 unsafe extern "C" fn unlock_quickly(object: VALUE) -> VALUE {
     // SAFETY: a method's receiver; nothing to drop in this frame.
     let data = unsafe { data::get::<MutexData>(object) };
-    if let (Some(mutex), Some(thread)) = (data.usable(), Thread::known()) {
+    if let (Some(mutex), Some(thread)) = (data.usable(), thread::known()) {
         if data.is_owned(mutex, &thread) {
             data.let_go(mutex, &thread);
             return object;

@@ -13,7 +13,7 @@ use rb_sys::{VALUE, rb_mutex_lock, rb_mutex_new, rb_mutex_unlock, rb_thread_call
 use std::ffi::c_void;
 use std::sync::OnceLock;
 
-use crate::{errors, interrupts};
+use crate::{errors, interrupts, thread};
 
 /// Runs `call` without the GVL. `None` if Ruby skipped it because an interrupt is due. `call` must not touch Ruby.
 fn without_gvl<T>(call: impl FnOnce() -> T) -> Option<T> {
@@ -112,9 +112,21 @@ pub fn forget_wakeup(ruby: &Ruby) -> Result<(), Error> {
     if is_main(ruby) { was_woken_up(ruby, ruby.thread_current()).map(|_| ()) } else { Ok(()) }
 }
 
+/// Whether this is the thread that runs signal handlers: in other Ractors, `rb_thread_main` is theirs.
 fn is_main(ruby: &Ruby) -> bool {
     // SAFETY: needs the GVL, which whoever has a `Ruby` has.
-    ruby.thread_current().as_raw() == unsafe { rb_sys::rb_thread_main() }
+    thread::in_main_ractor() && ruby.thread_current().as_raw() == unsafe { rb_sys::rb_thread_main() }
+}
+
+static PROBE: OnceLock<VALUE> = OnceLock::new();
+
+pub fn init() {
+    // SAFETY: on a Ruby thread; the mutex is registered for good before anything else can happen.
+    let _ = PROBE.set(unsafe {
+        let mutex = rb_mutex_new();
+        rb_sys::rb_gc_register_mark_object(mutex);
+        mutex
+    });
 }
 
 /// Refuses to wait in a signal handler, where nobody else could run.
@@ -125,16 +137,11 @@ pub fn refuse_in_trap(ruby: &Ruby) -> Result<(), Error> {
     if !is_main(ruby) {
         return Ok(());
     }
-    static PROBE: OnceLock<VALUE> = OnceLock::new();
+    let Some(&probe) = PROBE.get() else { return Ok(()) };
     // Nothing public tells a trap handler's context, but Ruby's own mutex refuses to be locked there.
     magnus::rb_sys::protect(|| {
         // SAFETY: a mutex that is kept for ever, and that only the main thread locks, never across other code.
         unsafe {
-            let probe = *PROBE.get_or_init(|| {
-                let mutex = rb_mutex_new();
-                rb_sys::rb_gc_register_mark_object(mutex);
-                mutex
-            });
             rb_mutex_lock(probe);
             rb_mutex_unlock(probe)
         }

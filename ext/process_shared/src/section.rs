@@ -5,10 +5,10 @@
 //! thread this is it does ask, because the block may have forked.
 
 use magnus::{Value, rb_sys::FromRawValue};
-use process_shared_core::Thread;
 use rb_sys::VALUE;
 
 use crate::mutex::{self, MutexData};
+use crate::thread;
 
 struct Section<'a> {
     object: VALUE,
@@ -40,7 +40,7 @@ pub unsafe extern "C" fn yield_nothing(_: VALUE) -> VALUE {
 unsafe extern "C" fn end(section: VALUE) -> VALUE {
     // SAFETY: `run` passes the address of its own.
     let Section { object, data, fiber } = unsafe { &*(section as *const Section<'_>) };
-    if let (Some(mutex), Some(thread)) = (data.usable(), Thread::known()) {
+    if let (Some(mutex), Some(thread)) = (data.usable(), thread::known()) {
         if data.is_owned_by(mutex, &thread, *fiber) {
             data.step_out(mutex, &thread);
             return rb_sys::Qnil as VALUE;

@@ -5,7 +5,7 @@ use magnus::{
     Error, RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue, rb_sys::FromRawValue,
 };
 use process_shared_core::semaphore::{MAX, Overflow};
-use process_shared_core::{Error as CoreError, Semaphore, Thread};
+use process_shared_core::{Error as CoreError, Semaphore};
 use rb_sys::VALUE;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
@@ -58,7 +58,7 @@ impl SemaphoreData {
 
     #[inline]
     pub fn try_post(&self) -> bool {
-        let (Some(semaphore), Some(thread)) = (self.usable(), Thread::known()) else { return false };
+        let (Some(semaphore), Some(thread)) = (self.usable(), thread::known()) else { return false };
         semaphore.post(&thread, self.max.load(Relaxed)).is_ok()
     }
 

@@ -7,10 +7,17 @@ use process_shared_core::{Thread, abandon_held};
 use rb_sys::{ID, VALUE, rb_event_flag_t};
 use std::ffi::c_void;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use crate::errors;
+use crate::{errors, movable};
 
-/// The calling native thread, as the owner of locks.
+/// The calling thread, if it has been here before.
+#[inline]
+pub fn known() -> Option<Thread> {
+    Thread::known().or_else(movable::known)
+}
+
+/// The calling thread, as the owner of locks.
 #[inline]
 pub fn current(ruby: &Ruby) -> Result<Thread, Error> {
     match Thread::known() {
@@ -22,30 +29,18 @@ pub fn current(ruby: &Ruby) -> Result<Thread, Error> {
 /// The first time on this native thread in this Ruby thread's life.
 #[cold]
 fn introduce(ruby: &Ruby) -> Result<Thread, Error> {
-    pin();
+    if let Some(thread) = movable::known() {
+        return Ok(thread);
+    }
+    if let Some(thread) = movable::introduce(ruby)? {
+        watch_thread_ends();
+        return Ok(thread);
+    }
     let thread = Thread::current().map_err(|error| errors::to_ruby(ruby, error))?;
     if thread.id() != thread.pid() {
         watch_thread_ends();
     }
     Ok(thread)
-}
-
-/// Binds the Ruby thread to its native thread, where it could move otherwise (M:N threads, Ruby 3.3 and newer): the
-/// kernel knows locks by the native thread.
-fn pin() {
-    static LOCK_NATIVE_THREAD: OnceLock<Option<unsafe extern "C" fn() -> bool>> = OnceLock::new();
-    let lock_native_thread = LOCK_NATIVE_THREAD.get_or_init(|| {
-        // SAFETY: looks a name up in the running program; if Ruby has it, it has this signature.
-        unsafe {
-            let symbol = libc::dlsym(libc::RTLD_DEFAULT, c"rb_thread_lock_native_thread".as_ptr());
-            (!symbol.is_null())
-                .then(|| std::mem::transmute::<*mut c_void, unsafe extern "C" fn() -> bool>(symbol))
-        }
-    });
-    if let Some(lock_native_thread) = lock_native_thread {
-        // SAFETY: called on a Ruby thread.
-        unsafe { lock_native_thread() };
-    }
 }
 
 /// Has `thread_ended` called when a thread ends, on that thread. Ruby's main thread ends with the process, where the
@@ -58,36 +53,65 @@ fn watch_thread_ends() {
     type AddHook = unsafe extern "C" fn(Callback, rb_event_flag_t, *mut c_void) -> *mut c_void;
     const EXITED: rb_event_flag_t = 1 << 4; // RUBY_INTERNAL_THREAD_EVENT_EXITED
 
-    unsafe extern "C" fn exited(_: rb_event_flag_t, _: *const c_void, _: *mut c_void) {
+    // The data is a struct that begins with the thread since Ruby 3.3, null before.
+    unsafe extern "C" fn exited(_: rb_event_flag_t, data: *const c_void, _: *mut c_void) {
+        // SAFETY: see above.
+        if let Some(thread) = unsafe { data.cast::<VALUE>().as_ref() } {
+            movable::ended(*thread);
+        }
         thread_ended();
     }
     unsafe extern "C" fn ended(_: rb_event_flag_t, _: VALUE, _: VALUE, _: ID, _: VALUE) {
         thread_ended();
     }
-    static HOOKED: OnceLock<bool> = OnceLock::new();
-    let hooked = HOOKED.get_or_init(|| {
-        // SAFETY: if Ruby has the function, it has this signature; the hook stays for ever and touches no object.
+    // No Ruby function is called within a lock of ours: it may wait for the other Ractors, which may wait for the lock.
+    static ADD_HOOK: OnceLock<Option<AddHook>> = OnceLock::new();
+    static ADDED: AtomicBool = AtomicBool::new(false);
+    let add_hook = ADD_HOOK.get_or_init(|| {
+        // SAFETY: looks a name up in the running program; if Ruby has it, it has this signature.
         unsafe {
             let symbol = libc::dlsym(libc::RTLD_DEFAULT, c"rb_internal_thread_add_event_hook".as_ptr());
-            if !symbol.is_null() {
-                std::mem::transmute::<*mut c_void, AddHook>(symbol)(exited, EXITED, std::ptr::null_mut());
-            }
-            !symbol.is_null()
+            (!symbol.is_null()).then(|| std::mem::transmute::<*mut c_void, AddHook>(symbol))
         }
     });
-    if !hooked {
-        static KEY: OnceLock<usize> = OnceLock::new();
-        // SAFETY: called on a Ruby thread with the GVL; what is stored in the Ractor is only a mark.
-        unsafe {
-            let key = *KEY
-                .get_or_init(|| rb_sys::rb_ractor_local_storage_ptr_newkey(&raw const NO_FREE) as usize)
-                as rb_sys::rb_ractor_local_key_t;
-            if rb_sys::rb_ractor_local_storage_ptr(key).is_null() {
-                rb_sys::rb_ractor_local_storage_ptr_set(key, std::ptr::without_provenance_mut(1));
-                rb_sys::rb_add_event_hook(Some(ended), rb_sys::RUBY_EVENT_THREAD_END, rb_sys::Qnil as VALUE);
+    match add_hook {
+        Some(add_hook) if !ADDED.swap(true, Relaxed) => {
+            // SAFETY: the hook stays for ever and touches no object.
+            unsafe { add_hook(exited, EXITED, std::ptr::null_mut()) };
+        }
+        Some(_) => {}
+        None => {
+            if ractor_marks() & HOOKED == 0 {
+                mark_ractor(HOOKED);
+                let (end, nothing) = (rb_sys::RUBY_EVENT_THREAD_END, rb_sys::Qnil as VALUE);
+                // SAFETY: called on a Ruby thread with the GVL; the hook touches no object.
+                unsafe { rb_sys::rb_add_event_hook(Some(ended), end, nothing) };
             }
         }
     }
+}
+
+/// A place in each Ractor: `MAIN`, `HOOKED` (has the hook of Ruby 3.1), both, or null.
+static RACTOR_KEY: OnceLock<usize> = OnceLock::new();
+const MAIN: usize = 1;
+const HOOKED: usize = 2;
+
+fn ractor_marks() -> usize {
+    let Some(&key) = RACTOR_KEY.get() else { return 0 };
+    // SAFETY: called on a Ruby thread.
+    unsafe { rb_sys::rb_ractor_local_storage_ptr(key as rb_sys::rb_ractor_local_key_t) as usize }
+}
+
+fn mark_ractor(mark: usize) {
+    let Some(&key) = RACTOR_KEY.get() else { return };
+    let marks = std::ptr::without_provenance_mut(ractor_marks() | mark);
+    // SAFETY: called on a Ruby thread; what is stored is only a number.
+    unsafe { rb_sys::rb_ractor_local_storage_ptr_set(key as rb_sys::rb_ractor_local_key_t, marks) };
+}
+
+/// Whether the calling thread is of the main Ractor: the one that this extension was loaded in.
+pub fn in_main_ractor() -> bool {
+    ractor_marks() & MAIN != 0
 }
 
 static NO_FREE: rb_sys::rb_ractor_local_storage_type =
@@ -102,6 +126,11 @@ pub fn thread_ended() {
 }
 
 pub fn init(module: magnus::RModule) -> Result<(), Error> {
+    // SAFETY: on a Ruby thread.
+    let _ =
+        RACTOR_KEY.set(unsafe { rb_sys::rb_ractor_local_storage_ptr_newkey(&raw const NO_FREE) } as usize);
+    mark_ractor(MAIN);
+    movable::init();
     module.define_singleton_method("thread_ends", magnus::function!(thread_ended, 0))?;
     module.singleton_class()?.funcall::<_, _, magnus::Value>("private", ("thread_ends",)).map(|_| ())
 }
