@@ -102,6 +102,7 @@ pub fn watch_forks() {
         // SAFETY: `prepare` entered the book in the thread that this one is a copy of.
         unsafe { &mut *BOOK.0.get() }.disown();
         exit();
+        platform::forked(FORKS.load(Relaxed));
     }
     // SAFETY: the handlers call nothing that is not allowed after fork.
     AT_FORK.call_once(|| unsafe {
@@ -116,7 +117,16 @@ impl Slot {
     /// `System` if the system has no pages left to map.
     pub fn new() -> Result<Self> {
         watch_forks();
-        with_book(Book::hand_out)
+        let slot = with_book(Book::hand_out)?;
+        // SAFETY: the slot is mapped, and nobody else has it.
+        unsafe { platform::equip(slot.address) }?;
+        Ok(slot)
+    }
+
+    /// Whether this process can use what was made in the slot. Not so where a fork loses what it needs of the system.
+    #[inline]
+    pub fn is_reached(&self) -> bool {
+        platform::reaches(self.born)
     }
 
     /// The slot as a `T`, for which all zeroes must be a valid value.
@@ -148,6 +158,10 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        if self.is_reached() {
+            // SAFETY: the slot is mapped, and this was its only handle here.
+            unsafe { platform::unequip(self.address, || with_book(|book| book.is_sole(self))) };
+        }
         with_book(|book| book.take_back(self));
     }
 }
@@ -181,6 +195,11 @@ impl Book {
             self.open.pop();
         }
         Ok(slot)
+    }
+
+    /// Whether no other process can know of `slot`.
+    fn is_sole(&self, slot: &Slot) -> bool {
+        slot.born == FORKS.load(Relaxed) && self.find(slot.chunk).is_ok_and(|position| self.chunks[position].own)
     }
 
     fn take_back(&mut self, slot: &Slot) {

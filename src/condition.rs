@@ -188,6 +188,7 @@ impl Condition {
     }
 
     fn grant<K: Kernel>(&self, kernel: &K, roster: &Roster, object: u32, grant: impl FnOnce()) {
+        roster.look_after(kernel, object);
         if !roster.has_waiting(object) {
             return;
         }
@@ -248,6 +249,7 @@ impl Condition {
     fn put_down<K: Kernel>(&self, kernel: &K, roster: &Roster, object: u32, watching: bool) {
         loop {
             self.0.state.store(join(kernel.id() | WAITERS, NO_MUTEX), Relaxed);
+            roster.look_after(kernel, object);
             roster.relay(object);
             let round = (self.0.note.load(Relaxed) as u32 + 1) & (IDLE - 1);
             self.0.note.store(round.into(), Relaxed);

@@ -6,6 +6,10 @@ use crate::platform::Wake;
 use crate::word::Word;
 
 pub trait Kernel {
+    /// Whether the system does what `announce` and `enlist` ask for. If not, sleepers do it, by looking every now and
+    /// then, and `look_after` does it for whoever must know at once.
+    const TELLS_OF_DEATHS: bool = true;
+
     /// This thread's number, as lock words hold it: never 0, and unlike that of any other living thread.
     fn id(&self) -> u32;
 
@@ -31,4 +35,7 @@ pub trait Kernel {
     /// Wakes at most `count` of the threads that sleep on `word` in one of `classes`, in the order they came. Returns
     /// how many.
     fn wake(&self, word: &Word, count: i32, classes: u32) -> usize;
+
+    /// Marks `word` `OWNER_DIED` if the thread it names is dead, where the system has not done that by itself.
+    fn look_after(&self, _word: &Word) {}
 }

@@ -167,6 +167,12 @@ impl Lock {
         }
     }
 
+    /// Finds out whether its holder is dead, where the system does not see to that.
+    #[inline]
+    pub fn look_after<K: Kernel>(&self, kernel: &K) {
+        kernel.look_after(&self.0);
+    }
+
     /// Whether anybody holds it.
     #[inline]
     pub fn is_locked(&self) -> bool {

@@ -69,6 +69,21 @@ impl Mutex {
         lock_of(&self.0)
     }
 
+    /// The same, with what there is to know of its holder's death.
+    #[inline]
+    fn looked_after(&self) -> &Lock {
+        if let Some(thread) = Thread::known().filter(|_| !Thread::TELLS_OF_DEATHS) {
+            self.inner().look_after(&thread);
+        }
+        self.inner()
+    }
+
+    /// Whether this process can use the mutex. Not so on macOS in a child whose fork Ruby did not make.
+    #[inline]
+    pub fn is_reached(&self) -> bool {
+        self.0.is_reached()
+    }
+
     /// Takes the mutex if it is free.
     ///
     /// # Errors
@@ -78,7 +93,8 @@ impl Mutex {
         if !thread.may_hold_more() {
             make_room(thread)?;
         }
-        let taken = self.inner().try_lock(thread);
+        let taken =
+            self.inner().try_lock(thread) || !Thread::TELLS_OF_DEATHS && self.looked_after().try_lock(thread);
         if taken {
             self.inner().sign(thread, thread.pid());
         }
@@ -124,7 +140,7 @@ impl Mutex {
 
     #[inline]
     pub fn is_locked(&self) -> bool {
-        self.inner().is_locked()
+        self.looked_after().is_locked()
     }
 
     /// Whether the calling thread holds it.
@@ -136,13 +152,13 @@ impl Mutex {
     /// Whether its holder took it over from one that died.
     #[inline]
     pub fn is_abandoned(&self) -> bool {
-        self.inner().is_locked() && self.inner().is_abandoned()
+        self.looked_after().is_locked() && self.inner().is_abandoned()
     }
 
     /// The process of its holder.
     pub fn owner_pid(&self) -> Option<u32> {
         loop {
-            let owner = self.inner().owner();
+            let owner = self.looked_after().owner();
             if owner == 0 {
                 return None;
             }
@@ -238,6 +254,12 @@ impl Semaphore {
         unsafe { self.0.at(0) }
     }
 
+    /// As `Mutex::is_reached`.
+    #[inline]
+    pub fn is_reached(&self) -> bool {
+        self.0.is_reached()
+    }
+
     /// Takes a permit if there is one.
     #[inline]
     pub fn try_wait(&self) -> bool {
@@ -292,6 +314,12 @@ impl ConditionVariable {
     /// `System` if there is no memory for it.
     pub fn new() -> Result<Self> {
         Slot::new().map(ConditionVariable)
+    }
+
+    /// As `Mutex::is_reached`.
+    #[inline]
+    pub fn is_reached(&self) -> bool {
+        self.0.is_reached()
     }
 
     /// The condition in it.

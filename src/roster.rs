@@ -117,7 +117,14 @@ impl Roster {
     }
 
     fn enter_as<K: Kernel>(&self, kernel: &K, object: u32, mutex: u32, state: u64) -> Option<Place> {
-        let index = (0..CAPACITY).find(|&index| self.claim(kernel, index))?;
+        let claim = || (0..CAPACITY).find(|&index| self.claim(kernel, index));
+        let index = match claim() {
+            None if !K::TELLS_OF_DEATHS => {
+                self.entries().for_each(|waiter| waiter.lock.look_after(kernel));
+                claim()?
+            }
+            index => index?,
+        };
         let waiter = &self.waiters[index];
         waiter.object.store(object, Relaxed);
         waiter.mutex.store(mutex, Relaxed);
@@ -162,6 +169,18 @@ impl Roster {
     /// Leaves the calling thread's entry, which was granted, as a dead one's: the signal is for others.
     pub fn forsake<K: Kernel>(&self, kernel: &K, place: Place) {
         self.waiters[place.index].lock.abandon(kernel);
+    }
+
+    /// Has the entries of the dead known as such, where the system does not see to that.
+    pub fn look_after<K: Kernel>(&self, kernel: &K, object: u32) {
+        if K::TELLS_OF_DEATHS {
+            return;
+        }
+        for waiter in self.entries() {
+            if waiter.object.load(Relaxed) == object && waiter.call() != 0 {
+                waiter.lock.look_after(kernel);
+            }
+        }
     }
 
     /// How many living threads wait for `object`.

@@ -427,6 +427,29 @@ pub unsafe fn unmap(address: NonNull<u8>, size: usize) {
     unsafe { libc::munmap(address.as_ptr().cast(), size) };
 }
 
+/// A slot needs nothing but its memory.
+///
+/// # Safety
+/// None is needed here.
+pub unsafe fn equip(_slot: NonNull<u8>) -> Result<()> {
+    Ok(())
+}
+
+/// Undoes `equip`.
+///
+/// # Safety
+/// None is needed here.
+pub unsafe fn unequip(_slot: NonNull<u8>, _sole: impl FnOnce() -> bool) {}
+
+/// A fork keeps everything.
+pub fn forked(_forks: u32) {}
+
+/// A fork keeps everything.
+#[inline]
+pub fn reaches(_born: u32) -> bool {
+    true
+}
+
 /// The process that the thread with this number belongs to, if it is alive.
 pub fn process_of(thread: u32) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;

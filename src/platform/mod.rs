@@ -4,16 +4,22 @@
 //! - `Thread`: the calling thread as an owner of locks, and the way to tell the kernel what it holds and what it is
 //!   in the middle of, so that its death is noticed;
 //! - `wait` and `wake` on a 32-bit word of shared memory;
+//! - `equip` and `unequip`: what a slot of shared memory needs besides its memory, and `reaches`: whether a process has it;
 //! - `map` and `unmap` of zero-filled pages that forked children share.
 
-#[cfg(all(target_os = "linux", not(loom)))]
+#[cfg(all(target_os = "linux", not(loom), not(feature = "simulated-mach")))]
 mod linux;
-#[cfg(all(target_os = "linux", not(loom)))]
+#[cfg(all(target_os = "linux", not(loom), not(feature = "simulated-mach")))]
 pub use linux::*;
 #[cfg(all(target_os = "linux", not(loom)))]
 mod stand_in;
 #[cfg(all(target_os = "linux", not(loom)))]
 pub use stand_in::StandIn;
+
+#[cfg(all(not(loom), any(target_os = "macos", feature = "simulated-mach")))]
+mod macos;
+#[cfg(all(not(loom), any(target_os = "macos", feature = "simulated-mach")))]
+pub use macos::*;
 
 #[cfg(loom)]
 mod model;

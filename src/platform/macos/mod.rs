@@ -1,0 +1,285 @@
+//! macOS: Mach semaphores, a census of threads, port rights handed to every forked child.
+//!
+//! There are no futexes that processes share, and no robust list. So:
+//! - each object has a Mach semaphore to sleep on (`bed`); processes have rights to it (`rights`), which a fork does not
+//!   copy, but the `handover` does;
+//! - a thread's number leads to its process and start (`census`), and whoever sleeps wakes at growing intervals, up to
+//!   `bed::LONGEST`, to look at the word and whether the thread it names is alive. If it is not, the sleeper does what
+//!   Linux does at once: it marks the word and goes on as if woken. So does every wake-up that somebody took into his
+//!   grave heal: `announce` and `settle` have nothing to do.
+//!
+//! The kernel's calls are a trait (`mach`): all of this runs on Linux too, over a model of them (`simulated`).
+
+mod bed;
+mod census;
+pub mod handover;
+pub mod mach;
+#[cfg(target_os = "macos")]
+mod real;
+mod rights;
+#[cfg(not(target_os = "macos"))]
+pub mod simulated;
+
+use super::Wake;
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
+use crate::kernel::Kernel;
+use crate::word::{ANY_CLASS, Word, join, other, word};
+use bed::{Bed, Nap, Rhythm};
+use std::cell::{Cell, RefCell};
+use std::ptr::{self, NonNull};
+use std::sync::Once;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+
+/// Bits of a lock word, the same as on Linux.
+pub const OWNER: u32 = 0x3fff_ffff;
+pub const OWNER_DIED: u32 = 0x4000_0000;
+pub const WAITERS: u32 = 0x8000_0000;
+
+/// There is no such limit here.
+pub const MOST_HELD: u32 = u32::MAX;
+
+/// The word is the first half of its state.
+pub const WORD_FROM_NEXT: isize = -32;
+
+/// Nothing is needed in the object itself.
+#[derive(Default)]
+#[repr(C)]
+pub struct Entry([Cell<u64>; 2]);
+
+/// The calling native thread, as the owner of locks.
+#[derive(Clone, Copy)]
+pub struct Thread {
+    id: u32,
+    pid: u32,
+}
+
+/// The calling thread's number in the census, given back when the thread ends.
+struct Seat(Cell<u32>);
+
+thread_local! {
+    static CURRENT: Cell<Option<Thread>> = const { Cell::new(None) };
+    static SEAT: Seat = const { Seat(Cell::new(0)) };
+    static HELD: RefCell<Vec<NonNull<Entry>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Seat {
+    fn leave(&self) {
+        let number = self.0.replace(0);
+        if number != 0 {
+            census::leave(number);
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl Thread {
+    /// The calling thread. Takes a few system calls once per thread and process; after that a thread-local read.
+    ///
+    /// # Errors
+    /// `System` if too many threads take part already, or there is no memory to keep them in.
+    #[inline]
+    pub fn current() -> Result<Self> {
+        match CURRENT.get() {
+            Some(thread) => Ok(thread),
+            None => Self::introduce(),
+        }
+    }
+
+    /// The calling thread, if it has been here before.
+    #[inline]
+    pub fn known() -> Option<Self> {
+        CURRENT.get()
+    }
+
+    /// Has the next call of `current` start afresh: the native thread is about to serve another purpose. What it still
+    /// holds counts as left by a dead one.
+    pub fn forget() {
+        CURRENT.set(None);
+        let _ = HELD.try_with(|held| held.borrow_mut().clear());
+        let _ = SEAT.try_with(Seat::leave);
+    }
+
+    #[cold]
+    fn introduce() -> Result<Self> {
+        static AT_FORK: Once = Once::new();
+        extern "C" fn forget() {
+            CURRENT.set(None);
+            let _ = HELD.try_with(|held| held.borrow_mut().clear());
+            let _ = SEAT.try_with(|seat| seat.0.set(0)); // it is the parent's
+        }
+        // SAFETY: `forget` touches only thread-local cells of the one thread there is.
+        AT_FORK.call_once(|| unsafe {
+            libc::pthread_atfork(None, None, Some(forget));
+        });
+        let pid = std::process::id();
+        let id = census::join(pid)?;
+        let _ = SEAT.try_with(|seat| seat.0.set(id));
+        let thread = Thread { id, pid };
+        CURRENT.set(Some(thread));
+        Ok(thread)
+    }
+
+    /// The process this thread belongs to.
+    #[inline]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Always: there is no list that could be too long.
+    #[inline]
+    pub fn may_hold_more(&self) -> bool {
+        true
+    }
+
+    /// What this thread holds.
+    pub fn held(&self) -> Vec<NonNull<Entry>> {
+        HELD.with_borrow(Vec::clone)
+    }
+}
+
+impl Kernel for Thread {
+    const TELLS_OF_DEATHS: bool = false;
+
+    #[inline]
+    fn id(&self) -> u32 {
+        self.id
+    }
+
+    #[inline]
+    fn announce(&self, _: &Word) {}
+
+    #[inline]
+    fn settle(&self) {}
+
+    #[inline]
+    fn enlist(&self, word: &Word) {
+        HELD.with_borrow_mut(|held| held.push(word.entry().into()));
+    }
+
+    #[inline]
+    fn delist(&self, word: &Word) {
+        let entry = word.entry().into();
+        HELD.with_borrow_mut(|held| {
+            if let Some(position) = held.iter().rposition(|&other| other == entry) {
+                held.swap_remove(position);
+            }
+        });
+    }
+
+    fn wait(&self, at: &Word, expected: u32, deadline: Option<Deadline>, _class: u32) -> Wake {
+        let (bed, which) = Bed::of(at);
+        let mut rhythm = Rhythm::new();
+        bed.lie_down(which);
+        let (wake, signalled) = loop {
+            if word(at.state.load(Acquire)) != expected {
+                break (Wake::Woken, false);
+            }
+            let left = deadline.map(Deadline::remaining);
+            if left.is_some_and(|left| left.is_zero()) {
+                break (Wake::TimedOut, false);
+            }
+            match bed.sleep(&mut rhythm, left) {
+                Nap::Signalled => break (Wake::Woken, true),
+                Nap::Interrupted => break (Wake::Interrupted, false),
+                Nap::Over => self.look_after(at),
+            }
+        };
+        if bed.get_up(which, signalled) { Wake::Woken } else { wake }
+    }
+
+    fn wake(&self, at: &Word, count: i32, classes: u32) -> usize {
+        let (bed, which) = Bed::of(at);
+        // Nobody can be woken by class: so all are, and see for themselves.
+        let count = if classes == ANY_CLASS { count as u32 } else { u32::MAX };
+        bed.wake(which, count)
+    }
+
+    fn look_after(&self, at: &Word) {
+        let state = at.state.load(Relaxed);
+        let owner = word(state) & OWNER;
+        if owner == 0 || owner == self.id || census::is_alive(owner) {
+            return;
+        }
+        let marked = join(word(state) & WAITERS | OWNER_DIED, other(state));
+        // Failing means that somebody else saw it too.
+        let _ = at.state.compare_exchange(state, marked, AcqRel, Relaxed);
+    }
+}
+
+/// `size` bytes of zeroes that forked children share, given memory only as they are touched. No descriptor, no name.
+pub fn map(size: usize) -> Result<NonNull<u8>> {
+    // SAFETY: a new anonymous mapping disturbs nothing.
+    let address = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            size,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANON,
+            -1,
+            0,
+        )
+    };
+    if address == libc::MAP_FAILED {
+        return Err(Error::last_os("mmap of shared pages for locks"));
+    }
+    NonNull::new(address.cast()).ok_or(Error::System { attempt: "mmap", errno: libc::ENOMEM })
+}
+
+/// Gives back what `map` gave.
+///
+/// # Safety
+/// Nothing in this process uses those bytes any more.
+pub unsafe fn unmap(address: NonNull<u8>, size: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { libc::munmap(address.as_ptr().cast(), size) };
+}
+
+/// The process that the thread with this number belongs to, if it is alive.
+pub fn process_of(thread: u32) -> Option<u32> {
+    census::process_of(thread)
+}
+
+/// Gives a new slot what it needs of the system.
+///
+/// # Errors
+/// `System` if the system has no more.
+///
+/// # Safety
+/// `slot` is the address of a slot of the arena that nobody else has.
+pub unsafe fn equip(slot: NonNull<u8>) -> Result<()> {
+    census::open()?;
+    let semaphore = rights::create()?;
+    // SAFETY: the caller's promise; the end of a slot is its bed.
+    unsafe { slot.add(bed::OFFSET).cast::<Bed>().as_ref() }.semaphore.store(semaphore, Relaxed);
+    Ok(())
+}
+
+/// Takes back what `equip` gave, in this process. `sole`: nobody else can have it.
+///
+/// # Safety
+/// `slot` is the address of a slot of the arena, which this process will not use any more.
+pub unsafe fn unequip(slot: NonNull<u8>, sole: impl FnOnce() -> bool) {
+    // SAFETY: the caller's promise; the end of a slot is its bed.
+    let name = unsafe { slot.add(bed::OFFSET).cast::<Bed>().as_ref() }.semaphore.load(Relaxed);
+    if name != mach::NULL {
+        rights::give_up(rights::Right { name, sole: sole() });
+    }
+}
+
+/// In a child, first thing: nothing that was made up to fork generation `forks` can be reached, until it is handed over.
+pub fn forked(forks: u32) {
+    rights::cut_off(forks);
+    handover::forget();
+}
+
+/// Whether this process can use what was made in fork generation `born`.
+#[inline]
+pub fn reaches(born: u32) -> bool {
+    rights::reaches(born)
+}
