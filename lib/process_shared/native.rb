@@ -8,6 +8,9 @@ require "process_shared/scheduled"
 require "process_shared/thread_end"
 require "process_shared/wakeup"
 
+# On macOS a fork has to hand over what objects need of the system.
+require "process_shared/fork_hook" if ProcessShared.const_defined?(:Handover, false)
+
 module ProcessShared
   [:Mutex, :Semaphore, :BinarySemaphore, :SemaphoreMutex, :ConditionVariable, :SharedMemory].each do |name|
     const_get(name, false).extend(OpenWithSelf) if const_defined?(name, false)

@@ -66,6 +66,15 @@ pub fn ownership(ruby: &Ruby, text: String) -> Error {
     to_ruby(ruby, CoreError::Ownership(text))
 }
 
+/// The object was made before a fork that the hook of `fork_hook.rb` had no part in, or that it could not complete.
+pub fn out_of_reach(ruby: &Ruby, class: &str) -> Error {
+    let text = format!(
+        "this process has no Mach ports for a {class} made before it was forked: only Process.fork, fork and \
+         IO.popen(\"-\") pass them on, while their parent lives, not Process.daemon or C code; make it after that fork"
+    );
+    ownership(ruby, text)
+}
+
 /// The name of `object`'s class, for messages.
 pub fn class_name(object: Value) -> String {
     // SAFETY: the name is copied before anything else can touch it.

@@ -5,6 +5,10 @@ mod condition_variable;
 mod data;
 mod errors;
 mod interrupts;
+#[cfg(any(target_os = "macos", feature = "simulated-mach"))]
+mod handover;
+#[cfg(any(target_os = "macos", feature = "simulated-mach"))]
+mod mach;
 mod memory;
 mod monitor;
 #[cfg_attr(not(target_os = "linux"), path = "immovable.rs")]
@@ -43,5 +47,10 @@ fn init(ruby: &Ruby) -> Result<(), Error> {
     semaphore_mutex::init(ruby, module)?;
     condition_variable::init(ruby, module)?;
     data::leave_to_system(&TYPES);
+    #[cfg(any(target_os = "macos", feature = "simulated-mach"))]
+    {
+        handover::init(ruby, module)?;
+        mach::init(ruby, module)?;
+    }
     memory::init(ruby)
 }

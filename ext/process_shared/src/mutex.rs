@@ -87,7 +87,8 @@ impl MutexData {
     /// The mutex, unless this handle cannot be used.
     pub fn open(&self, ruby: &Ruby) -> Result<&Mutex, Error> {
         match self.mutex.get() {
-            Some(mutex) if !self.closed.load(Relaxed) => Ok(mutex),
+            Some(mutex) if !self.closed.load(Relaxed) && mutex.is_reached() => Ok(mutex),
+            Some(mutex) if !mutex.is_reached() => Err(errors::out_of_reach(ruby, "ProcessShared::Mutex")),
             Some(_) => Err(errors::to_ruby(ruby, process_shared_core::Error::Closed("ProcessShared::Mutex"))),
             None => Err(errors::not_initialized(ruby, "ProcessShared::Mutex")),
         }
@@ -95,7 +96,7 @@ impl MutexData {
 
     #[inline]
     pub fn usable(&self) -> Option<&Mutex> {
-        self.mutex.get().filter(|_| !self.closed.load(Relaxed))
+        self.mutex.get().filter(|mutex| !self.closed.load(Relaxed) && mutex.is_reached())
     }
 
     /// Takes the lock if that needs nobody's leave.

@@ -16,7 +16,7 @@ use std::sync::OnceLock;
 use crate::{errors, interrupts, thread};
 
 /// Runs `call` without the GVL. `None` if Ruby skipped it because an interrupt is due. `call` must not touch Ruby.
-fn without_gvl<T>(call: impl FnOnce() -> T) -> Option<T> {
+pub fn without_gvl<T>(call: impl FnOnce() -> T) -> Option<T> {
     struct Job<F, T> {
         call: Option<F>,
         result: Option<T>,

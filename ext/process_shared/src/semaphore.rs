@@ -40,7 +40,8 @@ const NAME: &str = "ProcessShared::Semaphore";
 impl SemaphoreData {
     pub fn open(&self, ruby: &Ruby) -> Result<&Semaphore, Error> {
         match self.semaphore.get() {
-            Some(semaphore) if !self.closed.load(Relaxed) => Ok(semaphore),
+            Some(semaphore) if !self.closed.load(Relaxed) && semaphore.is_reached() => Ok(semaphore),
+            Some(semaphore) if !semaphore.is_reached() => Err(errors::out_of_reach(ruby, NAME)),
             Some(_) => Err(errors::to_ruby(ruby, CoreError::Closed(NAME))),
             None => Err(errors::not_initialized(ruby, NAME)),
         }
@@ -48,7 +49,7 @@ impl SemaphoreData {
 
     #[inline]
     pub fn usable(&self) -> Option<&Semaphore> {
-        self.semaphore.get().filter(|_| !self.closed.load(Relaxed))
+        self.semaphore.get().filter(|semaphore| !self.closed.load(Relaxed) && semaphore.is_reached())
     }
 
     #[inline]

@@ -28,6 +28,7 @@ impl Code {
     pub const TERMINATED: Code = Code(37);
     pub const OPERATION_TIMED_OUT: Code = Code(49);
     pub const SEND_INVALID_DEST: Code = Code(0x1000_0003);
+    pub const RECEIVE_INTERRUPTED: Code = Code(0x1000_4005);
     pub const RECEIVE_TIMED_OUT: Code = Code(0x1000_4003);
 }
 
