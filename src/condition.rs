@@ -44,6 +44,9 @@ const UNNAMED: u32 = u32::MAX; // a mutex without a name
 const FIRST_LOOK: Duration = Duration::from_micros(100);
 const LAST_LOOK: Duration = Duration::from_millis(10);
 
+/// How often one who was granted looks whether an older one goes first.
+const DEFERRED_LOOKS: u32 = 100;
+
 /// All zeroes is a condition nobody waits for. The word's note is the round, written by the holder of the baton.
 #[derive(Default)]
 #[repr(transparent)]
@@ -99,11 +102,21 @@ impl Condition {
             self.put_down(kernel, roster, wait.object, true);
         }
         let mut look = FIRST_LOOK;
+        let mut deferred = (0, 0);
         let outcome = loop {
             let state = self.0.state.load(Acquire);
             let now = word(state);
             let granted = roster.is_granted(wait.place);
             if granted && !is_held(now) {
+                // Where a wake reaches others too, let those go first that came first, unless they do not go. Not asleep
+                // on the word, because that could take a wake-up from them.
+                if !K::WAKES_BY_CLASS && !roster.is_next(wait.place, wait.object) {
+                    deferred = if deferred.0 == state { (state, deferred.1 + 1) } else { (state, 0) };
+                    if deferred.1 < DEFERRED_LOOKS {
+                        std::thread::sleep(FIRST_LOOK);
+                        continue;
+                    }
+                }
                 wait.baton = self.take(kernel, roster, wait.object, wait.mutex);
                 if wait.baton {
                     self.let_go_elsewhere(kernel, roster, wait.object, wait.mutex);
@@ -188,7 +201,7 @@ impl Condition {
     }
 
     fn grant<K: Kernel>(&self, kernel: &K, roster: &Roster, object: u32, grant: impl FnOnce()) {
-        roster.look_after(kernel, object);
+        roster.look_after::<K>(object);
         if !roster.has_waiting(object) {
             return;
         }
@@ -249,7 +262,7 @@ impl Condition {
     fn put_down<K: Kernel>(&self, kernel: &K, roster: &Roster, object: u32, watching: bool) {
         loop {
             self.0.state.store(join(kernel.id() | WAITERS, NO_MUTEX), Relaxed);
-            roster.look_after(kernel, object);
+            roster.look_after::<K>(object);
             roster.relay(object);
             let round = (self.0.note.load(Relaxed) as u32 + 1) & (IDLE - 1);
             self.0.note.store(round.into(), Relaxed);

@@ -10,6 +10,9 @@ pub trait Kernel {
     /// then, and `look_after` does it for whoever must know at once.
     const TELLS_OF_DEATHS: bool = true;
 
+    /// Whether `wake` can choose by class. If not, a wake for a class may reach anybody, but reaches that class.
+    const WAKES_BY_CLASS: bool = true;
+
     /// This thread's number, as lock words hold it: never 0, and unlike that of any other living thread.
     fn id(&self) -> u32;
 
@@ -37,5 +40,5 @@ pub trait Kernel {
     fn wake(&self, word: &Word, count: i32, classes: u32) -> usize;
 
     /// Marks `word` `OWNER_DIED` if the thread it names is dead, where the system has not done that by itself.
-    fn look_after(&self, _word: &Word) {}
+    fn look_after(_word: &Word) {}
 }

@@ -169,8 +169,8 @@ impl Lock {
 
     /// Finds out whether its holder is dead, where the system does not see to that.
     #[inline]
-    pub fn look_after<K: Kernel>(&self, kernel: &K) {
-        kernel.look_after(&self.0);
+    pub fn look_after<K: Kernel>(&self) {
+        K::look_after(&self.0);
     }
 
     /// Whether anybody holds it.

@@ -35,6 +35,12 @@ fn roster_key(slot: &Slot, what: u32) -> u32 {
     slot.index() * 2 + what
 }
 
+/// How many living threads wait.
+fn waiters(slot: &Slot, what: u32) -> usize {
+    slot.roster().look_after::<Thread>(roster_key(slot, what));
+    slot.roster().count(roster_key(slot, what))
+}
+
 /// Counts the calling thread as a waiter while `wait` runs. A full roster only makes the count too low.
 fn waiting(slot: &Slot, thread: &Thread, wait: impl FnOnce() -> Outcome) -> Outcome {
     let place = slot.roster().enter(thread, roster_key(slot, FOR_LOCK), 0);
@@ -72,9 +78,7 @@ impl Mutex {
     /// The same, with what there is to know of its holder's death.
     #[inline]
     fn looked_after(&self) -> &Lock {
-        if let Some(thread) = Thread::known().filter(|_| !Thread::TELLS_OF_DEATHS) {
-            self.inner().look_after(&thread);
-        }
+        self.inner().look_after::<Thread>();
         self.inner()
     }
 
@@ -172,7 +176,7 @@ impl Mutex {
 
     /// How many threads wait to take it.
     pub fn waiters(&self) -> usize {
-        self.0.roster().count(roster_key(&self.0, FOR_LOCK))
+        waiters(&self.0, FOR_LOCK)
     }
 
     /// A name for `ConditionVariable::enter`.
@@ -298,7 +302,7 @@ impl Semaphore {
 
     /// How many threads wait for a permit.
     pub fn waiters(&self) -> usize {
-        self.0.roster().count(roster_key(&self.0, FOR_LOCK))
+        waiters(&self.0, FOR_LOCK)
     }
 
     /// A name for `ConditionVariable::enter`.
@@ -389,7 +393,7 @@ impl ConditionRef<'_> {
 
     /// How many threads wait.
     pub fn waiters(self) -> usize {
-        self.slot.roster().count(self.key())
+        waiters(self.slot, FOR_CONDITION)
     }
 
     /// How many signals are on their way to a thread that has not ended its wait yet.

@@ -120,7 +120,7 @@ impl Roster {
         let claim = || (0..CAPACITY).find(|&index| self.claim(kernel, index));
         let index = match claim() {
             None if !K::TELLS_OF_DEATHS => {
-                self.entries().for_each(|waiter| waiter.lock.look_after(kernel));
+                self.entries().for_each(|waiter| waiter.lock.look_after::<K>());
                 claim()?
             }
             index => index?,
@@ -172,13 +172,13 @@ impl Roster {
     }
 
     /// Has the entries of the dead known as such, where the system does not see to that.
-    pub fn look_after<K: Kernel>(&self, kernel: &K, object: u32) {
+    pub fn look_after<K: Kernel>(&self, object: u32) {
         if K::TELLS_OF_DEATHS {
             return;
         }
         for waiter in self.entries() {
             if waiter.object.load(Relaxed) == object && waiter.call() != 0 {
-                waiter.lock.look_after(kernel);
+                waiter.lock.look_after::<K>();
             }
         }
     }
@@ -207,6 +207,12 @@ impl Roster {
     pub fn is_granted(&self, place: Place) -> bool {
         let now = self.waiters[place.index].call();
         now == call(place.ticket, GRANTED) || now == call(place.ticket, PASSED)
+    }
+
+    /// Whether no living wait for `object` that was granted is older than the one at `place`.
+    pub fn is_next(&self, place: Place, object: u32) -> bool {
+        self.oldest(object, &[GRANTED, PASSED], 0, u64::MAX)
+            .is_none_or(|oldest| oldest.ticket >= place.ticket)
     }
 
     /// Withdraws the wait at `place` if it has not been granted. False if it has.

@@ -1,5 +1,5 @@
 //! Forked processes for tests: always reaped, watched for hanging, and known to be asleep before a test goes on.
-#![allow(dead_code)] // each test uses some of it
+#![allow(dead_code, clippy::panic)] // each test uses some of it
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
@@ -17,16 +17,26 @@ pub struct Child {
 /// Runs `life` in a forked child, which ends with the status it returns: 101 if it panics.
 pub fn fork(life: impl FnOnce() -> i32) -> Child {
     process_shared_core::init(); // done before any fork, whichever thread is first
+    #[cfg(feature = "simulated-mach")]
+    let handover = handover::ready();
     // SAFETY: the child runs `life` and leaves by _exit.
     match unsafe { libc::fork() } {
         0 => {
+            #[cfg(feature = "simulated-mach")]
+            handover.map(|handover| handover.receive());
             // SAFETY: the child ends with its parent's thread, and leaves no core when it is killed by a signal.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
             let status = std::panic::catch_unwind(std::panic::AssertUnwindSafe(life)).unwrap_or(101);
             // SAFETY: ends this process at once.
             unsafe { libc::_exit(status) }
         }
-        pid => Child { pid, reaped: false },
+        pid => {
+            #[cfg(feature = "simulated-mach")]
+            if let Some(handover) = handover {
+                handover.serve(Some(pid as u32));
+            }
+            Child { pid, reaped: false }
+        }
     }
 }
 
@@ -117,6 +127,23 @@ pub fn die() -> ! {
         libc::kill(libc::getpid(), libc::SIGKILL);
         loop {
             libc::pause();
+        }
+    }
+}
+
+/// What a fork takes on macOS, and over the model of it.
+#[cfg(feature = "simulated-mach")]
+pub mod handover {
+    pub use process_shared_core::platform::handover::{Handover, Unprepared, prepare};
+
+    /// As soon as no other thread is about to fork. None if there is nothing to hand over.
+    pub fn ready() -> Option<Handover> {
+        loop {
+            match prepare() {
+                Ok(handover) => return handover,
+                Err(Unprepared::Busy) => std::thread::yield_now(),
+                Err(Unprepared::Failed(code)) => panic!("{code:?}"),
+            }
         }
     }
 }

@@ -36,8 +36,8 @@ pub const OWNER: u32 = 0x3fff_ffff;
 pub const OWNER_DIED: u32 = 0x4000_0000;
 pub const WAITERS: u32 = 0x8000_0000;
 
-/// There is no such limit here.
-pub const MOST_HELD: u32 = u32::MAX;
+/// As on Linux, so that what works here works there.
+pub const MOST_HELD: u32 = 2000;
 
 /// The word is the first half of its state.
 pub const WORD_FROM_NEXT: isize = -32;
@@ -107,16 +107,7 @@ impl Thread {
 
     #[cold]
     fn introduce() -> Result<Self> {
-        static AT_FORK: Once = Once::new();
-        extern "C" fn forget() {
-            CURRENT.set(None);
-            let _ = HELD.try_with(|held| held.borrow_mut().clear());
-            let _ = SEAT.try_with(|seat| seat.0.set(0)); // it is the parent's
-        }
-        // SAFETY: `forget` touches only thread-local cells of the one thread there is.
-        AT_FORK.call_once(|| unsafe {
-            libc::pthread_atfork(None, None, Some(forget));
-        });
+        watch_forks();
         let pid = std::process::id();
         let id = census::join(pid)?;
         let _ = SEAT.try_with(|seat| seat.0.set(id));
@@ -131,10 +122,10 @@ impl Thread {
         self.pid
     }
 
-    /// Always: there is no list that could be too long.
+    /// False if it holds `MOST_HELD` locks.
     #[inline]
     pub fn may_hold_more(&self) -> bool {
-        true
+        HELD.with_borrow(|held| held.len() < MOST_HELD as usize)
     }
 
     /// What this thread holds.
@@ -145,6 +136,7 @@ impl Thread {
 
 impl Kernel for Thread {
     const TELLS_OF_DEATHS: bool = false;
+    const WAKES_BY_CLASS: bool = false;
 
     #[inline]
     fn id(&self) -> u32 {
@@ -187,7 +179,7 @@ impl Kernel for Thread {
             match bed.sleep(&mut rhythm, left) {
                 Nap::Signalled => break (Wake::Woken, true),
                 Nap::Interrupted => break (Wake::Interrupted, false),
-                Nap::Over => self.look_after(at),
+                Nap::Over => Self::look_after(at),
             }
         };
         if bed.get_up(which, signalled) { Wake::Woken } else { wake }
@@ -200,16 +192,32 @@ impl Kernel for Thread {
         bed.wake(which, count)
     }
 
-    fn look_after(&self, at: &Word) {
+    fn look_after(at: &Word) {
         let state = at.state.load(Relaxed);
         let owner = word(state) & OWNER;
-        if owner == 0 || owner == self.id || census::is_alive(owner) {
+        let mine = CURRENT.get().is_some_and(|thread| thread.id == owner);
+        if owner == 0 || mine || census::is_alive(owner) {
             return;
         }
         let marked = join(word(state) & WAITERS | OWNER_DIED, other(state));
         // Failing means that somebody else saw it too.
         let _ = at.state.compare_exchange(state, marked, AcqRel, Relaxed);
     }
+}
+
+/// Has a forked child forget who its parent's thread was, and keeps the book of rights consistent.
+pub fn watch_forks() {
+    static AT_FORK: Once = Once::new();
+    extern "C" fn forget() {
+        CURRENT.set(None);
+        let _ = HELD.try_with(|held| held.borrow_mut().clear());
+        let _ = SEAT.try_with(|seat| seat.0.set(0)); // it is the parent's
+    }
+    // SAFETY: `forget` touches only thread-local cells of the one thread there is.
+    AT_FORK.call_once(|| unsafe {
+        libc::pthread_atfork(None, None, Some(forget));
+    });
+    rights::watch_forks();
 }
 
 /// `size` bytes of zeroes that forked children share, given memory only as they are touched. No descriptor, no name.

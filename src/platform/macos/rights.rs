@@ -65,12 +65,17 @@ fn exit() {
     BUSY.store(false, Release);
 }
 
-fn with_rights<T>(action: impl FnOnce(&mut Rights) -> T) -> T {
+/// No thread may be halfway through it while the process is copied.
+pub fn watch_forks() {
     static AT_FORK: Once = Once::new();
     // SAFETY: the handlers call nothing that is not allowed after fork.
     AT_FORK.call_once(|| unsafe {
         libc::pthread_atfork(Some(before_fork), Some(exit_in_parent), Some(exit_in_child));
     });
+}
+
+fn with_rights<T>(action: impl FnOnce(&mut Rights) -> T) -> T {
+    watch_forks();
     enter();
     // SAFETY: BUSY keeps all other threads out, and `action` never comes back here.
     let result = action(unsafe { &mut *RIGHTS.0.get() });
