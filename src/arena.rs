@@ -199,7 +199,8 @@ impl Book {
 
     /// Whether no other process can know of `slot`.
     fn is_sole(&self, slot: &Slot) -> bool {
-        slot.born == FORKS.load(Relaxed) && self.find(slot.chunk).is_ok_and(|position| self.chunks[position].own)
+        slot.born == FORKS.load(Relaxed)
+            && self.find(slot.chunk).is_ok_and(|position| self.chunks[position].own)
     }
 
     fn take_back(&mut self, slot: &Slot) {

@@ -35,7 +35,8 @@ const NAME: &str = "ProcessShared::ConditionVariable";
 impl ConditionVariableData {
     fn open(&self, ruby: &Ruby) -> Result<&ConditionVariable, Error> {
         match self.condition.get() {
-            Some(condition) if !self.closed.load(Relaxed) => Ok(condition),
+            Some(condition) if !self.closed.load(Relaxed) && condition.is_reached() => Ok(condition),
+            Some(condition) if !condition.is_reached() => Err(errors::out_of_reach(ruby, NAME)),
             Some(_) => Err(errors::to_ruby(ruby, CoreError::Closed(NAME))),
             None => Err(errors::not_initialized(ruby, NAME)),
         }

@@ -4,9 +4,9 @@ mod bind;
 mod condition_variable;
 mod data;
 mod errors;
-mod interrupts;
 #[cfg(any(target_os = "macos", feature = "simulated-mach"))]
 mod handover;
+mod interrupts;
 #[cfg(any(target_os = "macos", feature = "simulated-mach"))]
 mod mach;
 mod memory;

@@ -97,19 +97,20 @@ impl Thread {
         CURRENT.get()
     }
 
-    /// Has the next call of `current` start afresh: the native thread is about to serve another purpose. What it still
-    /// holds counts as left by a dead one.
+    /// Has the next call of `current` start afresh: the native thread is about to serve another purpose. It keeps its
+    /// number for as long as it lives, since a fiber of it may still be in the middle of something.
     pub fn forget() {
         CURRENT.set(None);
-        let _ = HELD.try_with(|held| held.borrow_mut().clear());
-        let _ = SEAT.try_with(Seat::leave);
     }
 
     #[cold]
     fn introduce() -> Result<Self> {
         watch_forks();
         let pid = std::process::id();
-        let id = census::join(pid)?;
+        let id = match SEAT.try_with(|seat| seat.0.get()) {
+            Ok(0) | Err(_) => census::join(pid)?,
+            Ok(known) => known,
+        };
         let _ = SEAT.try_with(|seat| seat.0.set(id));
         let thread = Thread { id, pid };
         CURRENT.set(Some(thread));

@@ -1,0 +1,87 @@
+# frozen_string_literal: true
+
+# The hand-over of Mach ports to forked children: on macOS, and over the model of the Mach kernel (rake simulated).
+RSpec.describe "Forks with Mach ports", if: ProcessShared.const_defined?(:Handover, false) do
+  def status_of(pid)
+    Process.wait(pid)
+    $?.exitstatus
+  end
+
+  let(:semaphore) { ProcessShared::Semaphore.new(0) }
+
+  it "hand the child what it needs to be woken" do
+    semaphore
+    pid = fork { exit!(semaphore.try_wait(10) ? 0 : 1) }
+    semaphore.post
+    expect(status_of(pid)).to eq 0
+  end
+
+  it "work within one another" do
+    semaphore
+    pid = fork { exit!(status_of(fork { exit!(semaphore.try_wait(10) ? 3 : 1) })) }
+    semaphore.post
+    expect(status_of(pid)).to eq 3
+  end
+
+  it "work from many threads at once" do
+    semaphores = Array.new(4) { ProcessShared::Semaphore.new(0) }
+    statuses = semaphores.map do |own|
+      Thread.new do
+        Array.new(5) do
+          pid = fork { exit!(own.try_wait(10) ? 0 : 1) }
+          own.post
+          status_of(pid)
+        end
+      end
+    end
+    expect(statuses.flat_map(&:value).uniq).to eq [0]
+  end
+
+  it "work from a signal handler" do
+    semaphore
+    pid = nil
+    previous = trap(:USR1) { pid = fork { exit!(semaphore.try_wait(10) ? 0 : 1) } }
+    Process.kill(:USR1, Process.pid)
+    Thread.pass until pid
+    semaphore.post
+    expect(status_of(pid)).to eq 0
+  ensure
+    trap(:USR1, previous)
+  end
+
+  it "work by IO.popen(\"-\")" do
+    semaphore
+    io = IO.popen("-") || (puts(semaphore.try_wait(10) ? "woken" : "not"); exit!)
+    semaphore.post
+    expect(io.read).to eq "woken\n"
+    io.close
+  end
+
+  it "go on when the child ends at once" do
+    semaphore
+    expect(status_of(fork { exit!(7) })).to eq 7
+  end
+
+  it "say what is wrong where a fork went around them" do
+    objects = [semaphore, ProcessShared::Mutex.new, ProcessShared::ConditionVariable.new]
+    reader, writer = IO.pipe
+    pid = fork do
+      reader.close
+      Process.daemon(true, true)
+      calls = [:value, :locked?, :signal].zip(objects).map do |name, object|
+        object.public_send(name)
+      rescue => error
+        error
+      end
+      fresh = ProcessShared::Semaphore.new(1)
+      writer.puts calls.map { |error| "#{error.class}: #{error.message}" }, fresh.try_wait.equal?(fresh)
+      exit!
+    end
+    writer.close
+    lines = reader.read.lines(chomp: true)
+    expect(lines.first(3)).to all match(/\AProcessShared::ProcessError: .*(Semaphore|Mutex|ConditionVariable) made before/)
+    expect(lines.last).to eq "true"
+  ensure
+    Process.wait(pid)
+  end
+end
