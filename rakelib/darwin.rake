@@ -74,6 +74,8 @@ namespace :rust do
 
   desc "The core crate's tests over the model of the Mach kernel"
   task(:simulated) do
+    next puts("the model of the Mach kernel runs on Linux only") unless RUBY_PLATFORM.include?("linux")
+
     sh cargo, "clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--features", "process_shared/simulated-mach",
        "--", "-Dwarnings", verbose: false
     sh cargo, "test", "--locked", "--features", "simulated-mach", verbose: false
@@ -82,6 +84,8 @@ end
 
 desc "Specs of the fork hook and the Mach module, over the model of the Mach kernel"
 task :simulated do
+  next puts("the model of the Mach kernel runs on Linux only") unless RUBY_PLATFORM.include?("linux")
+
   cargo = ENV.fetch("CARGO", "cargo")
   sh({ "RUBY" => Gem.ruby }, cargo, "build", "--quiet", "--locked", "-p", "process_shared", "--features", "simulated-mach",
      verbose: false)
