@@ -3,7 +3,8 @@
 //!
 //! `STORM_SECONDS` (5) and `STORM_SEED` set the length and the dice.
 
-#![cfg(target_os = "linux")]
+// As tests/crash.rs.
+#![cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
