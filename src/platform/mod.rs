@@ -11,9 +11,9 @@
 mod linux;
 #[cfg(all(target_os = "linux", not(loom), not(feature = "simulated-mach")))]
 pub use linux::*;
-#[cfg(all(target_os = "linux", not(loom)))]
+#[cfg(not(loom))]
 mod stand_in;
-#[cfg(all(target_os = "linux", not(loom)))]
+#[cfg(not(loom))]
 pub use stand_in::StandIn;
 
 #[cfg(all(not(loom), any(target_os = "macos", feature = "simulated-mach")))]

@@ -6,7 +6,7 @@
 //!
 //! When the process is killed, stand-in and the thread it stands for die one after the other, some microseconds apart.
 
-use super::linux::{Raw, Thread, generation};
+use super::{Raw, Thread, generation};
 use crate::error::{Error, Result};
 use std::mem::ManuallyDrop;
 use std::sync::mpsc::{Sender, channel};

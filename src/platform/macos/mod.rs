@@ -29,6 +29,7 @@ use bed::{Bed, Nap, Rhythm};
 use std::cell::{Cell, RefCell};
 use std::ptr::{self, NonNull};
 use std::sync::Once;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 /// Bits of a lock word, the same as on Linux.
@@ -52,6 +53,17 @@ pub struct Entry([Cell<u64>; 2]);
 pub struct Thread {
     id: u32,
     pid: u32,
+    held: NonNull<Held>,
+}
+
+/// What a thread holds, newest last.
+type Held = RefCell<Vec<NonNull<Entry>>>;
+
+/// What a `Thread` is made of, for the way to another native thread.
+pub(super) struct Raw {
+    id: u32,
+    pid: u32,
+    held: usize,
 }
 
 /// The calling thread's number in the census, given back when the thread ends.
@@ -60,7 +72,7 @@ struct Seat(Cell<u32>);
 thread_local! {
     static CURRENT: Cell<Option<Thread>> = const { Cell::new(None) };
     static SEAT: Seat = const { Seat(Cell::new(0)) };
-    static HELD: RefCell<Vec<NonNull<Entry>>> = const { RefCell::new(Vec::new()) };
+    static HELD: Held = const { RefCell::new(Vec::new()) };
 }
 
 impl Seat {
@@ -112,9 +124,29 @@ impl Thread {
             Ok(known) => known,
         };
         let _ = SEAT.try_with(|seat| seat.0.set(id));
-        let thread = Thread { id, pid };
+        let held = HELD
+            .try_with(|held| NonNull::from(held))
+            .map_err(|_| Error::System { attempt: "a lock while a thread ends", errno: libc::EAGAIN })?;
+        let thread = Thread { id, pid, held };
         CURRENT.set(Some(thread));
         Ok(thread)
+    }
+
+    pub(super) fn into_raw(self) -> Raw {
+        Raw { id: self.id, pid: self.pid, held: self.held.as_ptr() as usize }
+    }
+
+    /// # Safety
+    /// The thread it was taken from lives, and does nothing with its own `Thread`.
+    pub(super) unsafe fn from_raw(raw: Raw) -> Self {
+        // SAFETY: it was an address in `into_raw`.
+        Thread { id: raw.id, pid: raw.pid, held: unsafe { NonNull::new_unchecked(raw.held as *mut Held) } }
+    }
+
+    #[inline]
+    fn held_list(&self) -> &Held {
+        // SAFETY: the list of a native thread that lives: this one, or one that this stands in for and leaves it alone.
+        unsafe { self.held.as_ref() }
     }
 
     /// The process this thread belongs to.
@@ -126,12 +158,12 @@ impl Thread {
     /// False if it holds `MOST_HELD` locks.
     #[inline]
     pub fn may_hold_more(&self) -> bool {
-        HELD.with_borrow(|held| held.len() < MOST_HELD as usize)
+        self.held_list().borrow().len() < MOST_HELD as usize
     }
 
     /// What this thread holds.
     pub fn held(&self) -> Vec<NonNull<Entry>> {
-        HELD.with_borrow(Vec::clone)
+        self.held_list().borrow().clone()
     }
 }
 
@@ -152,17 +184,16 @@ impl Kernel for Thread {
 
     #[inline]
     fn enlist(&self, word: &Word) {
-        HELD.with_borrow_mut(|held| held.push(word.entry().into()));
+        self.held_list().borrow_mut().push(word.entry().into());
     }
 
     #[inline]
     fn delist(&self, word: &Word) {
         let entry = word.entry().into();
-        HELD.with_borrow_mut(|held| {
-            if let Some(position) = held.iter().rposition(|&other| other == entry) {
-                held.swap_remove(position);
-            }
-        });
+        let mut held = self.held_list().borrow_mut();
+        if let Some(position) = held.iter().rposition(|&other| other == entry) {
+            held.swap_remove(position);
+        }
     }
 
     fn wait(&self, at: &Word, expected: u32, deadline: Option<Deadline>, _class: u32) -> Wake {
@@ -206,6 +237,13 @@ impl Kernel for Thread {
     }
 }
 
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// How many forks this process is away from the one that loaded this code.
+pub(super) fn generation() -> u32 {
+    GENERATION.load(Relaxed)
+}
+
 /// Has a forked child forget who its parent's thread was, and keeps the book of rights consistent.
 pub fn watch_forks() {
     static AT_FORK: Once = Once::new();
@@ -213,6 +251,7 @@ pub fn watch_forks() {
         CURRENT.set(None);
         let _ = HELD.try_with(|held| held.borrow_mut().clear());
         let _ = SEAT.try_with(|seat| seat.0.set(0)); // it is the parent's
+        GENERATION.fetch_add(1, Relaxed);
     }
     // SAFETY: `forget` touches only thread-local cells of the one thread there is.
     AT_FORK.call_once(|| unsafe {
