@@ -84,7 +84,7 @@ module Fuzz
       senseless ||= error.is_a?(NameError) && error.backtrace_locations&.first&.absolute_path.to_s.match?(OURS)
       # nor is it our fault if there is no method of the name that we were given, or if an argument is a strange one
       senseless &&= !(error.is_a?(NameError) && (error.message.match?(/BasicObject|Struct/) || arguments&.any? { |given| Symbol === given && given == error.name }))
-      Senseless.new("#{error.class}: #{error.message.inspect}\n  #{error.backtrace.first(4).join("\n  ")}") if senseless
+      Senseless.new("#{error.class}: #{error.message.inspect}\n  #{Array(error.backtrace).first(4).join("\n  ")}") if senseless
     end
 
     def kind(object)

@@ -106,6 +106,27 @@ RSpec.describe "Ractors" do
         RUBY
       end
 
+      it "own what they lock on whatever native thread they are" do
+        expect(run(<<~RUBY)).to eq "[]\n"
+          mutexes = Array.new(20) { Ractor.make_shareable(ProcessShared::Mutex.new) }
+          work = ->(mutex) do
+            20.times.filter_map { mutex.synchronize { sleep 0.0005; mutex.owned? } ? nil : :lost }
+          end
+          threads = mutexes.map { |mutex| Thread.new { work.(mutex) } }
+          ractors = mutexes.map { |mutex| Ractor.new(mutex) { |m|
+            20.times.filter_map { m.synchronize { sleep 0.0005; m.owned? } ? nil : :lost }
+          } }
+          p (Ractor.take_all(ractors) + threads.map(&:value)).flatten
+        RUBY
+      end
+
+      it "all get their turn, many of them" do
+        expect(run(<<~RUBY)).to eq "120\n"
+          mutex = Ractor.make_shareable(ProcessShared::Mutex.new)
+          p Array.new(3) { Ractor.take_all(Array.new(40) { Ractor.new(mutex) { |m| m.synchronize { 1 } } }) }.flatten.sum
+        RUBY
+      end
+
       it "leave the lock to others when their threads come and go" do
         expect(run(<<~RUBY)).to eq "200\n"
           mutex = Ractor.make_shareable(ProcessShared::Mutex.new)
