@@ -29,11 +29,7 @@ module ProcessShared
     # @return [Array]
     # @raise [IndexError] if they do not lie inside
     def read_array_of_type(type, reader, length)
-      raise TypeError, "no implicit conversion of #{length.class} into Integer" unless length.respond_to?(:to_int)
-
-      length = length.to_int
       width = size_of_type(type)
-      slice(0, length * width) if length.positive? # before the Array is made, which may be too big for any memory
       Array.new(length) { |index| slice(index * width, width).public_send(reader) }
     end
 

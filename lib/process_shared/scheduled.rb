@@ -23,13 +23,12 @@ module ProcessShared
           woken << true
           locked.pop or raise Interrupted # so that a signal goes to the next
         end
-        helper(-> { condition.__send__(:wait_between, release, retake, timeout) }) do |thread|
+        work = -> { condition.__send__(:wait_between, release, retake, timeout) }
+        helper(work, -> { locked.close }) do |thread|
           entered.pop
           asleep(lock) { woken.pop }
           locked << true
           thread.value
-        ensure
-          locked.close
         end
       end
 
@@ -45,26 +44,25 @@ module ProcessShared
             sleep 0.001
           end
         end
-        helper(-> { condition.__send__(:wait_between, -> { entered << true }, retake, nil) }) do
+        work = -> { condition.__send__(:wait_between, -> { entered << true }, retake, nil) }
+        helper(work, -> { over = true }) do
           entered.pop
-          begin
-            lock.sleep(timeout)
-          ensure
-            over = true
-          end
+          lock.sleep(timeout)
         end
       end
 
       private
 
-      # Runs work in a thread of its own for as long as the block needs it.
-      def helper(work)
+      # Runs work in a thread of its own for as long as the block needs it; let_go makes sure that it can end, also when
+      # an exception came before the block began.
+      def helper(work, let_go = nil)
         thread = Thread.new do
           Thread.current.report_on_exception = false
           work.call
         end
         yield thread
       ensure
+        let_go&.call
         thread&.kill
         finish(thread) if thread
       end
