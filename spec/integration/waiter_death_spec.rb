@@ -37,7 +37,7 @@ RSpec.describe "A waiter that dies" do
     it "is counted among the waiters no more" do
       mutex.lock
       waiter = waiting_child { mutex.lock }
-      wait_until_blocked(waiter)
+      wait_until { mutex.waiters == 1 }
       waiter.kill
       expect(mutex.waiters).to be 0
     end

@@ -145,10 +145,8 @@ RSpec.describe ProcessShared::Mutex do
       expect(mutex.waiters).to be 0
       child = fork_child { |parent| parent.say; mutex.synchronize { nil } }
       child.hear
-      wait_until_blocked(child)
       thread = in_thread { mutex.synchronize { nil } }
-      wait_until_blocked(thread)
-      expect(mutex.waiters).to be 2
+      wait_until { mutex.waiters == 2 }
       holder.tell(:unlock)
       [child, thread].each(&:value)
       expect(mutex.waiters).to be 0
@@ -160,8 +158,8 @@ RSpec.describe ProcessShared::Mutex do
       expect(mutex.inspect).to match(/\A#<ProcessShared::Mutex\b.*unlocked/)
       mutex.lock
       expect(mutex.inspect).to match(/\A#<ProcessShared::Mutex\b.*locked by #{Process.pid}/)
-      waiter = in_thread { mutex.synchronize { nil } }
-      wait_until_blocked(waiter)
+      in_thread { mutex.synchronize { nil } }
+      wait_until { mutex.waiters == 1 }
       expect(mutex.inspect).to match(/locked by #{Process.pid}, 1 waiting/)
       mutex.unlock
     end
