@@ -5,7 +5,7 @@
 
 namespace :storm do
   desc "The storm for 30 seconds, as bin/test runs it"
-  task(short: :compile) { Rake::Task["storm"].invoke("30") }
+  task(short: :compile) { Rake::Task["storm"].invoke("30", "1") }
 end
 
 desc "Processes and threads that are killed and interrupted all the time: does everything add up?"
@@ -15,7 +15,7 @@ end
 
 namespace :fuzz do
   desc "A hundred thousand calls, as bin/test makes them"
-  task(short: :compile) { Rake::Task["fuzz"].invoke("100000") }
+  task(short: :compile) { Rake::Task["fuzz"].invoke("100000", "1") }
 end
 
 desc "Every public method with random arguments: no crash, no hang, no senseless message?"

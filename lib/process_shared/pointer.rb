@@ -30,6 +30,7 @@ module ProcessShared
     # @raise [IndexError] if they do not lie inside
     def read_array_of_type(type, reader, length)
       width = size_of_type(type)
+      slice(0, length) # refuses what cannot be there, before an Array of that length is made
       Array.new(length) { |index| slice(index * width, width).public_send(reader) }
     end
 
