@@ -19,6 +19,10 @@ module ProcessShared
   #   mutex.synchronize { cond.wait(mutex) until ready.get(:bool, 0) }
   #   Process.wait(child)
   class ConditionVariable
+    # Refuses to be marshalled: the object is the shared thing, not a description of it.
+    # @raise [TypeError] always
+    def marshal_dump; end
+
     extend OpenWithSelf
 
     # Makes one that nobody waits on.

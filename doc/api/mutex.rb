@@ -25,6 +25,10 @@ module ProcessShared
   #   Process.wait(fork { mutex.lock && ledger.write_string("half") && Process.kill(:KILL, Process.pid) })
   #   mutex.synchronize { ledger.get_string(0) } # => ""
   class Mutex
+    # Refuses to be marshalled: the object is the shared thing, not a description of it.
+    # @raise [TypeError] always
+    def marshal_dump; end
+
     extend OpenWithSelf
 
     # @param on_abandoned [#call, nil] called with the mutex by who takes it over from a holder that died, with the

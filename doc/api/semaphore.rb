@@ -12,6 +12,10 @@ module ProcessShared
   #   Process.waitall
   #   limit.value # => 2
   class Semaphore
+    # Refuses to be marshalled: the object is the shared thing, not a description of it.
+    # @raise [TypeError] always
+    def marshal_dump; end
+
     extend OpenWithSelf
 
     # @param value [Integer] permits there are at first, from 0 to 2**31 - 1
@@ -71,6 +75,10 @@ module ProcessShared
   #   lock = ProcessShared::Semaphore.new(1).to_mtx
   #   lock.synchronize { lock.locked? } # => true
   class SemaphoreMutex
+    # Refuses to be marshalled: the object is the shared thing, not a description of it.
+    # @raise [TypeError] always
+    def marshal_dump; end
+
     extend OpenWithSelf
 
     # @param semaphore [Semaphore]
