@@ -31,6 +31,7 @@ pub fn fork(life: impl FnOnce() -> i32) -> Child {
             unsafe { libc::_exit(status) }
         }
         pid => {
+            assert!(pid > 0, "{}", std::io::Error::last_os_error()); // a signal to -1 would reach everybody
             #[cfg(feature = "simulated-mach")]
             if let Some(handover) = handover {
                 handover.serve(Some(pid as u32));

@@ -53,6 +53,7 @@ impl Run<'_> {
             0 => live(victim),
             pid => pid,
         };
+        assert!(pid > 0, "{}", std::io::Error::last_os_error());
         let mut child = Traced { pid, victim, naps: 0 };
         let mut stopped = child.wait();
         assert!(stopped == Stop::Between, "{stopped:?} at the start");
