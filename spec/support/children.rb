@@ -5,7 +5,7 @@ require "timeout"
 
 # Child processes for specs. A child runs a block, talks to the parent over two pipes, and always ends by exit!, so
 # that nothing of RSpec runs in it. Whatever an example leaves behind is killed and reaped after it: each child leads
-# its own process group, so that grandchildren go with it.
+# a process group, and its own children stay in it, so that they go with it.
 #
 #   child = fork_child { |parent| mutex.lock; parent.say(:locked); parent.listen }
 #   child.hear            # => :locked
@@ -48,12 +48,23 @@ class Child
   end
 
   @living = []
+  @nested = false
 
   class << self
     attr_reader :living
 
+    def nested? = @nested
+
     def reap_all
       living.dup.each(&:kill)
+    end
+
+    # In a child: forgets what is the parent's.
+    def begin_anew
+      Process.setpgid(0, 0) unless nested?
+      @nested = true
+      living.clear
+      Watchdog.forget
     end
   end
 
@@ -66,10 +77,11 @@ class Child
       [from_child, to_child].each(&:close)
       run(Link.new(from_parent, to_parent), &block)
     end
-    Process.setpgid(@pid, @pid) rescue nil # either of the two does it first
+    Process.setpgid(@pid, @pid) rescue nil unless Child.nested? # either of the two does it first
     [to_parent, from_parent].each(&:close)
     @link = Link.new(from_child, to_child)
     Child.living << self
+    Watchdog.born(@pid)
   end
 
   def tell(message)
@@ -109,9 +121,11 @@ class Child
     Process.kill(name, pid)
   end
 
-  # Ends the child, and whatever it forked, by SIGKILL; returns once it is reaped.
+  # Ends the child, and whatever it forked, by SIGKILL; returns once it is reaped. Its number may be another's after that.
   def kill
-    [-pid, pid].each do |target|
+    return @status if @status
+
+    (Child.nested? ? [pid] : [-pid, pid]).each do |target|
       Process.kill(:KILL, target)
     rescue Errno::ESRCH, Errno::EPERM
       nil
@@ -130,6 +144,7 @@ class Child
       sleep 0.001
     end
     Child.living.delete(self)
+    Watchdog.gone(@pid)
     @link.close
     @status
   end
@@ -137,8 +152,7 @@ class Child
   private
 
   def run(link)
-    Process.setpgid(0, 0)
-    Child.living.clear
+    Child.begin_anew
     talker = Talker.new(link)
     value = yield(talker)
     link.say([:done, marshallable?(value) ? value : nil])

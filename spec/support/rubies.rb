@@ -24,7 +24,7 @@ module Rubies
       text = Timeout.timeout(within) { output.read }
       [text, thread.value]
     ensure
-      Process.kill(:KILL, -thread.pid) rescue nil
+      Process.kill(:KILL, -thread.pid) if thread.alive?
     end
   end
 end

@@ -24,7 +24,7 @@ class Watchdog
     end
 
     def watch(limit)
-      say(limit + GRACE)
+      say("limit #{limit + GRACE}")
       watched = Thread.current
       dog = Thread.new do
         sleep limit
@@ -37,10 +37,20 @@ class Watchdog
       dog&.kill&.join
     end
 
+    # Children are named to the process outside, which ends them if the run itself is killed.
+    def born(pid) = say("born #{pid}")
+    def gone(pid) = say("gone #{pid}")
+
+    # In a child, whose life must not keep the process outside waiting.
+    def forget
+      @heartbeat&.close
+      @heartbeat = nil
+    end
+
     private
 
-    def say(limit)
-      @heartbeat&.puts(limit)
+    def say(line)
+      @heartbeat&.puts(line)
     end
 
     def report(watched)
@@ -67,15 +77,23 @@ class Watchdog
 
   # Runs in the process outside, until the run ends or an example is silent for too long.
   def guard(run)
+    trap(:INT, "IGNORE")
     limit = nil
+    children = []
     loop do
       unless @reader.wait_readable(limit)
         warn "The run #{run} is stuck: #{Watchdog.kernel_view(run)}"
         Process.kill(:KILL, run)
         break
       end
-      limit = Float(@reader.gets || break)
+      word, number = (@reader.gets || break).split
+      case word
+      when "limit" then limit = Float(number)
+      when "born" then children << Integer(number)
+      when "gone" then children.delete(Integer(number))
+      end
     end
+    children.each { |pid| Process.kill(:KILL, -pid) rescue nil }
   ensure
     exit!
   end
