@@ -8,6 +8,4 @@ require "process_shared"
 setup, code, seconds = ARGV
 Bench.sample_seconds = Float(seconds)
 x = eval(setup) # rubocop:disable Security/Eval
-run = Bench::Comparison.compile(code)
-turns = Bench::Comparison.turns { |count| run.call(x, nil, count) }
-print run.call(x, nil, turns) / (turns * Bench::Comparison::REPEATED)
+print Bench::Comparison.time(code, x)

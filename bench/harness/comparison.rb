@@ -85,6 +85,13 @@ module Bench
       RUBY
     end
 
+    # Seconds that `code` takes once.
+    def self.time(code, x = nil, y = nil)
+      run = compile(code)
+      turns = turns { |count| run.call(x, y, count) }
+      run.call(x, y, turns) / (turns * REPEATED)
+    end
+
     # How many turns make a sample long enough to be measured.
     def self.turns
       count = 1

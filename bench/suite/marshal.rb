@@ -5,24 +5,27 @@
 require "stringio"
 
 small = { name: "process_shared", ids: [1, 2, 3], ratio: 0.5 }
-large = Array.new(Bench.quick? ? 1000 : 100_000) { |index| "string number #{index} ".ljust(92, "x") }
 huge = Bench.quick? ? 64 << 20 : 1 << 30
 
-{ "small" => [small, 4096, nil], "10 MB" => [large, 16 << 20, 5], "small, in a 1 GB region" => [small, huge, nil] }
-  .each do |label, (object, size, rounds)|
+def compare_with_marshal(label, object, size, rounds: nil)
   memory = ProcessShared::SharedMemory.new(size)
   memory.write_object(object)
-  dump = Marshal.dump(object)
   Bench.compare("SharedMemory", "write_object, #{label}", rounds: rounds) do |c|
     c.code("write_object", "x.write_object(y)", x: memory, y: object)
     c.code("Marshal.dump to a String", "Marshal.dump(y)", y: object, goal: 1.15)
   end
   Bench.compare("SharedMemory", "read_object, #{label}", rounds: rounds) do |c|
     c.code("read_object", "x.read_object", x: memory)
-    c.code("Marshal.load of a String", "Marshal.load(x)", x: dump, goal: 1.1)
+    c.code("Marshal.load of a String", "Marshal.load(x)", x: Marshal.dump(object), goal: 1.1)
   end
   memory.close
 end
+
+compare_with_marshal("small", small, 4096)
+compare_with_marshal("small, in a 1 GB region", small, huge)
+compare_with_marshal(
+  "10 MB", Array.new(Bench.quick? ? 1000 : 100_000) { |index| "string number #{index} ".ljust(92, "x") }, 16 << 20, rounds: 5
+)
 
 size = 1 << 20
 io = ProcessShared::SharedMemoryIO.new(ProcessShared::SharedMemory.new(size))
@@ -42,14 +45,12 @@ Bench.grow(
   "read_object" => lambda do |bytes|
     ProcessShared::SharedMemory.open(bytes) do |memory|
       memory.write_object(small)
-      run = Bench::Comparison.compile("x.read_object")
-      run.call(memory, nil, 1000) / 10_000
+      Bench::Comparison.time("x.read_object", memory)
     end
   end,
   "write_object" => lambda do |bytes|
     ProcessShared::SharedMemory.open(bytes) do |memory|
-      run = Bench::Comparison.compile("x.write_object(y)")
-      run.call(memory, small, 1000) / 10_000
+      Bench::Comparison.time("x.write_object(y)", memory, small)
     end
   end
 )
