@@ -19,8 +19,9 @@ const MOST: Duration = Duration::from_micros(10);
 const HOPELESS: u32 = 6;
 /// After so many waits without watching, try again.
 const AGAIN: u32 = HOPELESS + 30;
-/// Looks between two readings of the clock.
-const LOOKS: u32 = 8;
+/// The longest pause between two looks, in turns of some ten nanoseconds: whoever looks takes the word from the
+/// processor that works with it, which then works slower.
+const PAUSE: u32 = 64;
 
 /// What an object has learned: the times it was in vain, less those it was not; from `HOPELESS` on, the waits since.
 #[derive(Debug, Default)]
@@ -40,19 +41,17 @@ impl Patience {
             _ => MOST,
         };
         let end = now() + time;
-        loop {
-            for _ in 0..LOOKS {
-                spin_loop();
-                if happened() {
-                    self.0.store(doubts.min(HOPELESS).saturating_sub(2), Relaxed);
-                    return true;
-                }
+        let mut pause = 1;
+        while now() < end {
+            (0..pause).for_each(|_| spin_loop());
+            if happened() {
+                self.0.store(doubts.min(HOPELESS).saturating_sub(2), Relaxed);
+                return true;
             }
-            if now() >= end {
-                self.0.store((doubts + 1).min(HOPELESS), Relaxed);
-                return false;
-            }
+            pause = PAUSE.min(pause * 2);
         }
+        self.0.store((doubts + 1).min(HOPELESS), Relaxed);
+        false
     }
 }
 

@@ -31,7 +31,7 @@ class Audience
 end
 
 calls = Bench.quick? ? 2 : 20
-Bench.compare("ConditionVariable", "broadcast to 64 processes", rounds: 7) do |c|
+Bench.compare("ConditionVariable", "broadcast to 64 processes", rounds: 11) do |c|
   c.timed("ConditionVariable") do
     mutex = ProcessShared::Mutex.new
     condition = ProcessShared::ConditionVariable.new

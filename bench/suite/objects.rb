@@ -31,7 +31,7 @@ fork_with = lambda do |lock, leave|
 end
 
 { "exit" => -> { exit }, "exit!" => -> { exit! } }.each do |name, leave|
-  Bench.compare("Process", "fork, #{name} with 100,000 mutexes", rounds: 7) do |c|
+  Bench.compare("Process", "fork, #{name} with 100,000 mutexes", rounds: 11) do |c|
     c.timed("Mutex") { fork_with.call(ProcessShared::Mutex, leave) }
     c.timed("100,000 Thread::Mutex", goal: 1.05) { fork_with.call(Thread::Mutex, leave) }
   end
