@@ -37,10 +37,12 @@ module Mach
     end
     alias eql? ==
 
+    # @return [Integer] the same for two that are equal
     def hash
       [port, ipc_space.to_i].hash
     end
 
+    # @return [String] class and name, such as <tt>#<Mach::Port name=0x103></tt>
     def to_s
       format("#<%s name=0x%x>", self.class, port)
     end

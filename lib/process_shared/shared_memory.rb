@@ -21,5 +21,16 @@ module ProcessShared
   #   Process.wait(fork { memory.put_array_of_int32(0, [1, 2]) })
   #   memory.get_array_of_int32(0, 2) # => [1, 2]
   class SharedMemory < Pointer
+    # Memory that holds a String and the NUL after it, as +put_string+ writes them.
+    #
+    # @param string [String]
+    # @return [SharedMemory] of +string.bytesize+ + 1 bytes
+    # @raise [TypeError] if it is not a String
+    # @example
+    #   ProcessShared::SharedMemory.from_string("hello").get_string(0) # => "hello"
+    def self.from_string(string)
+      text = String.try_convert(string) || raise(TypeError, "no String given: #{string.inspect}")
+      new(:char, text.bytesize + 1).put_string(0, text)
+    end
   end
 end

@@ -89,6 +89,12 @@ RSpec.describe ProcessShared::SharedMemory do
     expect(described_class.open(4)).not_to be_closed
   end
 
+  it ".from_string holds a String and a NUL" do
+    memory = described_class.from_string("ぱん")
+    expect([memory.class, memory.size, memory.get_string(0)]).to eq [described_class, 7, "ぱん".b]
+    expect { described_class.from_string(nil) }.to raise_error(TypeError, "no String given: nil")
+  end
+
   describe "between processes" do
     it "carries bytes both ways" do
       memory = described_class.new(:int32, 2)
