@@ -26,7 +26,7 @@ task :simulated do
   cp "#{ENV.fetch("CARGO_TARGET_DIR", "target")}/debug/libprocess_shared.so",
      "tmp/simulated/process_shared/process_shared.so", verbose: false
   path = %w[tmp/simulated lib].map { |dir| File.expand_path(dir) }
-  specs = FileList["spec/macos/*_spec.rb"]
+  specs = FileList["spec/macos/*_spec.rb", "spec/sig_spec.rb"]
   sh({ "RUBYLIB" => path.join(":") }, Gem.ruby, "-w", "-S", "rspec", "-Ispec", "--require", "spec_helper", *specs,
      verbose: false)
 end
