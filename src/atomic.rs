@@ -6,11 +6,3 @@ pub use crate::platform::{AtomicU32, AtomicU64};
 pub use loom::sync::atomic::{Ordering, fence};
 #[cfg(not(loom))]
 pub use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-
-/// One turn of a short busy wait.
-pub fn spin_loop() {
-    #[cfg(loom)]
-    loom::thread::yield_now();
-    #[cfg(not(loom))]
-    std::hint::spin_loop();
-}

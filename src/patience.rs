@@ -7,7 +7,6 @@
 //!
 //! Private to the process; being wrong costs time, nothing else.
 
-use crate::atomic::spin_loop;
 use crate::deadline::now;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -43,7 +42,7 @@ impl Patience {
         let end = now() + time;
         let mut pause = 1;
         while now() < end {
-            (0..pause).for_each(|_| spin_loop());
+            (0..pause).for_each(|_| std::hint::spin_loop());
             if happened() {
                 self.0.store(doubts.min(HOPELESS).saturating_sub(2), Relaxed);
                 return true;

@@ -308,6 +308,25 @@ mod condition {
         });
     }
 
+    /// The entry of a wait that died is taken over by a new one while a signal looks for the oldest wait.
+    #[test]
+    fn a_signal_finds_no_wait_that_died() {
+        check(1, || {
+            let shared = Scene::new();
+            let ((first, mine), (second, theirs)) = (enter(&shared, 1), enter(&shared, 2));
+            assert!(first.live(0, |me| end(&shared, me, mine)));
+            let third = spawn(&shared, |shared| {
+                let thread = shared.world.thread(3, Clock::Quick);
+                let wait = shared.object.enter(&thread, &shared.roster, OBJECT, MUTEX).unwrap();
+                shared.object.leave(&thread, &shared.roster, wait);
+            });
+            signal(&shared, &shared.world.thread(4, Clock::Quick));
+            end(&shared, &second, theirs);
+            third.join().unwrap();
+            assert_eq!(waiting(&shared), 0);
+        });
+    }
+
     /// The first of two waiters is killed; the signal it was given is for the other.
     #[test]
     fn outlives_whoever_waits() {

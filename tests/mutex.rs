@@ -67,7 +67,7 @@ fn a_killed_waiter_costs_nobody_anything() {
     let mutex = Mutex::new().unwrap();
     let thread = take(&mutex);
     let (first, second) = (contender(&mutex), contender(&mutex));
-    first.signal(libc::SIGSTOP); // it will be chosen, and die before it can take it
+    first.signal(libc::SIGSTOP); // it cannot take it
     support::until("the first stops", || support::state(first.pid) == 'T');
     mutex.unlock(&thread);
     first.kill();

@@ -40,7 +40,7 @@ fn each_post_lets_one_through() {
 }
 
 #[test]
-fn a_waiter_killed_when_it_was_chosen_leaves_the_permit_to_the_next() {
+fn a_killed_waiter_leaves_the_permit_to_the_next() {
     let (semaphore, thread) = (Semaphore::new(0).unwrap(), Thread::current().unwrap());
     let (first, second) = (contender(&semaphore), contender(&semaphore));
     first.signal(libc::SIGSTOP);
