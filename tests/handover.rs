@@ -44,6 +44,7 @@ fn fork_with(child: impl FnOnce() -> i32, in_child: impl FnOnce(), in_parent: im
             unsafe { libc::_exit(status) }
         }
         pid => {
+            assert!(pid > 0, "{}", std::io::Error::last_os_error());
             in_parent();
             if let Some(handover) = handover {
                 handover.serve(Some(pid as u32));
@@ -180,7 +181,10 @@ fn what_is_dropped_during_the_fork_is_still_handed_over() {
             // SAFETY: ends this process at once.
             unsafe { libc::_exit(i32::from(came != Outcome::TimedOut)) }
         }
-        pid => pid,
+        pid => {
+            assert!(pid > 0, "{}", std::io::Error::last_os_error());
+            pid
+        }
     };
     drop(semaphore);
     handover.serve(Some(child as u32));
@@ -311,7 +315,10 @@ fn a_fork_around_the_hook_cannot_use_what_was_made_before_it() {
             // SAFETY: ends this process at once.
             unsafe { libc::_exit(status) }
         }
-        pid => pid,
+        pid => {
+            assert!(pid > 0, "{}", std::io::Error::last_os_error());
+            pid
+        }
     };
     assert_eq!(reap(child), 0);
     before.post(&Thread::current().unwrap(), 1).unwrap();

@@ -7,7 +7,7 @@ fn in_child(body: impl FnOnce() -> bool) {
     // SAFETY: the child runs only `body`, which allocates nothing that a lock of another thread could guard, and
     // leaves by _exit.
     let pid = unsafe { libc::fork() };
-    assert!(pid >= 0);
+    assert!(pid >= 0, "{}", std::io::Error::last_os_error());
     if pid == 0 {
         let status = if body() { 0 } else { 1 };
         // SAFETY: ends the child at once.
