@@ -26,7 +26,7 @@ pub use deadline::Deadline;
 pub use error::{Error, Result};
 pub use lock::Outcome;
 #[cfg(not(loom))]
-pub use objects::{ConditionRef, ConditionVariable, Mutex, Semaphore, abandon_held};
+pub use objects::{ConditionRef, ConditionVariable, Mutex, Semaphore, abandon_held, pass_on_held};
 #[cfg(not(loom))]
 pub use platform::Thread;
 

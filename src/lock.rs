@@ -149,6 +149,30 @@ impl Lock {
         kernel.settle();
     }
 
+    /// Makes `heir` the holder in place of `holder`, both of this process. Whichever the word names when they die, at
+    /// whatever point, has announced it or has it on its list.
+    #[cold]
+    pub fn pass_on<K: Kernel>(&self, holder: &K, heir: &K) {
+        holder.announce(&self.0);
+        heir.announce(&self.0);
+        holder.delist(&self.0);
+        let mut state = self.0.state.load(Relaxed);
+        loop {
+            let passed = join(word(state) & !OWNER | heir.id(), other(state));
+            match self.0.state.compare_exchange(state, passed, Relaxed, Relaxed) {
+                Ok(_) => break,
+                Err(now) => state = now,
+            }
+        }
+        heir.enlist(&self.0);
+        let note = self.0.note.load(Relaxed);
+        if word(note) == holder.id() {
+            self.0.note.store(join(heir.id(), other(note)), Relaxed);
+        }
+        holder.settle();
+        heir.settle();
+    }
+
     /// Announced, delisted: frees the word, leaving `mark` in it, and wakes one sleeper.
     #[cold]
     fn release<K: Kernel>(&self, kernel: &K, mark: u32) {

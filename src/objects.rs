@@ -203,6 +203,18 @@ pub fn abandon_held(thread: &Thread) {
     }
 }
 
+/// Makes `heir` the holder of all mutexes that the calling thread, `holder`, holds. `heir` belongs to a `StandIn` of this
+/// process, or is the calling thread where `holder` does.
+pub fn pass_on_held(holder: &Thread, heir: &Thread) {
+    give_up_dropped(holder);
+    for entry in holder.held().into_iter().rev() {
+        if arena::contains(entry.addr().get()) {
+            // SAFETY: as in `abandon_held`.
+            unsafe { entry.byte_sub(Word::ENTRY).cast::<Lock>().as_ref() }.pass_on(holder, heir);
+        }
+    }
+}
+
 /// A mutex that is dropped while a thread of this process holds it is given up for that thread, which alone can take it
 /// off its list: at once if that is the calling thread, else by `give_up_dropped`. Its memory stays until then.
 impl Drop for Mutex {

@@ -11,8 +11,9 @@
 mod steps;
 mod support;
 
+use process_shared_core::platform::StandIn;
 use process_shared_core::semaphore::MAX;
-use process_shared_core::{ConditionVariable, Deadline, Mutex, Outcome, Semaphore, Thread};
+use process_shared_core::{ConditionVariable, Deadline, Mutex, Outcome, Semaphore, Thread, pass_on_held};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 use steps::{Run, Victim, each_point};
@@ -211,6 +212,36 @@ mod mutex {
             mutex.unlock(&me());
             assert_eq!(waiter.reap(), 0);
             assert_works(&mutex);
+        });
+    }
+
+    /// As for exec, to a stand-in and back. Two locks are held, and somebody waits for one.
+    #[test]
+    fn pass_on() {
+        crash("pass on what is held", |run| {
+            let mutexes = [Mutex::new().unwrap(), Mutex::new().unwrap()];
+            let (waiter, heir) = (std::cell::Cell::new(None), std::cell::Cell::new(None));
+            run.kill(
+                &Victim {
+                    prepare: &|| {
+                        mutexes.iter().for_each(lock);
+                        heir.set(StandIn::start().ok());
+                    },
+                    operation: &|| {
+                        let heir = heir.take().unwrap();
+                        pass_on_held(&me(), &heir.thread());
+                        pass_on_held(&heir.thread(), &me());
+                        std::mem::forget(heir);
+                    },
+                    ready: &|_| waiter.set(Some(contender(&mutexes[0]))),
+                    asleep: &|_| {}, // until the stand-in has come
+                },
+                || {},
+            );
+            assert_eq!(waiter.take().unwrap().reap(), 0);
+            assert!(mutexes[1].try_lock(&me()).unwrap() && mutexes[1].is_abandoned());
+            mutexes[1].unlock(&me());
+            mutexes.iter().for_each(assert_works);
         });
     }
 

@@ -5,6 +5,8 @@
 mod support;
 
 use process_shared_core::{Deadline, Mutex, Outcome, Thread, abandon_held};
+#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+use process_shared_core::{pass_on_held, platform::StandIn};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 use support::{Child, die, fork, shared};
@@ -186,4 +188,42 @@ fn keeps_processes_apart() {
     assert!(children.into_iter().all(|child| child.reap() == 0));
     assert_eq!(count.load(SeqCst), 200_000);
     assert_eq!(mutex.waiters(), 0);
+}
+
+/// For a thread that calls exec, which ends the other threads and takes the caller's number away.
+#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+#[test]
+fn a_stand_in_hands_on_what_it_was_given_and_gives_it_back() {
+    let mutexes: Vec<Mutex> = (0..3).map(|_| Mutex::new().unwrap()).collect();
+    let (mutexes, go) = (&mutexes, shared::<AtomicU64>());
+    let child = fork(|| {
+        let work = || {
+            let thread = Thread::current().unwrap();
+            assert!(mutexes.iter().all(|mutex| mutex.try_lock(&thread).unwrap()));
+            let given = StandIn::start().unwrap();
+            pass_on_held(&thread, &given.thread());
+            assert!(mutexes.iter().all(|mutex| mutex.is_held_by(&given.thread())));
+            assert!(mutexes.iter().all(|mutex| mutex.owner_pid() == Some(std::process::id())));
+            assert!(thread.held().is_empty());
+            pass_on_held(&given.thread(), &thread);
+            assert!(mutexes.iter().all(|mutex| mutex.is_held_by(&thread)));
+            mutexes[1].unlock(&thread);
+            pass_on_held(&thread, &given.thread());
+            go.store(1, SeqCst);
+            let args = [c"sleep".as_ptr(), c"60".as_ptr(), std::ptr::null()];
+            // SAFETY: strings that end, and a list of them that does.
+            unsafe { libc::execvp(args[0], args.as_ptr()) };
+        };
+        std::thread::scope(|scope| scope.spawn(work).join().map_or(1, |()| 0))
+    });
+    support::until("it is about to call exec", || go.load(SeqCst) == 1);
+    let thread = Thread::current().unwrap();
+    for (mutex, abandoned) in mutexes.iter().zip([true, false, true]) {
+        if !mutex.try_lock(&thread).unwrap() {
+            assert_eq!(mutex.lock(&thread, Deadline::after(support::PATIENCE)), Outcome::Acquired);
+        }
+        assert_eq!(mutex.is_abandoned(), abandoned);
+        mutex.unlock(&thread);
+    }
+    child.kill();
 }

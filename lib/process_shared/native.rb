@@ -8,6 +8,9 @@ require "process_shared/scheduled"
 require "process_shared/thread_end"
 require "process_shared/wakeup"
 
+# On Linux, exec needs help where a thread other than the first calls it; the extension has it.
+require "process_shared/exec_hook" if ProcessShared.respond_to?(:exec_begins, true)
+
 # On macOS a fork has to hand over what objects need of the system.
 require "process_shared/fork_hook" if ProcessShared.const_defined?(:Handover, false)
 

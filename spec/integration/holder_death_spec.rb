@@ -149,6 +149,89 @@
       expect(sleeper.value).to match [Integer, true, true]
     end
 
+    # The kernel gives a thread that calls exec another number before it looks at what the thread holds.
+    describe "by exec in a thread that is not the first" do
+      # A child, a thread of which takes the mutex and runs the block when it is told to.
+      def holding_thread(&dying)
+        child = fork_child do |parent|
+          thread = Thread.new { mutex.lock && parent.say && parent.listen && instance_exec(&dying) }
+          thread.report_on_exception = false
+          thread.value
+        end
+        child.hear
+        child
+      end
+
+      {
+        "Kernel#exec" => -> { exec("sleep", "60") },
+        "Kernel.exec" => -> { Kernel.exec("sleep", "60") },
+        "Process.exec with an environment and options" => -> { Process.exec({ "A" => "b" }, %w[sleep sleep], "60", umask: 0o77) },
+        "exec of a shell" => -> { exec("exec sleep 60") },
+        "exec after one that failed" => -> { exec("/nowhere") rescue exec("sleep", "60") },
+        "exec in a fiber" => -> { Fiber.new { exec("sleep", "60") }.resume },
+        "exec in an argument of exec" => -> { exec(Object.new.tap { |object| object.define_singleton_method(:to_str) { exec("sleep", "60") } }) }
+      }.each do |way, dying|
+        it "is taken over: #{way}" do
+          child = holding_thread(&dying)
+          waiter = fork_child { |parent| parent.say && mutex.lock && mutex.abandoned? }
+          waiter.hear
+          wait_until_blocked(waiter)
+          child.tell(:die)
+          expect(waiter.value).to be true
+        end
+      end
+
+      it "is taken over within milliseconds" do
+        times = Array.new(10) do
+          child = holding_thread { exec("sleep", "60") }
+          child.tell(:die)
+          seconds { mutex.synchronize { expect(mutex).to be_abandoned } }.tap { child.kill }
+        end
+        expect(times.min).to be < 0.010 # the machine may be busy with other things
+      end
+
+      it "is taken over in a child that C code forked, by its first thread" do
+        skip "neither ffi nor fiddle" unless CFork.possible?
+
+        child = fork_child { |parent| Thread.new { CFork.call.zero? ? mutex.lock && parent.say && exec("sleep", "60") : sleep }.join }
+        child.hear
+        expect(mutex.synchronize { mutex.abandoned? }).to be true
+      end
+
+      it "is still held where the program cannot be executed" do
+        other = klass.new
+        seen = in_child do
+          Thread.new do
+            [other, mutex].each(&:lock)
+            count = -> { Dir["/proc/self/task/*"].size }
+            before = count.call
+            odd = Object.new
+            during = nil
+            look = lambda do
+              during = [mutex.owned?, mutex.owner_pid == Process.pid]
+              other.unlock
+              raise IOError
+            end
+            odd.define_singleton_method(:to_str) { look.call }
+            errors = [-> { exec("/nowhere") }, -> { Process.exec("/nowhere", "a") }, -> { exec(odd) }, -> { exec }].map do |call|
+              call.call
+            rescue StandardError => error
+              error.class
+            end
+            sleep 0.001 until count.call == before # what held them meanwhile has gone
+            [errors, during, mutex.owned?, other.owned?, mutex.abandoned?, in_child { mutex.try_lock }]
+          end.value
+        end
+        expect(seen).to eq [[Errno::ENOENT, Errno::ENOENT, IOError, ArgumentError], [true, true], true, false, false, false]
+        expect([mutex.synchronize { mutex.abandoned? }, other.synchronize { other.abandoned? }]).to eq [true, false]
+      end
+
+      it "leaves exec as private as it was" do
+        expect { Object.new.exec("true") }.to raise_error(NoMethodError, /private/)
+        expect(Kernel.method(:exec).arity).to be(-1)
+      end
+    end
+
     describe "with on_abandoned" do
       let!(:calls) { [] }
       let!(:mutex) { klass.new(on_abandoned: ->(given) { calls << [given, given.owned?, given.abandoned?] }) }
@@ -288,6 +371,17 @@
           wait_until { !thread.alive? || thread.status == "sleep" }
           expect(seconds { thread.kill && waiter.value }).to be < 1
         end
+      end
+
+      it "that calls Process.exec while others hold locks hands on those of all" do
+        locks = Array.new(3) { klass.new }
+        child = fork_child do |parent|
+          others = locks.map { |lock| Thread.new { lock.lock && sleep } }
+          Thread.new { mutex.lock && others.each { |other| sleep 0.001 until other.status == "sleep" } && parent.say && Process.exec("sleep", "60") }
+          sleep
+        end
+        child.hear
+        expect([mutex, *locks].map { |lock| lock.synchronize { lock.abandoned? } }).to all be true
       end
 
       it "that ended after another thread of its kind was started is taken over" do

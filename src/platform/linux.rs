@@ -110,6 +110,11 @@ impl Thread {
         CURRENT.set(None);
     }
 
+    /// Has `current` say this: the calling native thread itself, or the `StandIn` that owns locks for it.
+    pub fn go_by(thread: Thread) {
+        CURRENT.set(Some(thread));
+    }
+
     #[cold]
     fn introduce() -> Result<Self> {
         watch_forks();

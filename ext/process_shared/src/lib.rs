@@ -4,6 +4,8 @@ mod bind;
 mod condition_variable;
 mod data;
 mod errors;
+#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+mod exec;
 #[cfg(any(target_os = "macos", feature = "simulated-mach"))]
 mod handover;
 mod interrupts;
@@ -40,6 +42,8 @@ fn init(ruby: &Ruby) -> Result<(), Error> {
     errors::init(ruby);
     let module = ruby.get_inner(&errors::MODULE);
     thread::init(module)?;
+    #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+    exec::init(module)?;
     nogvl::init();
     let mutex = mutex::init(ruby, module)?;
     monitor::init(ruby, module, mutex)?;
