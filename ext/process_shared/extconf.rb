@@ -57,12 +57,17 @@ built = File.join(target_dir, triple, "release", "lib#{NAME}.#{config["SOEXT"]}"
 
 def for_make(words) = Array(words).shelljoin.gsub("$", "$$")
 
+# How rb-sys learns about the Ruby it is compiled for: it asks that Ruby; one for another machine cannot run here, but its
+# configuration has been read into this process.
+settings = triple.empty? ? { "RUBY" => RbConfig.ruby } : config.transform_keys { |key| "RBCONFIG_#{key}" }
+exports = settings.map { |name, value| "export #{name} := #{value.to_s.tr("\n", " ").gsub("$", "$$").gsub("#", "\\#")}" }
+
 File.write("Makefile", <<~MAKE)
   sitearchdir   = #{config["sitearchdir"]}
   target_prefix = /#{NAME}
   dest          = $(DESTDIR)$(sitearchdir)$(target_prefix)
   dllib         = #{NAME}.#{config["DLEXT"]}
-  export RUBY   = #{RbConfig.ruby.gsub("$", "$$")}
+  #{exports.join("\n")}
 
   .PHONY: all install clean distclean realclean FORCE
   all: $(dllib)
