@@ -438,7 +438,10 @@ module ProcessShared
     end
 
     def fill(buffer, bytes)
-      buffer ? buffer.replace(bytes) : bytes
+      return bytes if buffer.nil?
+
+      text = String.try_convert(buffer) || raise(TypeError, "no implicit conversion of #{buffer.class} into String")
+      text.replace(bytes)
     end
 
     # What a method of StringIO makes of its arguments, written as one piece.

@@ -75,6 +75,7 @@ RSpec.describe ProcessShared::SharedMemoryIO do
       expect { io.pread(1, TEXT.bytesize) }.to raise_error(EOFError)
       expect { io.pread(-1, 0) }.to raise_error(ArgumentError)
       expect { io.pread(1, -1) }.to raise_error(Errno::EINVAL)
+      expect { io.pread(1, 0, 7) }.to raise_error(TypeError, "no implicit conversion of Integer into String")
     end
 
     separators = [[], [nil], ["\n"], [""], ["\r\n"], ["i"], ["nd"], ["é".b], ["\n\n"], [5], [0], [-1], [nil, 7], ["\n", 3],
