@@ -11,6 +11,7 @@
 mod steps;
 mod support;
 
+use process_shared_core::condition::Wait;
 use process_shared_core::platform::StandIn;
 use process_shared_core::semaphore::MAX;
 use process_shared_core::{ConditionVariable, Deadline, Mutex, Outcome, Semaphore, Thread, pass_on_held};
@@ -508,10 +509,16 @@ mod condition {
 
         /// A whole wait, as a user's, but that the mutex is not held before it.
         fn wait(&self, came: impl Fn(Came)) {
+            self.wait_with(came, |_| {});
+        }
+
+        /// The same, with something to do before it takes the mutex again.
+        fn wait_with(&self, came: impl Fn(Came), between: impl Fn(&mut Wait)) {
             let (condition, thread) = (self.condition.condition(), me());
             let mut wait = condition.enter(&thread, self.mutex.name()).unwrap();
             came(Came::In);
             assert_eq!(condition.sleep(&thread, &mut wait, None), Outcome::Acquired);
+            between(&mut wait);
             lock(&self.mutex);
             came(Came::Back);
             condition.finish(&thread, wait);
@@ -581,7 +588,17 @@ mod condition {
     /// The victim waits, is granted when it sleeps, and takes its mutex again; two others wait behind it.
     #[test]
     fn wait() {
-        crash("condition wait", |run| {
+        wait_and("condition wait", |_, _| {});
+    }
+
+    /// The same, but it puts the baton down before it takes the mutex again, as for a signal handler.
+    #[test]
+    fn wait_and_rest() {
+        wait_and("condition wait, with a rest", |scene, wait| scene.condition.condition().rest(&me(), wait));
+    }
+
+    fn wait_and(name: &str, between: impl Fn(&Scene, &mut Wait)) {
+        crash(name, |run| {
             let scene = Scene::new();
             let came = shared::<AtomicU32>();
             let others = RefCell::new(Vec::new());
@@ -591,7 +608,9 @@ mod condition {
             run.kill(
                 &Victim {
                     prepare: &ready,
-                    operation: &|| scene.wait(|now| came.store(now as u32, SeqCst)),
+                    operation: &|| {
+                        scene.wait_with(|now| came.store(now as u32, SeqCst), |wait| between(&scene, wait));
+                    },
                     ready: &nothing,
                     asleep: &|naps| {
                         assert_eq!(naps, 0);

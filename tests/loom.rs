@@ -346,6 +346,30 @@ mod condition {
         });
     }
 
+    /// A granted wait puts the baton down, as before a signal handler, and is killed before or after.
+    #[test]
+    fn outlives_whoever_rests() {
+        check_deaths(1, |steps| {
+            let shared = Scene::new();
+            let ((first, mut mine), (second, theirs)) = (enter(&shared, 1), enter(&shared, 2));
+            let me = shared.world.thread(3, Clock::Quick);
+            signal(&shared, &me);
+            let other = spawn(&shared, move |shared| end(shared, &second, theirs));
+            let died = first.live(steps, |me| {
+                let asleep = shared.object.sleep(me, &shared.roster, &mut mine, None);
+                assert_eq!(asleep, Outcome::Acquired);
+                shared.object.rest(me, &shared.roster, &mut mine);
+                shared.object.finish(me, &shared.roster, mine);
+            });
+            if shared.roster.outstanding(OBJECT, 0) == Outstanding::Nothing {
+                signal(&shared, &me); // as above
+            }
+            other.join().unwrap();
+            assert_eq!(waiting(&shared), 0);
+            died
+        });
+    }
+
     /// A granted wait that has to stop passes its signal on, or is killed while it does.
     #[test]
     fn outlives_whoever_leaves() {

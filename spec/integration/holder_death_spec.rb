@@ -267,6 +267,30 @@
       end
     end
 
+    # It has been woken, and others that have been wait for it to have the mutex.
+    it "lets on_abandoned, run by one that was woken, wait for another that was" do
+      condition = ProcessShared::ConditionVariable.new
+      repaired = ProcessShared::SharedMemory.new(:int)
+      mutex = klass.new(on_abandoned: ->(given) { condition.wait(given) until repaired.read_int == 1 })
+      first = fork_child { mutex.synchronize { [condition.wait(mutex), mutex.owned?] } }
+      wait_until { condition.waiters == 1 }
+      second = fork_child do
+        mutex.synchronize do
+          condition.wait(mutex)
+          repaired.write_int(1)
+          condition.signal
+        end
+        :done
+      end
+      wait_until { condition.waiters == 2 }
+      holder = fork_child { |parent| mutex.lock && condition.broadcast && parent.say && sleep }
+      holder.hear
+      wait_until { mutex.waiters == 1 } # the first; the second comes after it
+      holder.kill
+      expect(second.value).to be :done
+      expect(first.value).to match [Integer, true]
+    end
+
     describe "with on_abandoned that raises" do
       let!(:tries) { ProcessShared::SharedMemory.new(:int) }
       let!(:mutex) do

@@ -177,4 +177,59 @@ RSpec.describe "Signals" do
     expect(child.value).to be 100
     expect(count.read_int).to be > 0
   end
+
+  describe "while one that was woken waits for its mutex" do
+    let!(:condition) { ProcessShared::ConditionVariable.new }
+
+    {
+      "a Mutex" => -> { [ProcessShared::Mutex.new] * 2 },
+      "a Monitor" => -> { [ProcessShared::Monitor.new] * 2 },
+      "a Semaphore" => -> { ProcessShared::Semaphore.new(1).then { |semaphore| [semaphore.to_mtx, semaphore] } }
+    }.each do |what, make|
+      it "let others that were woken have it, however long the handler takes (#{what})" do
+        mutex, counted = make.call
+        waiting_child = lambda do |&life|
+          count = condition.waiters
+          child = fork_child(&life)
+          wait_until { condition.waiters == count + 1 }
+          child
+        end
+        first = waiting_child.call do |parent|
+          trap(:USR1) { parent.say(:begun) && parent.listen }
+          mutex.synchronize { [condition.wait(mutex), mutex.locked?] }
+        end
+        others = Array.new(2) { waiting_child.call { mutex.synchronize { [condition.wait(mutex), mutex.locked?] } } }
+        mutex.lock
+        condition.broadcast
+        wait_until { counted.waiters == 1 }
+        first.signal(:USR1)
+        expect(first.hear).to be :begun
+        mutex.unlock
+        expect(others.map(&:value)).to all match [Integer, true]
+        first.tell(:end)
+        expect(first.value).to match [Integer, true]
+        expect([condition.waiters, mutex.locked?]).to eq [0, false]
+      end
+
+      it "and it dies in the handler, leave its signal to the next (#{what})" do
+        mutex, counted = make.call
+        first = fork_child do |parent|
+          trap(:USR1) { parent.say(:begun) && parent.listen }
+          mutex.synchronize { condition.wait(mutex) }
+        end
+        wait_until { condition.waiters == 1 }
+        second = fork_child { mutex.synchronize { [condition.wait(mutex), mutex.locked?] } }
+        wait_until { condition.waiters == 2 }
+        mutex.lock
+        condition.signal
+        wait_until { counted.waiters == 1 }
+        first.signal(:USR1)
+        expect(first.hear).to be :begun
+        first.kill
+        mutex.unlock
+        expect(second.value).to match [Integer, true]
+        expect(mutex.synchronize { condition.wait(mutex, 0.02) }).to be_nil
+      end
+    end
+  end
 end

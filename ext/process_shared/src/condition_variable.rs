@@ -71,11 +71,19 @@ impl Lock<'_> {
         }
     }
 
-    /// Takes it again, whatever happens. Returns what has to be raised then.
-    fn retake(&self, ruby: &Ruby, levels: u64, raised: Option<Error>) -> Option<Error> {
+    /// Takes it again, whatever happens. Returns what has to be raised then. `rest` runs before any Ruby code of
+    /// others does.
+    fn retake(
+        &self,
+        ruby: &Ruby,
+        levels: u64,
+        raised: Option<Error>,
+        rest: &mut dyn FnMut(),
+    ) -> Option<Error> {
         match self {
-            Lock::Mutex(data, object) => data.retake(ruby, *object, levels, raised),
-            Lock::Semaphore(data, object) => data.retake(ruby, *object, raised),
+            Lock::Mutex(data, object) => data.retake(ruby, *object, levels, raised, rest),
+            Lock::Semaphore(data, object) => data.retake(ruby, *object, raised, rest),
+            // Nobody waits for the one who wants a lock without a name, so there is no need to rest.
             Lock::Procs(_, retake) => interrupts::call(ruby, *retake, "call", []).err().or(raised),
         }
     }
@@ -110,7 +118,7 @@ pub fn wait(
 
     let mut until = timeout.deadline();
     // What is left of the wait, if it was granted; whether it timed out; what to raise.
-    let (granted, timed_out, raised) = loop {
+    let (mut granted, timed_out, raised) = loop {
         let nap = nogvl::nap(
             ruby,
             &mut wait,
@@ -134,7 +142,11 @@ pub fn wait(
             }
         }
     };
-    let raised = lock.retake(ruby, levels, raised);
+    let raised = lock.retake(ruby, levels, raised, &mut || {
+        if let Some(wait) = &mut granted {
+            condition.rest(&thread, wait);
+        }
+    });
     match (granted, &raised) {
         (Some(wait), None) => condition.finish(&thread, wait),
         (Some(wait), Some(_)) => condition.leave(&thread, wait), // an exception takes no signal

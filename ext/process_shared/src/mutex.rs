@@ -254,15 +254,23 @@ impl MutexData {
     }
 
     /// Takes the lock again after `release_all`, whatever happens: an exception that arrives meanwhile, or that
-    /// `on_abandoned` raises, is returned, with the lock held.
-    pub fn retake(&self, ruby: &Ruby, object: Value, levels: u64, raised: Option<Error>) -> Option<Error> {
+    /// `on_abandoned` raises, is returned, with the lock held. `rest` runs before any Ruby code does.
+    pub fn retake(
+        &self,
+        ruby: &Ruby,
+        object: Value,
+        levels: u64,
+        raised: Option<Error>,
+        rest: &mut dyn FnMut(),
+    ) -> Option<Error> {
         let (Some(mutex), Ok(thread)) = (self.mutex.get(), thread::current(ruby)) else { return raised };
         let raised = if matches!(mutex.try_lock(&thread), Ok(true)) || mutex.try_lock_soon(&thread) {
             raised
         } else if scheduled::is_non_blocking() {
+            rest();
             scheduled::wait_through(ruby, object, || matches!(mutex.try_lock(&thread), Ok(true))).or(raised)
         } else {
-            nogvl::block_through(ruby, || mutex.lock(&thread, None)).or(raised)
+            nogvl::block_through(ruby, || mutex.lock(&thread, None), rest).or(raised)
         };
         self.own(object.as_raw());
         self.levels.store(levels, Relaxed);
@@ -274,6 +282,7 @@ impl MutexData {
             self.unrepaired.store(true, Relaxed); // the next holder will see to it
             return raised;
         }
+        rest();
         // SAFETY: stored by `initialize`, and marked since.
         let callable = unsafe { Value::from_raw(callable as VALUE) };
         let error = interrupts::call(ruby, callable, "call", [object]).err();
@@ -448,7 +457,7 @@ fn release(ruby: &Ruby, object: Value) -> Result<u64, Error> {
 
 /// Undoes `release`, whatever happens.
 fn retake(ruby: &Ruby, object: Value, levels: u64) -> Result<(), Error> {
-    of(object).retake(ruby, object, levels, None).map_or(Ok(()), Err)
+    of(object).retake(ruby, object, levels, None, &mut || {}).map_or(Ok(()), Err)
 }
 
 /// Waits until the lock may be free, without taking it. For the helper threads of `scheduled`.

@@ -56,12 +56,20 @@ pub fn block(ruby: &Ruby, mut wait: impl FnMut() -> Outcome) -> Result<bool, Err
 }
 
 /// Waits as `block` does, but lets nothing end the wait: an interrupt's exception is kept and returned in the end.
-pub fn block_through(ruby: &Ruby, mut wait: impl FnMut() -> Outcome) -> Option<Error> {
+/// `rest` runs before any Ruby code does.
+pub fn block_through(
+    ruby: &Ruby,
+    mut wait: impl FnMut() -> Outcome,
+    rest: &mut dyn FnMut(),
+) -> Option<Error> {
     let mut raised = None;
     loop {
         match without_gvl(&mut wait) {
             Some(Outcome::Acquired | Outcome::TimedOut) => return raised,
-            Some(Outcome::Interrupted) | None => raised = interrupts::check(ruby).err().or(raised),
+            Some(Outcome::Interrupted) | None => {
+                rest();
+                raised = interrupts::check(ruby).err().or(raised);
+            }
         }
     }
 }

@@ -61,8 +61,14 @@ impl SemaphoreMutexData {
         self.open(ruby)?.post(ruby)
     }
 
-    /// Takes the lock again after a wait, whatever happens.
-    pub fn retake(&self, ruby: &Ruby, object: Value, raised: Option<Error>) -> Option<Error> {
+    /// Takes the lock again after a wait, whatever happens. `rest` runs before any Ruby code does.
+    pub fn retake(
+        &self,
+        ruby: &Ruby,
+        object: Value,
+        raised: Option<Error>,
+        rest: &mut dyn FnMut(),
+    ) -> Option<Error> {
         let (Some(data), Ok(thread)) = (self.usable(), thread::current(ruby)) else { return raised };
         let semaphore = match data.open(ruby) {
             Ok(semaphore) => semaphore,
@@ -71,9 +77,10 @@ impl SemaphoreMutexData {
         if semaphore.try_wait() || semaphore.wait_soon() {
             raised
         } else if scheduled::is_non_blocking() {
+            rest();
             scheduled::wait_through(ruby, object, || semaphore.try_wait()).or(raised)
         } else {
-            nogvl::block_through(ruby, || semaphore.wait(&thread, None)).or(raised)
+            nogvl::block_through(ruby, || semaphore.wait(&thread, None), rest).or(raised)
         }
     }
 }
@@ -158,7 +165,7 @@ fn release(ruby: &Ruby, object: Value) -> Result<u64, Error> {
 
 /// Undoes `release`, whatever happens.
 fn retake(ruby: &Ruby, object: Value, _: u64) -> Result<(), Error> {
-    of(object).retake(ruby, object, None).map_or(Ok(()), Err)
+    of(object).retake(ruby, object, None, &mut || {}).map_or(Ok(()), Err)
 }
 
 /// `sleep(timeout = nil)`: a wait for a condition that nobody else knows.
