@@ -83,8 +83,12 @@ module Fuzz
       # an argument may well lack a method that we ask for; but then it is not our code that should say so
       senseless ||= error.is_a?(NameError) && error.backtrace_locations&.first&.absolute_path.to_s.match?(OURS)
       # nor is it our fault if there is no method of the name that we were given, or if an argument is a strange one
-      senseless &&= !(error.is_a?(NameError) && (error.message.match?(/BasicObject|Struct/) || arguments&.any? { |given| Symbol === given && given == error.name }))
+      senseless &&= !(error.is_a?(NameError) && (error.message.match?(/BasicObject|Struct/) || named?(error.name, arguments)))
       Senseless.new("#{error.class}: #{error.message.inspect}\n  #{Array(error.backtrace).first(4).join("\n  ")}") if senseless
+    end
+
+    def named?(name, arguments)
+      arguments.to_a.any? { |given| (Symbol === given || String === given) && given.to_s == name.to_s }
     end
 
     def kind(object)
