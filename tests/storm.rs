@@ -3,13 +3,11 @@
 //!
 //! `STORM_SECONDS` (5) and `STORM_SEED` set the length and the dice.
 
-// As tests/crash.rs.
-#![cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 
-use process_shared_core::kernel::Kernel;
 use process_shared_core::semaphore::MAX;
 use process_shared_core::{ConditionVariable, Deadline, Mutex, Outcome, Semaphore, Thread};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
@@ -235,7 +233,8 @@ impl Storm {
                         let dice = Dice(seed.wrapping_mul(31).wrapping_add(seat as u64) | 1);
                         let thread = Thread::current().unwrap();
                         let seat = &self.board.seats[seat];
-                        seat.native.store(thread.id(), SeqCst);
+                        // SAFETY: no precondition.
+                        seat.native.store(unsafe { libc::gettid() } as u32, SeqCst);
                         Worker { storm: self, seat, thread, dice }.work();
                     });
                 }

@@ -14,30 +14,44 @@ pub struct Child {
     reaped: bool,
 }
 
-/// Runs `life` in a forked child, which ends with the status it returns: 101 if it panics.
-pub fn fork(life: impl FnOnce() -> i32) -> Child {
+/// fork(2), with what it takes on macOS. A child ends with the thread of its parent.
+pub fn split() -> libc::pid_t {
     process_shared_core::init(); // done before any fork, whichever thread is first
     #[cfg(feature = "simulated-mach")]
-    let handover = handover::ready();
-    // SAFETY: the child runs `life` and leaves by _exit.
-    match unsafe { libc::fork() } {
+    let (handover, parent) = (handover::ready(), std::process::id() as libc::pid_t);
+    // SAFETY: the callers see to it that the child leaves by _exit.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "{}", std::io::Error::last_os_error()); // a signal to -1 would reach everybody
+    #[cfg(feature = "simulated-mach")]
+    match (handover, pid) {
+        (Some(handover), 0) => {
+            if let Err(code) = handover.receive() {
+                // SAFETY: ends this process at once.
+                unsafe {
+                    assert!(libc::getppid() != parent, "{code:?} from a parent that lives");
+                    libc::_exit(0)
+                }
+            }
+        }
+        (Some(handover), pid) => handover.serve(Some(pid as u32)),
+        (None, _) => {}
+    }
+    if pid == 0 {
+        // SAFETY: no precondition.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    }
+    pid
+}
+
+/// Runs `life` in a forked child, which ends with the status it returns: 101 if it panics.
+pub fn fork(life: impl FnOnce() -> i32) -> Child {
+    match split() {
         0 => {
-            #[cfg(feature = "simulated-mach")]
-            handover.map(|handover| handover.receive());
-            // SAFETY: the child ends with its parent's thread, and leaves no core when it is killed by a signal.
-            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
             let status = std::panic::catch_unwind(std::panic::AssertUnwindSafe(life)).unwrap_or(101);
             // SAFETY: ends this process at once.
             unsafe { libc::_exit(status) }
         }
-        pid => {
-            assert!(pid > 0, "{}", std::io::Error::last_os_error()); // a signal to -1 would reach everybody
-            #[cfg(feature = "simulated-mach")]
-            if let Some(handover) = handover {
-                handover.serve(Some(pid as u32));
-            }
-            Child { pid, reaped: false }
-        }
+        pid => Child { pid, reaped: false },
     }
 }
 
@@ -57,8 +71,10 @@ impl Child {
     }
 
     pub fn kill(self) {
-        self.signal(libc::SIGKILL);
-        assert_eq!(self.reap(), -libc::SIGKILL);
+        between_calls(|| {
+            self.signal(libc::SIGKILL);
+            assert_eq!(self.reap(), -libc::SIGKILL);
+        });
     }
 
     pub fn signal(&self, signal: i32) {
@@ -75,9 +91,11 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if !self.reaped {
-            self.signal(libc::SIGKILL);
-            // SAFETY: as above.
-            unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
+            between_calls(|| {
+                self.signal(libc::SIGKILL);
+                // SAFETY: as above.
+                unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
+            });
         }
     }
 }
@@ -130,6 +148,14 @@ pub fn die() -> ! {
             libc::pause();
         }
     }
+}
+
+/// Where a process is killed: never in the middle of a call of the model's, which a real kernel does in one step.
+#[cfg(feature = "simulated-mach")]
+pub use process_shared_core::platform::simulated::between_calls;
+#[cfg(not(feature = "simulated-mach"))]
+pub fn between_calls<T>(action: impl FnOnce() -> T) -> T {
+    action()
 }
 
 /// What a fork takes on macOS, and over the model of it.

@@ -3,8 +3,10 @@
 //! The first run single-steps the operation from its first instruction to its last and notes where each is. A run for k
 //! then goes straight to the k-th (a breakpoint there, passed as often as the trace passes it before), and the child is
 //! killed before it executes it. Where there is no way to set a breakpoint it single-steps again.
+//!
+//! Over the model of the Mach kernel, steps inside a call of it do not count: a real kernel's call is one.
 
-use crate::support::{PATIENCE, is_asleep};
+use crate::support::{PATIENCE, between_calls, is_asleep, split};
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
@@ -25,12 +27,17 @@ pub struct Run<'a> {
     trace: &'a RefCell<Vec<u64>>,
 }
 
+/// How far apart points are by default, and how many of them are tried at most.
+const SPREAD: usize = 23;
+const MOST: usize = if cfg!(feature = "simulated-mach") { 25 } else { usize::MAX };
+
 /// Runs `scenario` once for the trace, then for each `stride`-th point, beginning with the first, and for the last.
 /// Returns how many there are, and were tried.
-pub fn each_point(stride: usize, scenario: impl Fn(&Run)) -> (usize, usize) {
+pub fn each_point(stride: Option<usize>, scenario: impl Fn(&Run)) -> (usize, usize) {
     let trace = RefCell::new(Vec::new());
     scenario(&Run { point: None, trace: &trace });
     let count = trace.borrow().len();
+    let stride = stride.unwrap_or_else(|| SPREAD.max(count / MOST));
     let mut tried = 0;
     for point in (0..count).filter(|point| point % stride == 0 || point + 1 == count) {
         scenario(&Run { point: Some(point), trace: &trace });
@@ -47,13 +54,10 @@ impl Run<'_> {
 
     /// Forks the victim and kills it at this run's point, after a last call of `before`.
     pub fn kill(&self, victim: &Victim, before: impl FnOnce()) {
-        process_shared_core::init();
-        // SAFETY: the child runs the victim's closures and leaves by _exit.
-        let pid = match unsafe { libc::fork() } {
+        let pid = match split() {
             0 => live(victim),
             pid => pid,
         };
-        assert!(pid > 0, "{}", std::io::Error::last_os_error());
         let mut child = Traced { pid, victim, naps: 0 };
         let mut stopped = child.wait();
         assert!(stopped == Stop::Between, "{stopped:?} at the start");
@@ -73,18 +77,17 @@ impl Run<'_> {
         }
         before();
         // SAFETY: a child of ours, not reaped yet.
-        unsafe {
+        between_calls(|| unsafe {
             libc::kill(pid, libc::SIGKILL);
             let mut status = 0;
             while libc::waitpid(pid, &mut status, 0) == pid && libc::WIFSTOPPED(status) {}
-        }
+        });
     }
 }
 
 fn live(victim: &Victim) -> ! {
     // SAFETY: this process asks to be traced by its parent, stops before and after the operation, and ends.
     unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         let pid = libc::getpid();
         (victim.prepare)();
         libc::ptrace(libc::PTRACE_TRACEME, 0, 0_usize, 0_usize);
@@ -142,8 +145,39 @@ impl Traced<'_> {
         self.wait()
     }
 
+    /// One step; a call of the model's is one.
     fn step(&mut self) -> Stop {
-        self.resume(libc::PTRACE_SINGLESTEP)
+        let stop = self.resume(libc::PTRACE_SINGLESTEP);
+        if stop == Stop::Step { self.leave_call() } else { stop }
+    }
+
+    #[cfg(not(feature = "simulated-mach"))]
+    fn is_inside_a_call(&self) -> bool {
+        false
+    }
+
+    #[cfg(not(feature = "simulated-mach"))]
+    fn leave_call(&mut self) -> Stop {
+        Stop::Step
+    }
+
+    #[cfg(feature = "simulated-mach")]
+    fn is_inside_a_call(&self) -> bool {
+        let place = process_shared_core::platform::simulated::calls_begun();
+        // SAFETY: the child is stopped, this thread traces it, and it has its own copy of the count.
+        let word = unsafe { libc::ptrace(libc::PTRACE_PEEKDATA, self.pid, place, 0_usize) };
+        word as u32 != 0
+    }
+
+    #[cfg(feature = "simulated-mach")]
+    fn leave_call(&mut self) -> Stop {
+        let end = process_shared_core::platform::simulated::call_ends as *const () as u64;
+        while self.is_inside_a_call() {
+            if self.run_to(end) == Stop::Between {
+                return Stop::Between;
+            }
+        }
+        Stop::Step
     }
 }
 
@@ -163,18 +197,10 @@ impl Traced<'_> {
         self.registers().rip
     }
 
-    /// Lets the child go on to the last of `trace`, whose first is where it is.
-    fn go_to(&mut self, trace: &[u64]) {
-        let Some((&place, before)) = trace.split_last() else { return };
-        if before.is_empty() {
-            return;
-        }
-        let mut passes = before.iter().filter(|&&there| there == place).count();
-        if before[0] == place {
-            passes -= 1;
-            if self.step() == Stop::Between {
-                return;
-            }
+    /// Lets the child go on to `place`, or to the end if it does not come by.
+    fn run_to(&mut self, place: u64) -> Stop {
+        if self.place() == place && self.resume(libc::PTRACE_SINGLESTEP) == Stop::Between {
+            return Stop::Between;
         }
         // SAFETY: as in `registers`; the child's text is its own copy.
         let text = unsafe { libc::ptrace(libc::PTRACE_PEEKTEXT, self.pid, place, 0_usize) };
@@ -183,23 +209,35 @@ impl Traced<'_> {
             // SAFETY: as above.
             unsafe { libc::ptrace(libc::PTRACE_POKETEXT, pid, place, text) };
         };
-        loop {
-            write(text & !0xff | 0xcc);
-            let stop = self.resume(libc::PTRACE_CONT);
-            write(text);
-            if stop == Stop::Between {
-                return; // it went another way, to the end
-            }
+        write(text & !0xff | 0xcc);
+        let stop = self.resume(libc::PTRACE_CONT);
+        write(text);
+        if stop == Stop::Step {
             let mut registers = self.registers();
             registers.rip = place;
             // SAFETY: as above.
             unsafe { libc::ptrace(libc::PTRACE_SETREGS, self.pid, 0_usize, &raw const registers) };
-            if passes == 0 {
-                return;
+        }
+        stop
+    }
+
+    /// Lets the child go on to the last of `trace`, whose first is where it is.
+    fn go_to(&mut self, trace: &[u64]) {
+        let Some((&place, before)) = trace.split_last() else { return };
+        let mut passes = before.iter().skip(1).filter(|&&there| there == place).count();
+        if before.is_empty() {
+            return;
+        }
+        loop {
+            if self.run_to(place) == Stop::Between {
+                return; // it went another way, to the end
             }
-            passes -= 1;
-            if self.step() == Stop::Between {
-                return;
+            // What a call does on the way is no pass.
+            if !self.is_inside_a_call() {
+                if passes == 0 {
+                    return;
+                }
+                passes -= 1;
             }
         }
     }
@@ -209,6 +247,11 @@ impl Traced<'_> {
 impl Traced<'_> {
     fn place(&self) -> u64 {
         0
+    }
+
+    #[cfg(feature = "simulated-mach")]
+    fn run_to(&mut self, _: u64) -> Stop {
+        self.resume(libc::PTRACE_SINGLESTEP)
     }
 
     /// Lets the child go as many steps as `trace` has after its first.

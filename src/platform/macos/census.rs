@@ -3,8 +3,8 @@
 //! macOS tells nobody of a death, so whoever finds a lock held for long looks whether its holder lives. A lock word has
 //! room for a number only; this table, in memory that all descendants share, says which thread has it. A number is a
 //! seat and the seat's generation. A thread takes a seat, in one step, by writing who it is; then it raises the
-//! generation, so a word left by somebody who had the seat before names nobody any more. Seats of the dead are taken
-//! over only when no other is left.
+//! generation, so a word left by somebody who had the seat before names nobody any more. Seats of dead
+//! processes are taken over only when no other is left.
 //!
 //! | seat          | what                                                                                |
 //! |---------------|-------------------------------------------------------------------------------------|
@@ -139,9 +139,8 @@ impl Census {
     fn take_dead(&self, key: u64) -> Option<usize> {
         (1..SEATS).find(|&seat| {
             let holder = self.seats[seat].holder.load(Acquire);
-            let thread = self.seats[seat].thread.load(Acquire);
-            let alive = is_running(holder) && (thread == 0 || System::has_thread(pid_of(holder), thread));
-            !alive && self.seats[seat].take(holder, key)
+            // Not of a living process: a thread that is just taking the seat has not written its number yet.
+            !is_running(holder) && self.seats[seat].take(holder, key)
         })
     }
 }

@@ -6,7 +6,9 @@
 //! parent and of its child clash as often as they can. It has no no-senders notifications, port sets, or user
 //! references beyond a count.
 //!
-//! For tests, a process can be told to die, or to have a call fail, at the n-th call it makes from now.
+//! For tests, a process can be told to die, or to have a call fail, at the n-th call it makes from now. A real kernel's call
+//! is one step, which a kill comes before or after: who kills does it `between_calls`, or while none of those has begun
+//! (`calls_begun`).
 
 use super::mach::{
     BOOTSTRAP, Code, MOST_RIGHTS, Mach, Message, NULL, Name, Result, Start, disposition, right,
@@ -108,6 +110,8 @@ static MYSELF: AtomicU32 = AtomicU32::new(0);
 /// The bootstrap port at the last fork, which the child gets.
 static INHERITED: AtomicU32 = AtomicU32::new(0);
 static LIBRARY_BOOTSTRAP: AtomicU32 = AtomicU32::new(0);
+/// How many calls this process's threads are in the middle of. Those that wait do not count.
+static INSIDE: AtomicU32 = AtomicU32::new(0);
 
 thread_local! {
     static DIE_AT: Cell<u32> = const { Cell::new(0) };
@@ -122,6 +126,42 @@ pub fn die_at(call: u32) {
 /// Has this thread's `call`-th call from now fail; 0: none. Calls that cannot fail do not count.
 pub fn fail_at(call: u32) {
     FAIL_AT.set(call);
+}
+
+/// What is one step of the kernel's, until dropped.
+struct Step;
+
+impl Step {
+    fn begin() -> Self {
+        INSIDE.fetch_add(1, Relaxed);
+        Step
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        INSIDE.fetch_sub(1, Relaxed);
+        call_ends();
+    }
+}
+
+/// Passed at the end of each call.
+#[inline(never)]
+pub extern "C" fn call_ends() {
+    std::hint::black_box(());
+}
+
+/// Does `action` while no process is inside a call.
+pub fn between_calls<T>(action: impl FnOnce() -> T) -> T {
+    lock();
+    let result = action();
+    unlock();
+    result
+}
+
+/// Where a process of this program has the number of calls its threads are inside of, for one who traces it.
+pub fn calls_begun() -> *const u32 {
+    INSIDE.as_ptr()
 }
 
 fn is_due(countdown: &Cell<u32>) -> bool {
@@ -192,12 +232,14 @@ fn unlock() {
 }
 
 extern "C" fn before_fork() {
-    inside(|world, me| {
-        let object = world.tasks[me].bootstrap;
-        world.keep(object);
-        INHERITED.store(object, Relaxed);
-    });
-    lock(); // until the child is there, nobody sees it half made
+    inside(|_, _| {}); // so that this process is a task
+    lock(); // until the child is there, nobody sees it half made, and no other thread forks
+    let me = MYSELF.load(Relaxed) as usize - 1;
+    // SAFETY: the lock is held, so this is the only reference.
+    let world = unsafe { &mut *world() };
+    let object = world.tasks[me].bootstrap;
+    world.keep(object);
+    INHERITED.store(object, Relaxed);
 }
 
 extern "C" fn after_fork() {
@@ -206,12 +248,14 @@ extern "C" fn after_fork() {
 
 extern "C" fn in_child() {
     MYSELF.store(0, Relaxed);
+    INSIDE.store(0, Relaxed);
     die_at(0);
     fail_at(0);
 }
 
 /// Runs `action` in the kernel, for this process's task.
 fn inside<T>(action: impl FnOnce(&mut World, usize) -> T) -> T {
+    let _step = Step::begin();
     lock();
     // SAFETY: the lock is held, so this is the only reference.
     let world = unsafe { &mut *world() };
@@ -257,17 +301,23 @@ impl World {
             }
         };
         let owner = myself();
-        let bootstrap = match INHERITED.load(Relaxed) {
-            0 => self.create(Kind::Port, Owner { pid: 0, start: 0 }), // launchd's, who never dies
-            inherited => inherited,
+        let inherited = INHERITED.load(Relaxed); // and counted
+        let bootstrap = if inherited == 0 {
+            let launchd = Owner { pid: 0, start: 0 }; // who never dies
+            let port = self.create(Kind::Port, launchd);
+            self.keep(port);
+            port
+        } else {
+            inherited
         };
         let object = self.create(Kind::Task, owner);
         let task = &mut self.tasks[me];
         (task.owner, task.free, task.top, task.bootstrap, task.myself) = (owner, 1, 1, bootstrap, object);
         MYSELF.store(me as u32 + 1, Relaxed);
-        self.keep(object); // the special port's own
+        self.keep(object); // as a special port
+        self.keep(object); // by its name
         let _ = self.give_send(me, object);
-        if INHERITED.load(Relaxed) == 0 {
+        if inherited == 0 {
             self.keep(bootstrap);
             let name = self.give_send(me, bootstrap);
             LIBRARY_BOOTSTRAP.store(name.unwrap_or(NULL), Relaxed);
@@ -461,6 +511,7 @@ impl Right {
 
 /// The semaphore this process calls `name`. It stays while the process has the right.
 fn semaphore(name: Name) -> Result<&'static Object> {
+    let _step = Step::begin();
     call(|world, me| {
         let object = world.object(me, name).map_err(|_| Code::INVALID_NAME)?;
         let object = &raw const world.objects[object as usize];
@@ -487,8 +538,9 @@ fn wake_all(word: &AtomicU32, how_many: i32) {
 /// How often a waiter looks whether the one it waits for lives: the kernel would tell at once.
 const LOOK: Duration = Duration::from_millis(20);
 
-fn wait_on(name: Name, until: Option<Instant>) -> Result<()> {
+fn wait_on(name: Name, limit: Option<Duration>) -> Result<()> {
     let semaphore = semaphore(name)?;
+    let mut until = None; // reckoned from the moment it sleeps
     loop {
         if semaphore.count.fetch_update(Acquire, Relaxed, |count| count.checked_sub(1)).is_ok() {
             return Ok(());
@@ -496,7 +548,9 @@ fn wait_on(name: Name, until: Option<Instant>) -> Result<()> {
         if !semaphore.owner.is_alive() {
             return Err(Code::TERMINATED);
         }
-        let left = until.map_or(LOOK, |until| until.saturating_duration_since(Instant::now()));
+        let now = Instant::now();
+        let until = *until.get_or_insert(limit.and_then(|limit| now.checked_add(limit)));
+        let left = until.map_or(LOOK, |until| until.saturating_duration_since(now));
         if left.is_zero() {
             return Err(Code::OPERATION_TIMED_OUT);
         }
@@ -543,6 +597,7 @@ impl Mach for Simulated {
     }
 
     fn semaphore_signal(name: Name) -> Result<()> {
+        let _step = Step::begin();
         let semaphore = semaphore(name)?;
         if !semaphore.owner.is_alive() {
             return Err(Code::TERMINATED);
@@ -567,7 +622,7 @@ impl Mach for Simulated {
     }
 
     fn semaphore_timedwait(semaphore: Name, timeout: Duration) -> Result<()> {
-        wait_on(semaphore, Instant::now().checked_add(timeout))
+        wait_on(semaphore, Some(timeout))
     }
 
     fn port_allocate(task: Name, kind: u32) -> Result<Name> {
@@ -700,7 +755,11 @@ impl Mach for Simulated {
             {
                 return Err(Code::SEND_INVALID_DEST);
             }
-            let at = (0..MESSAGES).find(|&at| !world.letter[at].used).ok_or(Code::NO_SPACE)?;
+            let room = |world: &World| (0..MESSAGES).find(|&at| !world.letter[at].used);
+            if room(world).is_none() {
+                (0..TASKS).for_each(|task| world.bury(task)); // letters to the dead
+            }
+            let at = room(world).ok_or(Code::NO_SPACE)?;
             let mut objects = [(0, false); MOST_RIGHTS];
             for (object, (name, how)) in objects.iter_mut().zip(rights) {
                 *object = world.copy_in(me, *name, *how)?;
@@ -778,6 +837,7 @@ impl Mach for Simulated {
     }
 
     fn start_of(pid: u32) -> Start {
+        let _step = Step::begin();
         match stat(pid) {
             Some(stat) if !matches!(stat.state, 'Z' | 'X') => Start::At(stat.start),
             _ => Start::Gone,
@@ -785,12 +845,14 @@ impl Mach for Simulated {
     }
 
     fn current_thread() -> u64 {
+        let _step = Step::begin();
         // SAFETY: no precondition.
         let thread = unsafe { libc::syscall(libc::SYS_gettid) } as u64;
         stat(std::process::id()).map_or(0, |stat| stat.image << 32) | thread
     }
 
     fn has_thread(pid: u32, thread: u64) -> bool {
+        let _step = Step::begin();
         stat(pid).is_some_and(|stat| stat.image << 32 == thread & !0xffff_ffff)
             && std::path::Path::new(&format!("/proc/{pid}/task/{}", thread as u32)).exists()
     }
