@@ -144,12 +144,12 @@ impl Roster {
             return false;
         }
         if waiter.lock.is_abandoned() {
-            // It may have become one before it was ours.
-            if waiter.is_orphan(waiter.call()) {
+            // It may have become one meanwhile, and still does if a signal's giver saw the dead one alive.
+            let now = waiter.call();
+            if waiter.is_orphan(now) || waiter.call.compare_exchange(now, 0, AcqRel, Relaxed).is_err() {
                 waiter.lock.abandon(kernel);
                 return false;
             }
-            waiter.call.store(0, Relaxed);
             waiter.lock.mend(kernel); // from here on the entry is live, and the dead one's wait is off it
         }
         true

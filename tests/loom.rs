@@ -253,6 +253,34 @@ mod semaphore {
     }
 }
 
+mod roster {
+    use super::*;
+
+    const OBJECT: u32 = 1;
+
+    /// A signal that comes when the oldest wait dies, and another takes its entry over, is for the next.
+    #[test]
+    fn no_signal_goes_with_an_entry_that_changes_hands() {
+        check(3, || {
+            let shared = Shared::<()>::new();
+            let [first, second] = [1, 2].map(|id| {
+                let thread = shared.world.thread(id, Clock::Quick);
+                let place = shared.roster.enter(&thread, OBJECT, 0).unwrap();
+                (thread, place)
+            });
+            let dies = spawn(&shared, move |shared| first.0.live(0, |me| shared.roster.leave(me, first.1)));
+            let comes = spawn(&shared, |shared| {
+                shared.roster.enter(&shared.world.thread(3, Clock::Quick), OBJECT, 0).unwrap();
+            });
+            shared.roster.grant_oldest(OBJECT);
+            assert!(dies.join().unwrap());
+            comes.join().unwrap();
+            shared.roster.relay(OBJECT);
+            assert!(shared.roster.is_granted(second.1));
+        });
+    }
+}
+
 mod condition {
     use super::*;
 
@@ -304,25 +332,6 @@ mod condition {
                 .map(|(thread, wait)| spawn(&shared, move |shared| end(shared, &thread, wait)));
             signal(&shared, &me);
             others.into_iter().for_each(|other| other.join().unwrap());
-            assert_eq!(waiting(&shared), 0);
-        });
-    }
-
-    /// The entry of a wait that died is taken over by a new one while a signal looks for the oldest wait.
-    #[test]
-    fn a_signal_finds_no_wait_that_died() {
-        check(1, || {
-            let shared = Scene::new();
-            let ((first, mine), (second, theirs)) = (enter(&shared, 1), enter(&shared, 2));
-            assert!(first.live(0, |me| end(&shared, me, mine)));
-            let third = spawn(&shared, |shared| {
-                let thread = shared.world.thread(3, Clock::Quick);
-                let wait = shared.object.enter(&thread, &shared.roster, OBJECT, MUTEX).unwrap();
-                shared.object.leave(&thread, &shared.roster, wait);
-            });
-            signal(&shared, &shared.world.thread(4, Clock::Quick));
-            end(&shared, &second, theirs);
-            third.join().unwrap();
             assert_eq!(waiting(&shared), 0);
         });
     }
