@@ -108,10 +108,11 @@ impl Condition {
             let now = word(state);
             let granted = roster.is_granted(wait.place);
             if granted && !is_held(now) {
-                // Where a wake reaches others too, let those go first that came first, unless they do not go. Not asleep
+                // Where a wake reaches others too, let those go first that came first, unless one does not go. Not asleep
                 // on the word, because that could take a wake-up from them.
-                if !K::WAKES_BY_CLASS && !roster.is_next(wait.place, wait.object) {
-                    deferred = if deferred.0 == state { (state, deferred.1 + 1) } else { (state, 0) };
+                let first = if K::WAKES_BY_CLASS { None } else { roster.first_granted(wait.object) };
+                if let Some(first) = first.filter(|&first| first < wait.place.ticket()) {
+                    deferred = if deferred.0 == first { (first, deferred.1 + 1) } else { (first, 0) };
                     if deferred.1 < DEFERRED_LOOKS {
                         std::thread::sleep(FIRST_LOOK);
                         continue;

@@ -209,10 +209,9 @@ impl Roster {
         now == call(place.ticket, GRANTED) || now == call(place.ticket, PASSED)
     }
 
-    /// Whether no living wait for `object` that was granted is older than the one at `place`.
-    pub fn is_next(&self, place: Place, object: u32) -> bool {
-        self.oldest(object, &[GRANTED, PASSED], 0, u64::MAX)
-            .is_none_or(|oldest| oldest.ticket >= place.ticket)
+    /// The ticket of the oldest living wait for `object` that was granted.
+    pub fn first_granted(&self, object: u32) -> Option<u64> {
+        self.oldest(object, &[GRANTED, PASSED], 0, u64::MAX).map(|place| place.ticket)
     }
 
     /// Withdraws the wait at `place` if it has not been granted. False if it has.

@@ -61,6 +61,35 @@ fn scene() -> (ConditionVariable, Mutex, &'static AtomicU64, Thread) {
     (ConditionVariable::new().unwrap(), Mutex::new().unwrap(), shared(), Thread::current().unwrap())
 }
 
+/// As in `on_abandoned`, or in a signal handler.
+#[test]
+fn one_that_waits_again_before_it_is_done_does_not_hold_up_the_next() {
+    let (condition, mutex, order, thread) = scene();
+    let first = fork(|| {
+        let (outer, thread) = (condition.condition(), lock(&mutex));
+        let mut outer_wait = outer.enter(&thread, mutex.name()).unwrap();
+        mutex.unlock(&thread);
+        while outer.sleep(&thread, &mut outer_wait, None) != Outcome::Acquired {}
+        lock(&mutex);
+        outer.rest(&thread, &mut outer_wait);
+        while order.load(SeqCst) == 0 {
+            assert!(wait(&condition, &mutex, None));
+        }
+        outer.finish(&thread, outer_wait);
+        mutex.unlock(&thread);
+        0
+    });
+    support::until("it waits", || condition.condition().waiters() == 1 && support::is_asleep(first.pid));
+    let second = waiter(&condition, &mutex, order, 2);
+    lock(&mutex);
+    condition.condition().broadcast(&thread);
+    support::until("the first wants the mutex", || mutex.waiters() == 1);
+    mutex.unlock(&thread);
+    assert!(support::comes_true(Duration::from_secs(3), || second.is_over()));
+    condition.condition().signal(&thread);
+    assert_eq!(first.reap(), 0);
+}
+
 #[test]
 fn signals_wake_in_the_order_of_arrival() {
     let (condition, mutex, order, thread) = scene();

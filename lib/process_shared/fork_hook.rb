@@ -2,11 +2,10 @@
 
 module ProcessShared
   # On macOS, what threads sleep on is a Mach semaphore, and a fork does not copy the right to use it. So every fork
-  # that Ruby makes (+fork+, +Process.fork+, +IO.popen("-")+) passes here, and the child is handed what it needs before
-  # it goes on. How that works is told in DESIGN.md, and the work is done by the extension.
+  # that Ruby makes (+fork+, +Process.fork+, +IO.popen("-")+, +Process.daemon+) passes here, and the child is handed what
+  # it needs before it goes on. How that works is told in DESIGN.md, and the work is done by the extension.
   #
-  # +Process.daemon+ and forks by C code do not pass here. In such a child, using an object made before it raises
-  # ProcessError.
+  # Forks by C code do not pass here. In such a child, using an object made before it raises ProcessError.
   module ForkHook
     # @return [Integer] as Process._fork
     # @raise [ProcessError] if the system has no Mach port left: nothing is forked then
@@ -17,6 +16,27 @@ module ProcessShared
       ensure
         handover.finish(pid)
       end
+    end
+
+    # Ruby's own forks in C, past +_fork+. This does the same: the process goes on as a child without a terminal, in /,
+    # with its standard streams on /dev/null.
+    #
+    # The process that made an object has ended then, and its semaphore with it: whoever waits for such an object looks
+    # every 10 ms. Objects made afterwards are woken at once.
+    #
+    # @param nochdir [Boolean] stay in the working directory
+    # @param noclose [Boolean] keep the standard streams
+    # @return [0]
+    # @raise [ProcessError, SystemCallError] if nothing was forked
+    def daemon(nochdir = nil, noclose = nil)
+      exit!(0) if fork
+      setsid
+      Dir.chdir("/") unless nochdir
+      unless noclose
+        STDIN.reopen(File::NULL, "r")
+        [STDOUT, STDERR].each { |stream| stream.reopen(File::NULL, "w") }
+      end
+      0
     end
 
     Process.singleton_class.prepend(self)

@@ -62,20 +62,55 @@ RSpec.describe "Forks with Mach ports", if: ProcessShared.const_defined?(:Handov
     expect(status_of(fork { exit!(7) })).to eq 7
   end
 
-  it "say what is wrong where a fork went around them" do
+  it "go on as a daemon, with what was made before and after" do
+    mutex = ProcessShared::Mutex.new
+    semaphore
+    reader, writer = IO.pipe
+    child = fork do
+      reader.close
+      result = Process.daemon
+      own = ProcessShared::Semaphore.new(1)
+      streams = [STDIN, STDOUT, STDERR].map { |stream| File.identical?(stream, File::NULL) }
+      seen = [result, Dir.pwd, Process.getsid == Process.pid, streams.uniq, mutex.try_lock, own.try_wait.equal?(own)]
+      writer.puts seen.inspect
+      writer.puts semaphore.try_wait(10).equal?(semaphore)
+      exit!
+    end
+    writer.close
+    expect(status_of(child)).to eq 0
+    expect(reader.gets(chomp: true)).to eq [0, "/", true, [true], true, true].inspect
+    semaphore.post
+    expect(reader.gets(chomp: true)).to eq "true"
+  end
+
+  it "keep a daemon's directory and streams when it says so" do
+    semaphore
+    reader, writer = IO.pipe
+    child = fork do
+      here = Dir.pwd
+      streams = [STDIN, STDOUT, STDERR].map { |stream| stream.stat.ino }
+      Process.daemon(true, true)
+      writer.puts [Dir.pwd == here, [STDIN, STDOUT, STDERR].map { |stream| stream.stat.ino } == streams].inspect
+      exit!
+    end
+    writer.close
+    expect(status_of(child)).to eq 0
+    expect(reader.read).to eq "[true, true]\n"
+  end
+
+  it "say what is wrong where C code forked, past them", if: CFork.possible? do
     objects = [semaphore, ProcessShared::Mutex.new, ProcessShared::ConditionVariable.new]
     reader, writer = IO.pipe
-    pid = fork do
-      reader.close
-      Process.daemon(true, true)
+    pid = CFork.call
+    if pid.zero? # Ruby does not know that it has no other threads here, so nothing may give the GVL away
       calls = [:value, :locked?, :signal].zip(objects).map do |name, object|
         object.public_send(name)
       rescue => error
-        error
+        "#{error.class}: #{error.message}"
       end
       fresh = ProcessShared::Semaphore.new(1)
-      writer.puts calls.map { |error| "#{error.class}: #{error.message}" }, fresh.try_wait.equal?(fresh)
-      exit!
+      writer.write_nonblock([*calls, fresh.try_wait.equal?(fresh)].join("\n"))
+      exit!(0)
     end
     writer.close
     lines = reader.read.lines(chomp: true)

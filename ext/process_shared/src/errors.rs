@@ -69,8 +69,8 @@ pub fn ownership(ruby: &Ruby, text: String) -> Error {
 /// The object was made before a fork that the hook of `fork_hook.rb` had no part in, or that it could not complete.
 pub fn out_of_reach(ruby: &Ruby, class: &str) -> Error {
     let text = format!(
-        "this process has no Mach ports for a {class} made before it was forked: only Process.fork, fork and \
-         IO.popen(\"-\") pass them on, while their parent lives, not Process.daemon or C code; make it after that fork"
+        "this process has no Mach ports for a {class} made before it was forked: only fork, Process.fork, \
+         Process.daemon and IO.popen(\"-\") pass them on, while their parent lives, not C code; make it after that fork"
     );
     ownership(ruby, text)
 }
