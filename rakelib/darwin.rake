@@ -51,10 +51,10 @@ namespace :rust do
     TBD
   end
 
-  # Checks and links a crate with all its code; returns the symbols that it takes from the library.
+  # Checks a crate with its tests, links it with all its code; returns the symbols that it takes from the library.
   link = lambda do |env, target, crate, from:, flags: []|
     common = ["--quiet", "--locked", "-p", crate, "--target", target]
-    sh(env, cargo, "clippy", *common, "--", "-Dwarnings", verbose: false)
+    sh(env, cargo, "clippy", *common, "--all-targets", "--", "-Dwarnings", verbose: false)
     sh(env, cargo, "rustc", *common, "--lib", "--crate-type", "cdylib", "--", *flags, verbose: false)
     built = File.join(ENV.fetch("CARGO_TARGET_DIR", "target"), target, "debug", "lib#{crate.tr("-", "_")}.dylib")
     File.binread(built).scan(/(?<=\0)_\w+(?=\0)/) & File.binread("#{libraries}/#{from}.tbd").scan(/\b_\w+/)

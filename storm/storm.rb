@@ -37,5 +37,5 @@ rescue Storm::Broken => error
   abort "FAILED after #{totals.inspect} (seed #{seed}): #{error.message}"
 end
 
-maps = File.readlines("/proc/self/maps").size
+maps = File.exist?("/proc/self/maps") ? File.readlines("/proc/self/maps").size : "unknown"
 puts totals.map { |name, count| "#{count} #{name}" }.join(", ") + " survived; #{maps} mappings in the end"

@@ -1,5 +1,6 @@
 //! Where objects live: what is given back, and what a fork keeps apart.
 
+#![cfg(target_os = "linux")] // its children are seen through /proc
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;

@@ -1,5 +1,6 @@
 //! The semaphore between real processes.
 
+#![cfg(target_os = "linux")] // its children are seen through /proc
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
