@@ -223,6 +223,7 @@ fn a_child_killed_at_any_step_does_not_hang_the_parent() {
         assert_eq!(bootstrap(), own);
         match reap(child) {
             0 => {
+                println!("{} steps", step - 1);
                 assert!(step > 5, "only {step} steps");
                 break;
             }
@@ -250,6 +251,7 @@ fn a_parent_killed_at_any_step_does_not_hang_the_child() {
         assert_eq!(unsafe { libc::poll(&mut descriptor, 1, 5000) }, 1, "step {step}: the child hangs");
         match reap(parent) {
             0 => {
+                println!("{} steps", step - 1);
                 assert!(step > 8, "only {step} steps");
                 break;
             }
