@@ -142,11 +142,16 @@ pub fn wait(
             }
         }
     };
-    let raised = lock.retake(ruby, levels, raised, &mut || {
+    let mut rest = || {
         if let Some(wait) = &mut granted {
             condition.rest(&thread, wait);
         }
-    });
+    };
+    let mut raised = lock.retake(ruby, levels, raised, &mut rest);
+    if raised.is_none() && interrupts::are_due(ruby) {
+        rest();
+        raised = interrupts::check(ruby).err();
+    }
     match (granted, &raised) {
         (Some(wait), None) => condition.finish(&thread, wait),
         (Some(wait), Some(_)) => condition.leave(&thread, wait), // an exception takes no signal

@@ -57,6 +57,12 @@ fn jump(state: libc::c_int) -> Error {
     caught.err().unwrap_or_else(|| Error::new(crate::bind::ruby().exception_fatal(), "a jump went nowhere"))
 }
 
+/// Whether `check` would do anything.
+pub fn are_due(ruby: &Ruby) -> bool {
+    // SAFETY: the current thread is a thread.
+    unsafe { rb_sys::rb_thread_interrupted(ruby.thread_current().as_raw()) != 0 }
+}
+
 /// Looks at the interrupts that are due.
 pub fn check(ruby: &Ruby) -> Result<(), Error> {
     protect(ruby, || {

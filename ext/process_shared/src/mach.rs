@@ -42,27 +42,30 @@ fn semaphore_signal_all(ruby: &Ruby, semaphore: Name) -> Result<(), Error> {
 }
 
 /// Waits without the GVL; signal handlers run, and the wait goes on if they return.
-fn wait(ruby: &Ruby, call: impl Fn() -> Answer<()>) -> Result<(), Error> {
+fn wait(ruby: &Ruby, semaphore: Name, call: impl Fn() -> Answer<()>) -> Result<(), Error> {
     let failed = Cell::new(None);
-    nogvl::block(ruby, || match call() {
+    let once = || match call() {
         Ok(()) => Outcome::Acquired,
         Err(Code::ABORTED) => Outcome::Interrupted,
         Err(code) => {
             failed.set(Some(code));
             Outcome::TimedOut
         }
+    };
+    nogvl::block(ruby, once, || {
+        let _ = System::semaphore_signal(semaphore); // one that is gone needs no permit
     })?;
     failed.get().map_or(Ok(()), |code| Err(to_ruby(ruby, code)))
 }
 
 fn semaphore_wait(ruby: &Ruby, semaphore: Name) -> Result<(), Error> {
-    wait(ruby, || System::semaphore_wait(semaphore))
+    wait(ruby, semaphore, || System::semaphore_wait(semaphore))
 }
 
 fn semaphore_timedwait(ruby: &Ruby, semaphore: Name, timeout: Value) -> Result<(), Error> {
     match Timeout::parse(ruby, timeout)?.deadline() {
         None => semaphore_wait(ruby, semaphore),
-        Some(deadline) => wait(ruby, || System::semaphore_timedwait(semaphore, deadline.remaining())),
+        Some(deadline) => wait(ruby, semaphore, || System::semaphore_timedwait(semaphore, deadline.remaining())),
     }
 }
 

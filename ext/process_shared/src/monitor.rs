@@ -74,9 +74,11 @@ unsafe extern "C" fn unlock_quickly(object: VALUE) -> VALUE {
     unsafe { slowly(Value::from_raw(object)).as_raw() }
 }
 
-/// For who does not hold it: says why not.
+/// For who does not hold it, or has closed it: says so.
 fn unlock(ruby: &Ruby, object: Value) -> Result<Value, Error> {
-    of(object).assert_owned(ruby).map(|_| object)
+    let data = of(object);
+    data.give_back_closed(ruby)?;
+    data.assert_owned(ruby).map(|_| object)
 }
 
 unsafe extern "C" fn exit(object: VALUE) -> VALUE {

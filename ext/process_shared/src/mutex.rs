@@ -83,6 +83,11 @@ fn try_at_once(ruby: &Ruby, mutex: &Mutex, thread: &Thread) -> Result<bool, Erro
         .map_err(|error| errors::to_ruby(ruby, error))
 }
 
+/// Undoes a `lock` that nobody has heard of yet.
+fn give_back(mutex: &Mutex, thread: &Thread) {
+    if mutex.is_abandoned() { mutex.abandon(thread) } else { mutex.unlock(thread) }
+}
+
 impl MutexData {
     /// The mutex, unless this handle cannot be used.
     pub fn open(&self, ruby: &Ruby) -> Result<&Mutex, Error> {
@@ -96,7 +101,24 @@ impl MutexData {
 
     #[inline]
     pub fn usable(&self) -> Option<&Mutex> {
-        self.mutex.get().filter(|mutex| !self.closed.load(Relaxed) && mutex.is_reached())
+        self.reached().filter(|_| !self.closed.load(Relaxed))
+    }
+
+    /// The mutex, for a holder that gives it back: this handle may have been closed meanwhile.
+    #[inline]
+    pub fn reached(&self) -> Option<&Mutex> {
+        self.mutex.get().filter(|mutex| mutex.is_reached())
+    }
+
+    /// Gives one level of a handle that has been closed back, if the caller holds it.
+    pub fn give_back_closed(&self, ruby: &Ruby) -> Result<(), Error> {
+        if let Some(mutex) = self.reached().filter(|_| self.closed.load(Relaxed)) {
+            let thread = thread::current(ruby)?;
+            if self.is_owned(mutex, &thread) {
+                self.step_out(mutex, &thread);
+            }
+        }
+        Ok(())
     }
 
     /// Takes the lock if that needs nobody's leave.
@@ -195,19 +217,24 @@ impl MutexData {
         let acquired = if scheduled::is_non_blocking() {
             scheduled::wait_until(ruby, object, timeout, || try_at_once(ruby, mutex, &thread))?
         } else {
-            nogvl::block(ruby, || mutex.lock(&thread, timeout.deadline()))?
+            let give_back = || give_back(mutex, &thread);
+            nogvl::block(ruby, || mutex.lock(&thread, timeout.deadline()), give_back)?
         };
-        if acquired {
-            self.own(object.as_raw());
-            self.repair(ruby, object)?;
+        if !acquired {
+            return Ok(false);
         }
-        Ok(acquired)
+        if let Err(closed) = self.open(ruby) {
+            give_back(mutex, &thread);
+            return Err(closed);
+        }
+        self.own(object.as_raw());
+        self.repair(ruby, object).map(|()| true)
     }
 
     /// With the lock just taken: lets `on_abandoned` repair what a dead holder left. If that raises, the lock is given
     /// back, still marked as abandoned.
     pub fn repair(&self, ruby: &Ruby, object: Value) -> Result<(), Error> {
-        let mutex = self.open(ruby)?;
+        let Some(mutex) = self.mutex.get() else { return Ok(()) };
         self.unrepaired.store(false, Relaxed);
         let callable = self.on_abandoned.load(Relaxed);
         if callable == 0 || !mutex.is_abandoned() {
@@ -380,25 +407,34 @@ unsafe extern "C" fn unlock_quickly(object: VALUE) -> VALUE {
             return object;
         }
     }
+    let slowly: unsafe extern "C" fn(Value) -> Value = method!(unlock, 0);
     // SAFETY: the receiver of this method.
-    unsafe { unlock_slowly(Value::from_raw(object)) }
+    unsafe { slowly(Value::from_raw(object)).as_raw() }
 }
 
-/// Says why the caller cannot unlock it, if it cannot.
+/// The end of a block that no longer holds the lock: says why, if that is nobody's wish.
 ///
 /// # Safety
 /// No frame between here and Ruby has anything to drop.
-pub unsafe fn unlock_slowly(object: Value) -> VALUE {
-    let slowly: unsafe extern "C" fn(Value) -> Value = method!(unlock, 0);
+pub unsafe fn leave_slowly(object: Value) -> VALUE {
+    let slowly: unsafe extern "C" fn(Value) -> Value = method!(leave, 0);
     // SAFETY: a method's receiver; the caller's promise.
     unsafe { slowly(object).as_raw() }
 }
 
 fn unlock(ruby: &Ruby, object: Value) -> Result<Value, Error> {
     let data = of(object);
+    data.give_back_closed(ruby)?;
     let thread = data.assert_owned(ruby)?;
     data.let_go(data.open(ruby)?, &thread);
     Ok(object)
+}
+
+/// The end of a block that held the lock. If the handle has been closed meanwhile, and the lock was given back with
+/// that, nothing is left to do.
+fn leave(ruby: &Ruby, object: Value) -> Result<Value, Error> {
+    let data = of(object);
+    if data.closed.load(Relaxed) { Ok(object) } else { data.assert_owned(ruby).map(|_| object) }
 }
 
 unsafe extern "C" fn synchronize(object: VALUE) -> VALUE {
@@ -464,7 +500,7 @@ fn retake(ruby: &Ruby, object: Value, levels: u64) -> Result<(), Error> {
 fn watch(ruby: &Ruby, object: Value, timeout: Value) -> Result<bool, Error> {
     let (mutex, timeout) = (of(object).open(ruby)?, Timeout::parse(ruby, timeout)?);
     let thread = thread::current(ruby)?;
-    nogvl::block(ruby, || mutex.watch(&thread, timeout.deadline()))
+    nogvl::block(ruby, || mutex.watch(&thread, timeout.deadline()), || {})
 }
 
 pub fn is_locked(ruby: &Ruby, object: Value) -> Result<bool, Error> {

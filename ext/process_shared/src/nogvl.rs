@@ -42,12 +42,20 @@ pub fn without_gvl<T>(call: impl FnOnce() -> T) -> Option<T> {
 
 /// Waits until `wait`, called without the GVL, says that it acquired (true) or timed out (false).
 ///
+/// What was acquired while an interrupt came due is given back before that is looked at: the GVL may have been long in
+/// coming, and an exception takes nothing with it. So does Ruby's own mutex.
+///
 /// # Errors
 /// The exception that an interrupt raised: then `wait` has taken nothing.
-pub fn block(ruby: &Ruby, mut wait: impl FnMut() -> Outcome) -> Result<bool, Error> {
+pub fn block(
+    ruby: &Ruby,
+    mut wait: impl FnMut() -> Outcome,
+    mut give_back: impl FnMut(),
+) -> Result<bool, Error> {
     loop {
         interrupts::check(ruby)?;
         match without_gvl(&mut wait) {
+            Some(Outcome::Acquired) if interrupts::are_due(ruby) => give_back(),
             Some(Outcome::Acquired) => return Ok(true),
             Some(Outcome::TimedOut) => return Ok(false),
             Some(Outcome::Interrupted) | None => {}
@@ -98,8 +106,7 @@ pub fn nap<S>(
     }
     rest(state);
     let thread = ruby.thread_current();
-    // SAFETY: the current thread is a thread. A signal that merely hit this native thread does not set this.
-    let meant = unsafe { rb_sys::rb_thread_interrupted(thread.as_raw()) } != 0;
+    let meant = interrupts::are_due(ruby); // not by a signal that merely hit this native thread
     interrupts::check(ruby)?;
     let deferred = meant && thread.funcall::<_, _, bool>("pending_interrupt?", ())?;
     Ok(if meant && !deferred && was_woken_up(ruby, thread)? { Nap::WokenUp } else { Nap::Again })

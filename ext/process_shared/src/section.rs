@@ -40,12 +40,12 @@ pub unsafe extern "C" fn yield_nothing(_: VALUE) -> VALUE {
 unsafe extern "C" fn end(section: VALUE) -> VALUE {
     // SAFETY: `run` passes the address of its own.
     let Section { object, data, fiber } = unsafe { &*(section as *const Section<'_>) };
-    if let (Some(mutex), Some(thread)) = (data.usable(), thread::known()) {
+    if let (Some(mutex), Some(thread)) = (data.reached(), thread::known()) {
         if data.is_owned_by(mutex, &thread, *fiber) {
             data.step_out(mutex, &thread);
             return rb_sys::Qnil as VALUE;
         }
     }
     // SAFETY: a method's receiver.
-    unsafe { mutex::unlock_slowly(Value::from_raw(*object)) }
+    unsafe { mutex::leave_slowly(Value::from_raw(*object)) }
 }

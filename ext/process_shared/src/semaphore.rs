@@ -49,7 +49,13 @@ impl SemaphoreData {
 
     #[inline]
     pub fn usable(&self) -> Option<&Semaphore> {
-        self.semaphore.get().filter(|semaphore| !self.closed.load(Relaxed) && semaphore.is_reached())
+        self.reached().filter(|_| !self.closed.load(Relaxed))
+    }
+
+    /// The semaphore, for who gives back: this handle may have been closed meanwhile.
+    #[inline]
+    pub fn reached(&self) -> Option<&Semaphore> {
+        self.semaphore.get().filter(|semaphore| semaphore.is_reached())
     }
 
     #[inline]
@@ -80,11 +86,24 @@ impl SemaphoreData {
             return scheduled::wait_until(ruby, object, timeout, || Ok(semaphore.try_wait()));
         }
         let thread = thread::current(ruby)?;
-        nogvl::block(ruby, || semaphore.wait(&thread, timeout.deadline()))
+        let give_back = || {
+            let _ = semaphore.post(&thread, self.max.load(Relaxed)); // at its most, somebody else has
+        };
+        if !nogvl::block(ruby, || semaphore.wait(&thread, timeout.deadline()), give_back)? {
+            return Ok(false);
+        }
+        self.open(ruby).map(|_| true).inspect_err(|_| give_back())
     }
 
     pub fn post(&self, ruby: &Ruby) -> Result<(), Error> {
-        let (semaphore, thread, max) = (self.open(ruby)?, thread::current(ruby)?, self.max.load(Relaxed));
+        self.open(ruby)?;
+        self.give_back(ruby)
+    }
+
+    /// `post`, also where this handle has been closed since the caller took a permit.
+    pub fn give_back(&self, ruby: &Ruby) -> Result<(), Error> {
+        let Some(semaphore) = self.reached() else { return self.open(ruby).map(|_| ()) };
+        let (thread, max) = (thread::current(ruby)?, self.max.load(Relaxed));
         semaphore.post(&thread, max).map_err(|Overflow| {
             if max == 1 {
                 errors::ownership(
@@ -163,6 +182,21 @@ fn post(ruby: &Ruby, object: Value) -> Result<Value, Error> {
     of(object).post(ruby).map(|()| object)
 }
 
+/// The end of a block that took a permit.
+unsafe extern "C" fn leave_quickly(object: VALUE) -> VALUE {
+    // SAFETY: a method's receiver; nothing to drop in this frame.
+    if unsafe { data::get::<SemaphoreData>(object) }.try_post() {
+        return object;
+    }
+    let slowly: unsafe extern "C" fn(Value) -> Value = method!(leave, 0);
+    // SAFETY: a method's receiver.
+    unsafe { slowly(Value::from_raw(object)).as_raw() }
+}
+
+fn leave(ruby: &Ruby, object: Value) -> Result<Value, Error> {
+    of(object).give_back(ruby).map(|()| object)
+}
+
 unsafe extern "C" fn synchronize(object: VALUE) -> VALUE {
     // SAFETY: called by Ruby as a method; nothing to drop in this frame, over which exceptions jump.
     unsafe {
@@ -170,7 +204,7 @@ unsafe extern "C" fn synchronize(object: VALUE) -> VALUE {
             rb_sys::rb_raise(rb_sys::rb_eThreadError, c"must be called with a block".as_ptr());
         }
         wait_quickly(object);
-        rb_sys::rb_ensure(Some(yield_nothing), rb_sys::Qnil as VALUE, Some(post_quickly), object)
+        rb_sys::rb_ensure(Some(yield_nothing), rb_sys::Qnil as VALUE, Some(leave_quickly), object)
     }
 }
 
@@ -200,7 +234,7 @@ fn waiters(ruby: &Ruby, object: Value) -> Result<usize, Error> {
 fn watch(ruby: &Ruby, object: Value, timeout: Value) -> Result<bool, Error> {
     let (semaphore, timeout) = (of(object).open(ruby)?, Timeout::parse(ruby, timeout)?);
     let thread = thread::current(ruby)?;
-    nogvl::block(ruby, || semaphore.watch(&thread, timeout.deadline()))
+    nogvl::block(ruby, || semaphore.watch(&thread, timeout.deadline()), || {})
 }
 
 fn close(ruby: &Ruby, object: Value) -> Result<(), Error> {

@@ -40,10 +40,15 @@ const NAME: &str = "ProcessShared::SemaphoreMutex";
 
 impl SemaphoreMutexData {
     #[inline]
-    fn usable(&self) -> Option<&SemaphoreData> {
+    fn semaphore(&self) -> Option<&SemaphoreData> {
         let semaphore = self.semaphore.load(Relaxed);
         // SAFETY: not 0, so `initialize` stored a Semaphore there, which this object keeps alive.
-        (semaphore != 0 && !self.closed.load(Relaxed)).then(|| unsafe { data::get(semaphore as VALUE) })
+        (semaphore != 0).then(|| unsafe { data::get(semaphore as VALUE) })
+    }
+
+    #[inline]
+    fn usable(&self) -> Option<&SemaphoreData> {
+        self.semaphore().filter(|_| !self.closed.load(Relaxed))
     }
 
     fn open(&self, ruby: &Ruby) -> Result<&SemaphoreData, Error> {
@@ -69,11 +74,8 @@ impl SemaphoreMutexData {
         raised: Option<Error>,
         rest: &mut dyn FnMut(),
     ) -> Option<Error> {
-        let (Some(data), Ok(thread)) = (self.usable(), thread::current(ruby)) else { return raised };
-        let semaphore = match data.open(ruby) {
-            Ok(semaphore) => semaphore,
-            Err(error) => return raised.or(Some(error)),
-        };
+        let (Some(data), Ok(thread)) = (self.semaphore(), thread::current(ruby)) else { return raised };
+        let Some(semaphore) = data.reached() else { return raised.or(data.open(ruby).err()) };
         if semaphore.try_wait() || semaphore.wait_soon() {
             raised
         } else if scheduled::is_non_blocking() {
@@ -134,6 +136,25 @@ fn unlock(ruby: &Ruby, object: Value) -> Result<Value, Error> {
     of(object).unlock(ruby).map(|()| object)
 }
 
+/// The end of a block that took the lock, also where it has been closed since.
+unsafe extern "C" fn leave_quickly(object: VALUE) -> VALUE {
+    // SAFETY: a method's receiver; nothing to drop in this frame.
+    if unsafe { data::get::<SemaphoreMutexData>(object) }.usable().is_some_and(SemaphoreData::try_post) {
+        return object;
+    }
+    let slowly: unsafe extern "C" fn(Value) -> Value = method!(leave, 0);
+    // SAFETY: a method's receiver.
+    unsafe { slowly(Value::from_raw(object)).as_raw() }
+}
+
+fn leave(ruby: &Ruby, object: Value) -> Result<Value, Error> {
+    let data = of(object);
+    match data.semaphore() {
+        Some(semaphore) => semaphore.give_back(ruby).map(|()| object),
+        None => data.open(ruby).map(|_| object),
+    }
+}
+
 unsafe extern "C" fn synchronize(object: VALUE) -> VALUE {
     // SAFETY: called by Ruby as a method; nothing to drop in this frame, over which exceptions jump.
     unsafe {
@@ -141,7 +162,7 @@ unsafe extern "C" fn synchronize(object: VALUE) -> VALUE {
             rb_sys::rb_raise(rb_sys::rb_eThreadError, c"must be called with a block".as_ptr());
         }
         lock_quickly(object);
-        rb_sys::rb_ensure(Some(yield_nothing), rb_sys::Qnil as VALUE, Some(unlock_quickly), object)
+        rb_sys::rb_ensure(Some(yield_nothing), rb_sys::Qnil as VALUE, Some(leave_quickly), object)
     }
 }
 
