@@ -65,7 +65,9 @@ fn semaphore_wait(ruby: &Ruby, semaphore: Name) -> Result<(), Error> {
 fn semaphore_timedwait(ruby: &Ruby, semaphore: Name, timeout: Value) -> Result<(), Error> {
     match Timeout::parse(ruby, timeout)?.deadline() {
         None => semaphore_wait(ruby, semaphore),
-        Some(deadline) => wait(ruby, semaphore, || System::semaphore_timedwait(semaphore, deadline.remaining())),
+        Some(deadline) => {
+            wait(ruby, semaphore, || System::semaphore_timedwait(semaphore, deadline.remaining()))
+        }
     }
 }
 
