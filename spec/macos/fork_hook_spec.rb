@@ -98,7 +98,7 @@ RSpec.describe "Forks with Mach ports", if: ProcessShared.const_defined?(:Handov
     expect(reader.read).to eq "[true, true]\n"
   end
 
-  it "say what is wrong where C code forked, past them", if: CFork.possible? do
+  it "say what is wrong where C code forked, past them", skip: !CFork.possible? && "C code cannot fork here" do
     objects = [semaphore, ProcessShared::Mutex.new, ProcessShared::ConditionVariable.new]
     reader, writer = IO.pipe
     pid = CFork.call
