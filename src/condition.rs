@@ -1,7 +1,8 @@
 //! A condition variable that loses no signal and keeps none, whoever dies.
 //!
-//! Waits stand in the `Roster`; a signal grants the oldest living one, a broadcast all. What remains is to wake the
-//! granted, and to notice when one dies between being granted and having its mutex again, because then the signal
+//! Waits stand in the `Roster`; a signal grants the oldest living one, a broadcast calls all. The called owe nobody
+//! anything, since nobody is left whom the broadcast could go to instead: they are woken all at once. A signal is for
+//! one, so what remains is to wake the granted, and to notice when one dies between being granted and having its mutex again, because then the signal
 //! belongs to the next. For that there is the baton: a word which the granted take, one after the other, and hold
 //! until they have their mutex. All waiters sleep on it. So the kernel, when the holder of the baton dies, wakes one
 //! of them, and that one sees to the rest.
@@ -18,9 +19,15 @@
 //! - Who grants, looks at the word afterwards; who puts the baton down, looks at the roster afterwards (with a SeqCst
 //!   fence between), so one of them sees the other. Who grants without the baton has said so in the roster before it
 //!   looked at the word, so the word is not IDLE when it dies.
+//! - Who calls, wakes the called, and so does everybody who puts the baton down while any of them is on the roster. If
+//!   all of these die, the kernel wakes one, and who finds the word without an owner sees to the others.
 //! - Only a thread that has announced this word or holds the baton is noticed by the kernel when it dies. A granted one
 //!   that is neither (between `enter` and `sleep`; with another mutex than the holder's) is watched: one that sleeps,
-//!   if anybody does, looks again and again. This is the only polling there is, and it ends when that thread moves on.
+//!   if anybody does, looks again and again, until that thread moves on.
+//! - Who falls asleep while another holds the baton and is on its way to another mutex, looks again and again likewise:
+//!   a grant that comes between its look and its sleep does not change the word.
+//!
+//! There is no other polling.
 //!
 //! Waking somebody for nothing does no harm: all decisions are taken from the roster.
 
@@ -59,6 +66,8 @@ pub struct Wait {
     object: u32,
     mutex: u32,
     baton: bool,
+    /// Ended by a broadcast, and off the roster.
+    called: bool,
 }
 
 fn is_held(word: u32) -> bool {
@@ -80,7 +89,7 @@ impl Condition {
         kernel.announce(&self.0);
         let baton = self.take(kernel, roster, object, mutex);
         kernel.settle();
-        Some(Wait { place, object, mutex, baton })
+        Some(Wait { place, object, mutex, baton, called: false })
     }
 
     /// Sleeps until the wait is granted: `Acquired`. After the two other outcomes the wait goes on: call again, or
@@ -103,9 +112,12 @@ impl Condition {
         }
         let mut look = FIRST_LOOK;
         let mut deferred = (0, 0);
-        let outcome = loop {
+        let mut outcome = loop {
             let state = self.0.state.load(Acquire);
             let now = word(state);
+            if roster.is_called(wait.place) {
+                break Outcome::Acquired;
+            }
             let granted = roster.is_granted(wait.place);
             if granted && !is_held(now) {
                 // Where a wake reaches others too, let those go first that came first, unless one does not go. Not asleep
@@ -133,9 +145,13 @@ impl Condition {
                 if self.take(kernel, roster, wait.object, NO_MUTEX) {
                     self.put_down(kernel, roster, wait.object, true);
                 }
-                if roster.is_granted(wait.place) || word(self.0.state.load(Acquire)) != now {
+                let ended = roster.is_granted(wait.place) || roster.is_called(wait.place);
+                if ended || word(self.0.state.load(Acquire)) != now {
                     continue;
                 }
+            }
+            // Who ends our wait without the baton cannot change the word, and may do so before we sleep on it.
+            if now & OWNER == 0 || is_held(now) && is_elsewhere(wait.mutex, other(state)) {
                 until = Deadline::after(look).filter(|soon| deadline.is_none_or(|end| *soon < end)).or(until);
                 look = LAST_LOOK.min(look * 2);
             }
@@ -146,10 +162,22 @@ impl Condition {
                 Wake::Interrupted => break Outcome::Interrupted,
             }
         };
+        if roster.is_called(wait.place) {
+            outcome = Outcome::Acquired;
+            wait.called = true;
+        }
+        // We may have been the one who watched, or was woken to see to something.
         if !wait.baton && word(self.0.state.load(Acquire)) & OWNER == 0 {
-            kernel.wake(&self.0, 1, ANY_CLASS); // we may have been the one who watched
+            if !wait.called {
+                kernel.wake(&self.0, 1, ANY_CLASS);
+            } else if self.take(kernel, roster, wait.object, NO_MUTEX) {
+                self.put_down(kernel, roster, wait.object, false);
+            }
         }
         kernel.settle();
+        if wait.called {
+            roster.leave(kernel, wait.place); // nobody needs to know of it any more
+        }
         outcome
     }
 
@@ -164,7 +192,9 @@ impl Condition {
 
     /// Ends a wait whose `sleep` said `Acquired`; the caller has its mutex again.
     pub fn finish<K: Kernel>(&self, kernel: &K, roster: &Roster, mut wait: Wait) {
-        roster.leave(kernel, wait.place);
+        if !wait.called {
+            roster.leave(kernel, wait.place);
+        }
         self.rest(kernel, roster, &mut wait);
     }
 
@@ -179,7 +209,11 @@ impl Condition {
 
     /// Ends a wait that has to stop for another reason. If it was granted, its signal goes to the next.
     pub fn leave<K: Kernel>(&self, kernel: &K, roster: &Roster, wait: Wait) {
-        if roster.withdraw(wait.place) {
+        if !wait.called && roster.withdraw(wait.place) {
+            self.finish(kernel, roster, wait);
+            return;
+        }
+        if wait.called || roster.is_called(wait.place) {
             self.finish(kernel, roster, wait);
             return;
         }
@@ -198,7 +232,7 @@ impl Condition {
 
     /// Wakes all waits that are there now.
     pub fn broadcast<K: Kernel>(&self, kernel: &K, roster: &Roster, object: u32) {
-        self.grant(kernel, roster, object, || roster.grant_all(object));
+        self.grant(kernel, roster, object, || roster.call_all(object));
     }
 
     fn grant<K: Kernel>(&self, kernel: &K, roster: &Roster, object: u32, grant: impl FnOnce()) {
@@ -221,6 +255,7 @@ impl Condition {
         if baton || self.take(kernel, roster, object, NO_MUTEX) {
             self.put_down(kernel, roster, object, false);
         } else {
+            self.rouse(kernel, roster, object);
             let errand = other(self.0.state.load(Acquire));
             self.let_go_elsewhere(kernel, roster, object, errand);
         }
@@ -233,6 +268,14 @@ impl Condition {
     /// Announced: wakes the granted that must not wait for the holder of the baton, on its way to `errand`.
     fn let_go_elsewhere<K: Kernel>(&self, kernel: &K, roster: &Roster, object: u32, errand: u32) {
         let classes = roster.granted(object, |mutex| is_elsewhere(mutex, errand));
+        if classes != 0 {
+            kernel.wake(&self.0, i32::MAX, classes);
+        }
+    }
+
+    /// Announced: wakes those whom a broadcast has called.
+    fn rouse<K: Kernel>(&self, kernel: &K, roster: &Roster, object: u32) {
+        let classes = roster.called(object);
         if classes != 0 {
             kernel.wake(&self.0, i32::MAX, classes);
         }
@@ -269,6 +312,7 @@ impl Condition {
             self.0.note.store(round.into(), Relaxed);
             kernel.delist(&self.0);
             self.0.state.store(join(0, round), Release);
+            self.rouse(kernel, roster, object);
             let mut last = 0;
             loop {
                 match roster.outstanding(object, last) {

@@ -412,4 +412,9 @@ impl ConditionRef<'_> {
     pub fn granted(self) -> usize {
         self.slot.roster().granted_count(self.key())
     }
+
+    /// How many waits a broadcast has ended whose threads have not woken up yet.
+    pub fn called(self) -> usize {
+        self.slot.roster().called_count(self.key())
+    }
 }

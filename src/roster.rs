@@ -12,10 +12,14 @@
 //! | ticket, PASSED      | has been given a signal that another left                                         |
 //! | a ticket, MOVING    | is dead; the signal it left is on its way to the wait with that ticket            |
 //! | ticket, SIGNALLING  | is about to give a signal                                                         |
+//! | ticket, CALLED      | has been ended by a broadcast, and owes nobody anything                           |
 //!
 //! Each wait has a ticket, unlike any other of the roster: tickets order the waiters of an object, and make sure that
 //! a signal meant for one wait never reaches a later one that got the same entry. A signal is for the waits that were
 //! there when it was given; the highest of their tickets is its limit, and goes with it when it is passed on.
+//!
+//! A broadcast is for all who wait, so when one of them dies there is nobody to pass it on to: `CALLED` is the end of a
+//! wait, not a signal to take care of.
 //!
 //! A signal is given in one step, from WAITING to GRANTED or PASSED. Passing one on takes three, of which any can be
 //! the last that a thread does: MOVING says where to go on.
@@ -35,6 +39,7 @@ const GRANTED: u64 = 2;
 const PASSED: u64 = 3;
 const MOVING: u64 = 4;
 const SIGNALLING: u64 = 5;
+const CALLED: u64 = 6;
 
 /// One waiting thread.
 #[derive(Default)]
@@ -83,15 +88,27 @@ impl Place {
         self.ticket
     }
 
-    /// The futex class of this entry: a wake for it passes by nearly all other waiters of the object.
+    /// The futex class of this wait: a wake for it passes by nearly all others of the object, and one for those that a
+    /// broadcast called by all who wait since.
     pub fn class(self) -> u32 {
-        1 << (self.index % 32)
+        class(self.ticket)
     }
 }
 
 const fn call(ticket: u64, state: u64) -> u64 {
     ticket << SHIFT | state
 }
+
+/// Tickets come in books, and each broadcast begins a new one.
+const BOOK: u64 = 1024;
+
+const fn class(ticket: u64) -> u32 {
+    1 << (ticket / BOOK % 2 * 16 + ticket % 16)
+}
+
+/// The place this process had last, to be tried first: the search for a free one reads what others are writing.
+#[cfg(not(loom))]
+static LAST_PLACE: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
 
 impl Default for Roster {
     fn default() -> Self {
@@ -117,7 +134,12 @@ impl Roster {
     }
 
     fn enter_as<K: Kernel>(&self, kernel: &K, object: u32, mutex: u32, state: u64) -> Option<Place> {
-        let claim = || (0..CAPACITY).find(|&index| self.claim(kernel, index));
+        #[cfg(not(loom))] // the model has to do the same each time
+        let last = LAST_PLACE.load(Relaxed) as usize;
+        #[cfg(loom)]
+        let last = 0;
+        let again = (last < self.used.load(Relaxed) as usize).then_some(last);
+        let claim = || again.into_iter().chain(0..CAPACITY).find(|&index| self.claim(kernel, index));
         let index = match claim() {
             None if !K::TELLS_OF_DEATHS => {
                 self.entries().for_each(|waiter| waiter.lock.look_after::<K>());
@@ -125,6 +147,8 @@ impl Roster {
             }
             index => index?,
         };
+        #[cfg(not(loom))]
+        LAST_PLACE.store(index as u32, Relaxed);
         let waiter = &self.waiters[index];
         waiter.object.store(object, Relaxed);
         waiter.mutex.store(mutex, Relaxed);
@@ -185,7 +209,7 @@ impl Roster {
 
     /// How many living threads wait for `object`.
     pub fn count(&self, object: u32) -> usize {
-        let waits = |waiter: &&Waiter| waiter.is(object, waiter.call(), &[WAITING, GRANTED, PASSED]);
+        let waits = |waiter: &&Waiter| waiter.is(object, waiter.call(), &[WAITING, GRANTED, PASSED, CALLED]);
         self.entries().filter(waits).count()
     }
 
@@ -196,6 +220,11 @@ impl Roster {
                 && waiter.object.load(Relaxed) == object
         };
         self.entries().filter(granted).count()
+    }
+
+    /// How many living threads have been called for `object` and have not left.
+    pub fn called_count(&self, object: u32) -> usize {
+        self.entries().filter(|waiter| waiter.is(object, waiter.call(), &[CALLED])).count()
     }
 
     /// Whether a living thread waits for `object` and has not been granted.
@@ -214,7 +243,12 @@ impl Roster {
         self.oldest(object, &[GRANTED, PASSED], 0, u64::MAX).map(|place| place.ticket)
     }
 
-    /// Withdraws the wait at `place` if it has not been granted. False if it has.
+    /// Whether the wait at `place`, the caller's own, has been ended by a broadcast.
+    pub fn is_called(&self, place: Place) -> bool {
+        self.waiters[place.index].call() == call(place.ticket, CALLED)
+    }
+
+    /// Withdraws the wait at `place` if it has not been granted or called. False if it has.
     pub fn withdraw(&self, place: Place) -> bool {
         let waiter = &self.waiters[place.index];
         waiter.call.compare_exchange(call(place.ticket, WAITING), 0, AcqRel, Relaxed).is_ok()
@@ -232,15 +266,26 @@ impl Roster {
         }
     }
 
-    /// Grants every living wait for `object`.
-    pub fn grant_all(&self, object: u32) {
+    /// Calls every living wait for `object`.
+    pub fn call_all(&self, object: u32) {
         let limit = self.tickets.load(Acquire);
+        self.tickets.fetch_max(limit | (BOOK - 1), AcqRel);
         for waiter in self.entries() {
             let now = waiter.call();
             if now >> SHIFT <= limit && waiter.is(object, now, &[WAITING]) {
-                waiter.grant(now >> SHIFT, limit);
+                // Fails where a signal came first.
+                let _ = waiter.call.compare_exchange(now, call(now >> SHIFT, CALLED), AcqRel, Relaxed);
             }
         }
+    }
+
+    /// The classes of the waits for `object` that have been called and may be asleep still. Sees all that were called
+    /// before the caller's last write, and whoever misses it sees that write.
+    pub fn called(&self, object: u32) -> u32 {
+        fence(SeqCst);
+        let calls = self.entries().map(|waiter| (waiter, waiter.call()));
+        let called = calls.filter(|(waiter, now)| waiter.is(object, *now, &[CALLED]));
+        called.fold(0, |classes, (_, now)| classes | class(now >> SHIFT))
     }
 
     /// The living wait for `object` with the lowest ticket above `after`, up to `limit`, in one of `states`.
@@ -337,9 +382,10 @@ impl Roster {
     pub fn granted(&self, object: u32, matches: impl Fn(u32) -> bool) -> u32 {
         fence(SeqCst);
         let mut classes = 0;
-        for (index, waiter) in self.entries().enumerate() {
-            if waiter.is(object, waiter.call(), &[GRANTED, PASSED]) && matches(waiter.mutex.load(Relaxed)) {
-                classes |= Place { index, ticket: 0 }.class();
+        for waiter in self.entries() {
+            let now = waiter.call();
+            if waiter.is(object, now, &[GRANTED, PASSED]) && matches(waiter.mutex.load(Relaxed)) {
+                classes |= class(now >> SHIFT);
             }
         }
         classes

@@ -739,13 +739,78 @@ mod condition {
                 },
                 || {},
             );
-            until("no signal is on its way", || condition.granted() == 0);
+            until("nobody is called", || condition.called() == 0);
             condition.broadcast(&me());
             for (_, child) in others {
                 assert_eq!(child.reap(), 0);
             }
             scene.assert_one_each(Vec::new());
         });
+    }
+
+    /// While another holds the baton.
+    #[test]
+    fn broadcast_without_the_baton() {
+        crash("broadcast without the baton", |run| {
+            let scene = Scene::new();
+            let others = [1, 2, 3].map(|number| (number, scene.waiter(number)));
+            let condition = scene.condition.condition();
+            let wait = condition.enter(&me(), scene.mutex.name()).unwrap();
+            run.kill(
+                &Victim {
+                    prepare: &ready,
+                    operation: &|| condition.broadcast(&me()),
+                    ready: &nothing,
+                    asleep: &never,
+                },
+                || {},
+            );
+            condition.leave(&me(), wait);
+            until("nobody is called", || condition.called() == 0);
+            condition.broadcast(&me());
+            for (_, child) in others {
+                assert_eq!(child.reap(), 0);
+            }
+            scene.assert_one_each(Vec::new());
+        });
+    }
+
+    /// The victim is woken by a broadcast, or it comes while the victim stands at the point: the others do not need it.
+    #[test]
+    fn wait_for_a_broadcast() {
+        for early in [true, false] {
+            crash("condition wait, broadcast", |run| {
+                let scene = Scene::new();
+                let others = RefCell::new(Vec::new());
+                let broadcast = || {
+                    if others.borrow().is_empty() {
+                        let all = [1, 2, 3].map(|number| (number, scene.waiter(number)));
+                        others.borrow_mut().extend(all);
+                    }
+                    scene.condition.condition().broadcast(&me());
+                };
+                run.kill(
+                    &Victim {
+                        prepare: &ready,
+                        operation: &|| scene.wait(|_| {}),
+                        ready: &nothing,
+                        asleep: &|_| broadcast(),
+                    },
+                    || {
+                        if !early {
+                            broadcast();
+                        }
+                    },
+                );
+                if others.borrow().is_empty() {
+                    broadcast();
+                }
+                for (_, child) in others.take() {
+                    assert_eq!(child.reap(), 0);
+                }
+                scene.assert_one_each(Vec::new());
+            });
+        }
     }
 
     /// Granted, it has to stop for another reason, and passes its signal on.

@@ -293,6 +293,10 @@ mod condition {
         shared.object.signal(me, &shared.roster, OBJECT);
     }
 
+    fn broadcast(shared: &Scene, me: &Thread) {
+        shared.object.broadcast(me, &shared.roster, OBJECT);
+    }
+
     fn waiting(shared: &Scene) -> usize {
         shared.roster.count(OBJECT)
     }
@@ -334,6 +338,100 @@ mod condition {
             others.into_iter().for_each(|other| other.join().unwrap());
             assert_eq!(waiting(&shared), 0);
         });
+    }
+
+    #[test]
+    fn a_broadcast_wakes_one_on_its_way() {
+        check(2, || {
+            let shared = Scene::new();
+            let (me, wait) = enter(&shared, 1);
+            let other = spawn(&shared, |shared| broadcast(shared, &shared.world.thread(2, Clock::Quick)));
+            end(&shared, &me, wait);
+            other.join().unwrap();
+            assert_eq!(waiting(&shared), 0);
+        });
+    }
+
+    #[test]
+    fn a_broadcast_wakes_all() {
+        check(1, || {
+            let shared = Scene::new();
+            let ((first, mine), (second, theirs)) = (enter(&shared, 1), enter(&shared, 2));
+            let other = spawn(&shared, move |shared| end(shared, &second, theirs));
+            broadcast(&shared, &shared.world.thread(3, Clock::Quick));
+            end(&shared, &first, mine);
+            other.join().unwrap();
+            assert_eq!(waiting(&shared), 0);
+        });
+    }
+
+    /// The baton's holder is on its way to another mutex, which somebody may hold who waits for this wait to end.
+    fn waits_for_nobody_elsewhere(end_wait: fn(&Scene, &Thread)) {
+        check(2, move || {
+            let shared = Scene::new();
+            let (first, mut mine) = enter(&shared, 1);
+            shared.object.rest(&first, &shared.roster, &mut mine);
+            let other = spawn(&shared, move |shared| end(shared, &first, mine)); // it may sleep before or after this:
+            let second = shared.world.thread(2, Clock::Quick);
+            let theirs = shared.object.enter(&second, &shared.roster, OBJECT, MUTEX + 1).unwrap();
+            end_wait(&shared, &shared.world.thread(3, Clock::Quick));
+            other.join().unwrap();
+            shared.object.leave(&second, &shared.roster, theirs);
+            assert_eq!(waiting(&shared), 0);
+        });
+    }
+
+    #[test]
+    fn a_signal_waits_for_nobody_elsewhere() {
+        waits_for_nobody_elsewhere(signal);
+    }
+
+    #[test]
+    fn a_broadcast_waits_for_nobody_elsewhere() {
+        waits_for_nobody_elsewhere(broadcast);
+    }
+
+    /// One of those that a broadcast called is killed; the other wakes all the same.
+    #[test]
+    fn outlives_whoever_was_called() {
+        check_deaths(1, |steps| {
+            let shared = Scene::new();
+            let ((first, mine), (second, theirs)) = (enter(&shared, 1), enter(&shared, 2));
+            broadcast(&shared, &shared.world.thread(3, Clock::Quick));
+            let other = spawn(&shared, move |shared| end(shared, &second, theirs));
+            let died = first.live(steps, |me| end(&shared, me, mine));
+            other.join().unwrap();
+            assert_eq!(waiting(&shared), 0);
+            died
+        });
+    }
+
+    /// Whom a killed broadcaster has called wakes all the same; others wait for the next.
+    fn outlives_a_broadcaster(steps: usize, holds_the_baton: bool) -> bool {
+        let shared = Scene::new();
+        let ((first, mut mine), (second, theirs)) = (enter(&shared, 1), enter(&shared, 2));
+        if holds_the_baton {
+            shared.object.rest(&first, &shared.roster, &mut mine);
+        }
+        let other = spawn(&shared, move |shared| end(shared, &second, theirs));
+        let died = shared.world.thread(3, Clock::Quick).live(steps, |me| broadcast(&shared, me));
+        if died && shared.roster.has_waiting(OBJECT) {
+            broadcast(&shared, &shared.world.thread(4, Clock::Quick));
+        }
+        end(&shared, &first, mine);
+        other.join().unwrap();
+        assert_eq!(waiting(&shared), 0);
+        died
+    }
+
+    #[test]
+    fn outlives_whoever_broadcasts() {
+        check_deaths(1, |steps| outlives_a_broadcaster(steps, true));
+    }
+
+    #[test]
+    fn outlives_whoever_broadcasts_without_the_baton() {
+        check_deaths(1, |steps| outlives_a_broadcaster(steps, false));
     }
 
     /// The first of two waiters is killed; the signal it was given is for the other.

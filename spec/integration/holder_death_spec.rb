@@ -284,7 +284,7 @@
         :done
       end
       wait_until { condition.waiters == 2 }
-      holder = fork_child { |parent| mutex.lock && condition.broadcast && parent.say && sleep }
+      holder = fork_child { |parent| mutex.lock && 2.times { condition.signal } && parent.say && sleep }
       holder.hear
       wait_until { mutex.waiters == 1 } # the first; the second comes after it
       holder.kill

@@ -200,7 +200,7 @@ RSpec.describe "Signals" do
         end
         others = Array.new(2) { waiting_child.call { mutex.synchronize { [condition.wait(mutex), mutex.locked?] } } }
         mutex.lock
-        condition.broadcast
+        3.times { condition.signal }
         wait_until { counted.waiters == 1 }
         first.signal(:USR1)
         expect(first.hear).to be :begun
