@@ -9,7 +9,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::lock::{Lock, Outcome};
-use crate::patience::Patience;
+use crate::patience::{LONG_PAUSE, PAUSE, Patience};
 use crate::platform::{MOST_HELD, Thread, process_of};
 use crate::semaphore::{Overflow, Semaphore as Permits};
 use crate::word::Word;
@@ -110,7 +110,7 @@ impl Mutex {
     pub fn try_lock_soon(&self, thread: &Thread) -> bool {
         let lock = self.inner();
         let held_here = lock.pid(lock.owner()) == thread.pid();
-        let taken = !held_here && self.1.watch(|| lock.try_lock(thread));
+        let taken = !held_here && self.1.watch(LONG_PAUSE, || lock.try_lock(thread));
         if taken {
             lock.sign(thread, thread.pid());
         }
@@ -284,7 +284,7 @@ impl Semaphore {
 
     /// Takes a permit if one comes within a few microseconds.
     pub fn wait_soon(&self) -> bool {
-        self.1.watch(|| self.inner().try_wait())
+        self.1.watch(PAUSE, || self.inner().try_wait())
     }
 
     /// Takes a permit as soon as there is one.

@@ -20,15 +20,18 @@ const HOPELESS: u32 = 6;
 const AGAIN: u32 = HOPELESS + 30;
 /// The longest pause between two looks, in turns of some ten nanoseconds: whoever looks takes the word from the
 /// processor that works with it, which then works slower.
-const PAUSE: u32 = 64;
+pub const PAUSE: u32 = 64;
+/// The same for what is often free, and not for long, as a lock is that its holder takes again and again: each time that
+/// it goes to another processor costs more than it does to take it, so that one should keep it for a while.
+pub const LONG_PAUSE: u32 = 256;
 
 /// What an object has learned: the times it was in vain, less those it was not; from `HOPELESS` on, the waits since.
 #[derive(Debug, Default)]
 pub struct Patience(AtomicU32);
 
 impl Patience {
-    /// Whether `happened` said yes before it was too long.
-    pub fn watch(&self, mut happened: impl FnMut() -> bool) -> bool {
+    /// Whether `happened` said yes before it was too long, with pauses of at most `longest`.
+    pub fn watch(&self, longest: u32, mut happened: impl FnMut() -> bool) -> bool {
         let doubts = self.0.load(Relaxed);
         let time = match doubts {
             _ if !several_processors() => return false,
@@ -47,7 +50,7 @@ impl Patience {
                 self.0.store(doubts.min(HOPELESS).saturating_sub(2), Relaxed);
                 return true;
             }
-            pause = PAUSE.min(pause * 2);
+            pause = longest.min(pause * 2);
         }
         self.0.store((doubts + 1).min(HOPELESS), Relaxed);
         false
