@@ -1,6 +1,5 @@
 //! `ProcessShared::ConditionVariable`, and the wait that `Mutex#sleep` shares with it.
 
-use magnus::scan_args::scan_args;
 use magnus::{Error, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue};
 use process_shared_core::{ConditionRef, ConditionVariable, Error as CoreError, Outcome, deadline};
 use std::sync::OnceLock;
@@ -179,8 +178,8 @@ fn initialize(ruby: &Ruby, object: Value) -> Result<(), Error> {
 }
 
 fn wait_method(ruby: &Ruby, object: Value, args: &[Value]) -> Result<Value, Error> {
-    let args = scan_args::<(Value,), (Option<Value>,), (), (), (), ()>(args)?;
-    let (lock, timeout) = (args.required.0, args.optional.0.unwrap_or(ruby.qnil().as_value()));
+    ruby.check_arity(args.len(), 1..=2)?;
+    let (lock, timeout) = (args[0], args.get(1).copied().unwrap_or(ruby.qnil().as_value()));
     let condition = of(object).open(ruby)?.condition();
     let native = if let Some(data) = data::find::<MutexData>(lock.as_raw()) {
         Lock::Mutex(data, lock)

@@ -44,7 +44,7 @@ fn init(ruby: &Ruby) -> Result<(), Error> {
     thread::init(module)?;
     #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
     exec::init(module)?;
-    nogvl::init();
+    nogvl::init(module)?;
     let mutex = mutex::init(ruby, module)?;
     monitor::init(ruby, module, mutex)?;
     semaphore::init(ruby, module)?;

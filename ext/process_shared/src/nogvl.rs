@@ -7,11 +7,12 @@
 //! The order is: try with the GVL (the caller did), look at interrupts, wait without it, repeat. The look comes first
 //! because an exception that is due under `Thread.handle_interrupt(.. => :on_blocking)` would otherwise be slept over.
 
-use magnus::{Error, Ruby, prelude::*, rb_sys::AsRawValue};
+use magnus::{Error, RModule, Ruby, Value, function, prelude::*, rb_sys::AsRawValue};
 use process_shared_core::Outcome;
 use rb_sys::{VALUE, rb_mutex_lock, rb_mutex_new, rb_mutex_unlock, rb_thread_call_without_gvl2};
 use std::ffi::c_void;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use crate::{errors, interrupts, thread};
 
@@ -109,22 +110,39 @@ pub fn nap<S>(
     let meant = interrupts::are_due(ruby); // not by a signal that merely hit this native thread
     interrupts::check(ruby)?;
     let deferred = meant && thread.funcall::<_, _, bool>("pending_interrupt?", ())?;
-    Ok(if meant && !deferred && was_woken_up(ruby, thread)? { Nap::WokenUp } else { Nap::Again })
+    Ok(if meant && !deferred && was_woken_up(ruby)? { Nap::WokenUp } else { Nap::Again })
 }
+
+/// Whether `Thread#wakeup` was called on the main thread since this was last asked, and the process in which it is noted:
+/// only the main thread runs signal handlers, and it may be another after a fork.
+static WOKEN_UP: AtomicBool = AtomicBool::new(false);
+static NOTED_IN: AtomicU32 = AtomicU32::new(0);
 
 /// Tells `Thread#wakeup` from a signal handler that ran. Only the main thread runs those, and there `wakeup` leaves a
 /// note (`lib/process_shared/wakeup.rb`); on any other thread nothing but `wakeup` interrupts without an exception.
-fn was_woken_up(ruby: &Ruby, thread: magnus::Thread) -> Result<bool, Error> {
+fn was_woken_up(ruby: &Ruby) -> Result<bool, Error> {
     if !is_main(ruby) {
         return Ok(true);
     }
-    let notes: magnus::RModule = ruby.get_inner(&errors::MODULE).const_get("Wakeup")?;
-    notes.funcall("taken?", (thread,))
+    let pid = thread::current(ruby)?.pid();
+    if NOTED_IN.load(Relaxed) != pid {
+        let notes: RModule = ruby.get_inner(&errors::MODULE).const_get("Wakeup")?;
+        ruby.thread_current().funcall::<_, _, Value>("extend", (notes,))?;
+        NOTED_IN.store(pid, Relaxed);
+    }
+    Ok(WOKEN_UP.swap(false, Relaxed))
+}
+
+fn note_wakeup() {
+    WOKEN_UP.store(true, Relaxed);
 }
 
 /// Forgets that `Thread#wakeup` was called before the nap.
+///
+/// # Errors
+/// `NoMemoryError` and the like.
 pub fn forget_wakeup(ruby: &Ruby) -> Result<(), Error> {
-    if is_main(ruby) { was_woken_up(ruby, ruby.thread_current()).map(|_| ()) } else { Ok(()) }
+    if is_main(ruby) { was_woken_up(ruby).map(|_| ()) } else { Ok(()) }
 }
 
 /// Whether this is the thread that runs signal handlers: in other Ractors, `rb_thread_main` is theirs.
@@ -135,13 +153,14 @@ fn is_main(ruby: &Ruby) -> bool {
 
 static PROBE: OnceLock<VALUE> = OnceLock::new();
 
-pub fn init() {
+pub fn init(module: RModule) -> Result<(), Error> {
     // SAFETY: on a Ruby thread; the mutex is registered for good before anything else can happen.
     let _ = PROBE.set(unsafe {
         let mutex = rb_mutex_new();
         rb_sys::rb_gc_register_mark_object(mutex);
         mutex
     });
+    module.define_module("Wakeup")?.define_singleton_method("note", function!(note_wakeup, 0))
 }
 
 /// Refuses to wait in a signal handler, where nobody else could run.
