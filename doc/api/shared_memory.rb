@@ -9,7 +9,7 @@ module ProcessShared
     # @overload initialize(type, count = 1, reserve: false)
     #   @param type [Symbol, FFI::Type] a type the ffi gem knows: +:int32+, +:double+, +:size_t+, ...
     #   @param count [Integer] elements
-    # @param reserve [Boolean] take all of it now
+    # @param reserve [Boolean] take all of it now; other threads go on meanwhile, and an exception (Timeout) ends it
     # @raise [TypeError] for an unknown type
     # @raise [ArgumentError] if the size is below 1, or beyond what an address can hold
     # @raise [Errno::ENOMEM, Errno::ENOSPC] if it cannot be had, with +reserve+

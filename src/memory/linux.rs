@@ -5,6 +5,7 @@
 use std::ffi::CStr;
 use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
 
 use crate::{Error, Result};
 
@@ -14,7 +15,7 @@ const NAME: &CStr = c"process_shared";
 const MFD_NOEXEC_SEAL: libc::c_uint = 0x0008;
 
 /// Bytes reserved by one call, so that a signal repeats little work and a shortage is seen in time.
-const STEP: libc::off_t = 64 << 20;
+const STEP: usize = 64 << 20;
 
 /// A descriptor (close-on-exec) of `length` zero bytes that nobody else can name.
 pub fn anonymous(length: libc::off_t) -> Result<OwnedFd> {
@@ -31,25 +32,24 @@ pub fn anonymous(length: libc::off_t) -> Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Takes all `length` bytes from the system now.
+/// Takes the bytes from `done` to `size` from the system now. Returns how far it came: a signal ends it early.
 ///
 /// The kernel would rather kill a process than fail here, so each step first looks whether there is enough left.
-pub fn reserve(fd: &OwnedFd, length: libc::off_t) -> Result<()> {
-    let mut done = 0;
-    while done < length {
-        if available().is_some_and(|bytes| bytes < (length - done) as u64) {
+pub fn reserve(fd: RawFd, _: NonNull<u8>, mut done: usize, size: usize) -> Result<usize> {
+    while done < size {
+        if available().is_some_and(|bytes| bytes < (size - done) as u64) {
             return Err(Error::System { attempt: "reserve shared memory", errno: libc::ENOMEM });
         }
-        let step = STEP.min(length - done);
-        // SAFETY: a plain system call on a descriptor that we own.
-        let failed = unsafe { libc::fallocate(fd.as_raw_fd(), 0, done, step) } != 0;
+        let step = STEP.min(size - done);
+        // SAFETY: a plain system call on the caller's descriptor.
+        let failed = unsafe { libc::fallocate(fd, 0, done as libc::off_t, step as libc::off_t) } != 0;
         match failed.then(|| Error::last_os("reserve shared memory")) {
             None => done += step,
-            Some(Error::System { errno: libc::EINTR, .. }) => {}
+            Some(Error::System { errno: libc::EINTR, .. }) => break,
             Some(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(done)
 }
 
 fn memfd(more: libc::c_uint) -> Result<OwnedFd> {
@@ -63,9 +63,10 @@ fn memfd(more: libc::c_uint) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// How many bytes the system, and the control group of this process, could still give. None where nothing tells.
+/// How many bytes the system, and the control groups of this process, could still give. None where nothing tells.
 fn available() -> Option<u64> {
-    [machine(), group()].into_iter().flatten().min()
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    [machine(), VERSION_2.available(&own), VERSION_1.available(&own)].into_iter().flatten().min()
 }
 
 fn machine() -> Option<u64> {
@@ -77,28 +78,55 @@ fn machine() -> Option<u64> {
     Some(field("MemAvailable:")?.saturating_add(field("SwapFree:").unwrap_or(0)))
 }
 
-/// What the limits of the control groups (version 2) above this process leave, without what they could reclaim.
-fn group() -> Option<u64> {
-    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let mut path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let mut least = None;
-    loop {
-        let number = |file: &str| -> Option<u64> {
-            fs::read_to_string(format!("/sys/fs/cgroup{path}/{file}")).ok()?.trim().parse().ok()
-        };
-        if let (Some(max), Some(used)) = (number("memory.max"), number("memory.current")) {
-            let cached = fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.stat")).ok();
-            let cached = cached.as_deref().and_then(inactive_file).unwrap_or(0);
-            let left = max.saturating_sub(used.saturating_sub(cached));
-            least = Some(least.map_or(left, |other: u64| other.min(left)));
-        }
-        match path.rfind('/') {
-            Some(cut) if !path[cut..].is_empty() && path.len() > 1 => path = &path[..cut],
-            _ => return least,
-        }
-    }
+/// Where a version of control groups has its memory limits.
+struct Groups {
+    /// The controllers of its line in /proc/self/cgroup.
+    controllers: fn(&str) -> bool,
+    root: &'static str,
+    max: &'static str,
+    used: &'static str,
+    /// What it could reclaim, in memory.stat.
+    cached: &'static str,
 }
 
-fn inactive_file(stat: &str) -> Option<u64> {
-    stat.lines().find_map(|line| line.strip_prefix("inactive_file "))?.trim().parse().ok()
+const VERSION_2: Groups = Groups {
+    controllers: str::is_empty,
+    root: "/sys/fs/cgroup",
+    max: "memory.max",
+    used: "memory.current",
+    cached: "inactive_file ",
+};
+
+const VERSION_1: Groups = Groups {
+    controllers: |names| names.split(',').any(|name| name == "memory"),
+    root: "/sys/fs/cgroup/memory",
+    max: "memory.limit_in_bytes",
+    used: "memory.usage_in_bytes",
+    cached: "total_inactive_file ",
+};
+
+impl Groups {
+    /// What the limits of the groups above this process, whose /proc/self/cgroup is `own`, leave.
+    fn available(&self, own: &str) -> Option<u64> {
+        let mut path = own.lines().find_map(|line| {
+            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+            (self.controllers)(controllers).then_some(path)
+        })?;
+        let mut least = None;
+        loop {
+            let text = |file: &str| fs::read_to_string(format!("{}{path}/{file}", self.root)).ok();
+            let number = |file: &str| text(file)?.trim().parse::<u64>().ok();
+            if let (Some(max), Some(used)) = (number(self.max), number(self.used)) {
+                let stat = text("memory.stat").unwrap_or_default();
+                let cached =
+                    stat.lines().find_map(|line| line.strip_prefix(self.cached)?.trim().parse().ok());
+                let left = max.saturating_sub(used.saturating_sub(cached.unwrap_or(0)));
+                least = Some(least.map_or(left, |other: u64| other.min(left)));
+            }
+            match path.rfind('/') {
+                Some(cut) if path.len() > 1 => path = &path[..cut],
+                _ => return least,
+            }
+        }
+    }
 }

@@ -3,7 +3,8 @@
 //! on macOS can make them one.
 
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
 
 use crate::{Error, Result};
 
@@ -24,25 +25,25 @@ pub fn anonymous(length: libc::off_t) -> Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Takes all `length` bytes from the system now, by touching every page.
+/// Bytes touched by one call, so that whoever waits can be interrupted.
+const STEP: usize = 64 << 20;
+
+/// Takes the bytes from `done` to `size` of the mapping at `start`, that nobody else knows yet, from the system now, by
+/// touching every page. Returns how far it came.
 ///
 /// macOS swaps rather than fails, so what is more than the machine has is refused first.
-pub fn reserve(fd: &OwnedFd, length: libc::off_t) -> Result<()> {
-    let full = Error::System { attempt: "reserve shared memory", errno: libc::ENOMEM };
-    if physical_memory().is_some_and(|bytes| bytes < length as u64) {
-        return Err(full);
+pub fn reserve(_: RawFd, start: NonNull<u8>, done: usize, size: usize) -> Result<usize> {
+    if physical_memory().is_some_and(|bytes| bytes < size as u64) {
+        return Err(Error::System { attempt: "reserve shared memory", errno: libc::ENOMEM });
     }
-    let size = usize::try_from(length).map_err(|_| full)?;
-    let start = super::map(fd, size)?;
     // SAFETY: no precondition.
     let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
-    for offset in (0..size).step_by(page) {
-        // SAFETY: inside the mapping made above, which nobody else knows yet.
+    let end = size.min(done.saturating_add(STEP));
+    for offset in (done..end).step_by(page) {
+        // SAFETY: inside the mapping.
         unsafe { start.add(offset).write_volatile(0) };
     }
-    // SAFETY: exactly the mapping made above.
-    unsafe { libc::munmap(start.as_ptr().cast(), size) };
-    Ok(())
+    Ok(end)
 }
 
 fn unnamed() -> Result<OwnedFd> {

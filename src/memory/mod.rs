@@ -54,11 +54,23 @@ impl Region {
             .filter(|_| isize::try_from(size).is_ok())
             .ok_or_else(|| Error::Invalid(format!("{size} bytes are more than an address can hold")))?;
         let fd = platform::anonymous(length)?;
-        if reserve {
-            platform::reserve(&fd, length)?;
-        }
         let start = map(&fd, size)?;
-        Ok(Region { start, size, fd: AtomicI32::new(fd.into_raw_fd()) })
+        let region = Region { start, size, fd: AtomicI32::new(fd.into_raw_fd()) };
+        let mut done = 0;
+        while reserve && done < size {
+            done = region.reserve(done)?;
+        }
+        Ok(region)
+    }
+
+    /// Takes the memory from the system, from byte `done` on, and returns how far it came: a signal ends it early. A
+    /// gigabyte takes some tenths of a second. To be called before anybody else has the memory.
+    ///
+    /// # Errors
+    /// `System` with ENOMEM or ENOSPC if there is not enough; what was taken stays.
+    pub fn reserve(&self, done: usize) -> Result<usize> {
+        let fd = self.fd.load(Ordering::Relaxed);
+        platform::reserve(fd, self.start, done, self.size)
     }
 
     /// The first byte.

@@ -14,7 +14,7 @@ use super::handle::{Handle, Window};
 use super::number::index;
 use super::types::{self, Element};
 use crate::bind::{module, raising};
-use crate::errors;
+use crate::{errors, interrupts, nogvl};
 
 /// Instance variables without `@`: Ruby code cannot see them, the collector can.
 const TYPE: &std::ffi::CStr = c"type";
@@ -141,14 +141,32 @@ fn amount(ruby: &Ruby, value: Value) -> Result<usize, Error> {
 
 /// A new region. Garbage may hold the descriptors or the address space that is missing: one collection, one more try.
 fn region(ruby: &Ruby, size: usize, reserve: bool) -> Result<Region, Error> {
-    let made: CoreResult<Region> = match Region::new(size, reserve) {
+    let made: CoreResult<Region> = match region_of(ruby, size, reserve)? {
         Err(CoreError::System { errno: libc::EMFILE | libc::ENFILE | libc::ENOMEM, .. }) => {
             ruby.gc_start();
-            Region::new(size, reserve)
+            region_of(ruby, size, reserve)?
         }
         made => made,
     };
     made.map_err(|error| errors::to_ruby(ruby, error))
+}
+
+/// To take much memory takes long: other threads go on meanwhile, and an exception of theirs ends it.
+fn region_of(ruby: &Ruby, size: usize, reserve: bool) -> Result<CoreResult<Region>, Error> {
+    let region = match Region::new(size, false) {
+        Ok(region) => region,
+        error => return Ok(error),
+    };
+    let mut done = 0;
+    while reserve && done < size {
+        interrupts::check(ruby)?;
+        match nogvl::without_gvl(|| region.reserve(done)) {
+            Some(Ok(further)) => done = further,
+            Some(Err(error)) => return Ok(Err(error)),
+            None => {}
+        }
+    }
+    Ok(Ok(region))
 }
 
 fn hidden(this: Obj<Handle>, name: &std::ffi::CStr) -> Result<Value, Error> {
