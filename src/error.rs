@@ -30,7 +30,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Closed(kind) => write!(f, "closed {kind}"),
+            Error::Closed(kind) => write!(f, "closed {kind}: it cannot be used any more in this process"),
             Error::OutOfBounds { offset, length, .. } => {
                 write!(f, "Memory access offset={offset} size={length} is out of bounds")
             }

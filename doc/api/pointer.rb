@@ -6,6 +6,10 @@ module ProcessShared
     # @raise [TypeError] always
     def initialize(*); end
 
+    # Refuses to be marshalled: the object is the shared thing, not a description of it.
+    # @raise [TypeError] always
+    def marshal_dump; end
+
     # @return [Integer] bytes from here to the end of the window
     def size; end
     alias total size

@@ -15,12 +15,12 @@ require "process_shared/exec_hook" if ProcessShared.respond_to?(:exec_begins, tr
 require "process_shared/fork_hook" if ProcessShared.const_defined?(:Handover, false)
 
 module ProcessShared
-  [:Mutex, :Semaphore, :BinarySemaphore, :SemaphoreMutex, :ConditionVariable, :SharedMemory].each do |name|
-    const_get(name, false).extend(OpenWithSelf) if const_defined?(name, false)
+  [:Mutex, :Semaphore, :BinarySemaphore, :SemaphoreMutex, :ConditionVariable, :SharedMemory, :SharedMemoryIO].each do |name|
+    const_get(name, false).extend(OpenWithSelf)
   end
 
   # Marshal would only say that no _dump_data is defined.
-  [:Mutex, :Semaphore, :SemaphoreMutex, :ConditionVariable].each do |name|
+  [:Mutex, :Semaphore, :SemaphoreMutex, :ConditionVariable, :Pointer, :SharedMemoryIO].each do |name|
     const_get(name, false).class_eval do
       # @raise [TypeError] always: the object is the shared thing, not a description of it
       def marshal_dump

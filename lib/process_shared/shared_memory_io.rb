@@ -21,6 +21,9 @@ module ProcessShared
 
     # @!method initialize(mem)
     #   @param mem [Pointer] the memory, or anything with +size+, +get_bytes+ and +put_bytes+
+    # @!method marshal_dump
+    #   Refuses to be marshalled: the object is the shared thing, not a description of it.
+    #   @raise [TypeError] always
     # @!method mem
     #   @return [Pointer] the memory
     # @!method reopen(mem = self.mem)
@@ -28,7 +31,9 @@ module ProcessShared
     #   @return [self]
 
     # Sets the number of the line.
-    attr_writer :lineno
+    def lineno=(number)
+      @lineno = integer(number)
+    end
 
     # @return [Integer] the number of the line read last by +gets+ and its relatives
     def lineno
@@ -58,8 +63,7 @@ module ProcessShared
     # @return [0]
     # @raise [Errno::EINVAL] if that is before the start, or the whence is none
     def seek(amount, whence = IO::SEEK_SET)
-      check_open
-      amount = Integer(amount)
+      amount = integer(amount)
       self.pos =
         case whence
         when IO::SEEK_SET, :SET then amount
@@ -101,8 +105,8 @@ module ProcessShared
     # @raise [EOFError] at or behind the end
     def pread(length, offset, buffer = nil)
       check_readable
-      length = Integer(length)
-      offset = Integer(offset)
+      length = integer(length)
+      offset = integer(offset)
       raise ArgumentError, "negative string size (or size too big): #{length}" if length.negative?
       raise Errno::EINVAL, "pread: Invalid offset argument: #{offset}" if offset.negative?
       return fill(buffer, "".b) if length.zero?
@@ -128,17 +132,12 @@ module ProcessShared
 
     # @return [Integer, nil] nil at the end
     def getbyte
-      check_readable
-      return if pos >= size
-
-      byte = mem.get_uint8(pos)
-      self.pos += 1
-      byte
+      read(1)&.ord
     end
 
     # @return [String, nil] one byte; nil at the end
     def getc
-      getbyte&.chr&.b
+      read(1)
     end
 
     # @raise [EOFError] at the end
@@ -166,7 +165,10 @@ module ProcessShared
       return "".b if limit == 0
 
       line = line(separator, limit, chomp)
-      $. = @lineno = lineno + 1 if line
+      return unless line
+
+      @lineno = lineno + 1
+      $. = @lineno if globals?
       line
     end
 
@@ -283,7 +285,7 @@ module ProcessShared
     def pwrite(object, offset)
       check_writable
       text = object.to_s
-      offset = Integer(offset)
+      offset = integer(offset)
       raise Errno::EINVAL, "pwrite: Invalid offset argument: #{offset}" if offset.negative?
 
       mem.put_bytes(offset, text, 0, text.bytesize)
@@ -341,7 +343,7 @@ module ProcessShared
     # @raise [NotImplementedError] for another size
     def truncate(length)
       check_writable
-      raise NotImplementedError, "the size of shared memory is fixed" unless Integer(length) == size
+      raise NotImplementedError, "the size of shared memory is fixed" unless integer(length) == size
 
       0
     end
@@ -426,15 +428,20 @@ module ProcessShared
 
     # @return [String] position and size
     def inspect
-      "#<#{self.class} pos=#{pos} size=#{size}#{" (closed)" if closed?}>"
+      closed? ? "#<#{self.class} closed>" : "#<#{self.class} pos=#{pos} size=#{size}>"
     end
 
     # @!endgroup
 
     private
 
-    def check_open
-      raise IOError, "closed stream" if closed?
+    def integer(object)
+      Integer.try_convert(object) || raise(TypeError, "no implicit conversion of #{object.class} into Integer")
+    end
+
+    # Other Ractors than the main one have no $/ and no $.
+    def globals?
+      Ractor.current.equal?(Ractor.main)
     end
 
     def fill(buffer, bytes)
@@ -458,16 +465,17 @@ module ProcessShared
       raise ArgumentError, "wrong number of arguments (given #{arguments.size}, expected 0..2)" if arguments.size > 2
 
       separator, limit = arguments
-      separator = $/ if arguments.empty?
+      default = globals? ? $/ : "\n"
+      separator = default if arguments.empty?
       if arguments.size == 1 && !separator.nil? && !String.try_convert(separator)
         limit = separator
-        separator = $/
+        separator = default
       end
       unless separator.nil?
         separator = String.try_convert(separator)&.b ||
                     raise(TypeError, "no implicit conversion of #{arguments.first.class} into String")
       end
-      limit = limit.nil? ? nil : Integer(limit)
+      limit = integer(limit) unless limit.nil?
       [separator, limit&.negative? ? nil : limit]
     end
 
@@ -506,7 +514,7 @@ module ProcessShared
     end
 
     def skip_newlines
-      self.pos += 1 while pos < size && mem.get_uint8(pos) == 10
+      self.pos += 1 while pos < size && mem.get_bytes(pos, 1) == "\n"
     end
   end
 end

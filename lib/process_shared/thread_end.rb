@@ -4,15 +4,18 @@ module ProcessShared
   # Tells when a thread ends, by whatever way, so that the locks it holds are handed on. Ruby 3.2 and later say so
   # themselves (see ext/process_shared/src/thread.rs); for Ruby 3.1 the blocks of threads are wrapped.
   module ThreadEnd
+    # A block that stands where the given one does: Thread#inspect, and Ruby's words on a thread that died, name its place.
     def self.watch(block)
-      proc do |*args|
-        value = block.call(*args)
-        # Ruby runs the fibers of a scheduler to their end after the block: before that, the thread has not ended.
-        Fiber.set_scheduler(nil) if Fiber.scheduler
-        value
-      ensure
-        ProcessShared.__send__(:thread_ends)
-      end.ruby2_keywords
+      eval("proc { |*args| ThreadEnd.run(block, args) }", binding, *block.source_location).ruby2_keywords
+    end
+
+    def self.run(block, args)
+      value = block.call(*args)
+      # Ruby runs the fibers of a scheduler to their end after the block: before that, the thread has not ended.
+      Fiber.set_scheduler(nil) if Fiber.scheduler
+      value
+    ensure
+      ProcessShared.__send__(:thread_ends)
     end
 
     # For Thread#initialize.
@@ -39,7 +42,7 @@ module ProcessShared
   private_constant :ThreadEnd
 
   # The main thread's end waits for all others, one of which may be waiting for a lock that the main thread holds.
-  at_exit { thread_ends }
+  at_exit { thread_ends if Thread.list.size > 1 || Ractor.count > 1 }
 
   if RUBY_VERSION < "3.2"
     Thread.prepend(ThreadEnd::Initialize)

@@ -132,9 +132,12 @@ RSpec.describe "Garbage collection" do
   it "keeps the on_abandoned callable alive, and moves it" do
     mutexes = Array.new(50) { |i| ProcessShared::Mutex.new(on_abandoned: ->(_) { raise KeyError, "callable #{i}" }) }
     fork_child { |parent| mutexes.each(&:lock) && parent.say && parent.listen }.tap { |child| child.hear && child.kill }
-    GC.start
-    GC.compact if GC.respond_to?(:compact)
-    mutexes.each_with_index { |mutex, i| expect { mutex.lock }.to raise_error(KeyError, "callable #{i}") }
+    said = in_child do # where other extensions, some of which cannot bear it, run no more
+      GC.start
+      GC.compact if GC.respond_to?(:compact)
+      mutexes.map { |mutex| mutex.lock rescue $!.message }
+    end
+    expect(said).to eq(Array.new(50) { |i| "callable #{i}" })
   end
 
   it "under GC.stress, and with compaction, changes nothing" do

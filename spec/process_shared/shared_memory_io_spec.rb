@@ -255,22 +255,48 @@ RSpec.describe ProcessShared::SharedMemoryIO do
       expect_same { |each| each.write("x") }
       expect_same { |each| each.puts }
       expect_same(&:close_write)
+      expect { io.write("x") }.to raise_error(IOError, "not opened for writing")
       expect_same { |each| each.read(1) }
-      expect_same(&:close)
-      expect_same(&:close)
-      expect_same { |each| [each.closed?, each.closed_read?, each.closed_write?] }
-      %i[read gets getc getbyte readline readlines eof?].each do |name|
-        expect { io.public_send(name) }.to raise_error(IOError), name.to_s
+      [io.close, io.close]
+      expect([io.closed?, io.closed_read?, io.closed_write?]).to all be true
+      %i[read gets getc getbyte readline readlines eof? pos size mem string rewind].each do |name|
+        expect { io.public_send(name) }.to raise_error(ProcessShared::ClosedError), name.to_s
       end
       %i[each_line each_byte each_char].each do |name|
-        expect { io.public_send(name) { |_| nil } }.to raise_error(IOError), name.to_s
+        expect { io.public_send(name) { |_| nil } }.to raise_error(ProcessShared::ClosedError), name.to_s
       end
-      expect { io.read(1) }.to raise_error(IOError, "not opened for reading")
-      expect { io.write("x") }.to raise_error(IOError, "not opened for writing")
-      expect { io.seek(0) }.to raise_error(IOError)
+      expect { io.write("x") }.to raise_error(ProcessShared::ClosedError)
+      expect { io.seek(0) }.to raise_error(ProcessShared::ClosedError)
       expect(memory).not_to be_closed
       expect(io.reopen).to equal(io)
       expect(io.read(5)).to eq("first")
+    end
+
+    it "is closed at the end of the block of open" do
+      inside = nil
+      expect(described_class.open(memory) { |each| (inside = each).read(5) }).to eq("first")
+      expect(inside).to be_closed
+    end
+
+    it "reads lines in a Ractor" do
+      lines = ruby(<<~RUBY, options: ["-W:no-experimental"])
+        ractor = Ractor.new do
+          io = ProcessShared::SharedMemoryIO.new(ProcessShared::SharedMemory.from_string("a\nb\n"))
+          [io.gets, io.gets("\n"), io.getc]
+        end
+        p ractor.respond_to?(:value) ? ractor.value : ractor.take
+      RUBY
+      expect(lines).to eq %(["a\\n", "b\\n", "\\x00"]\n)
+    end
+
+    it "works over memory of others, with size, get_bytes and put_bytes alone" do
+      bare = Struct.new(:bytes) do
+        def size = bytes.bytesize
+        def get_bytes(offset, length) = bytes.byteslice(offset, length)
+        def put_bytes(offset, text, *) = bytes.bytesplice(offset, text.bytesize, text)
+      end
+      io = described_class.new(bare.new("\n\nab\ncd".b))
+      expect([io.gets(""), io.getbyte, io.getc]).to eq ["ab\ncd", nil, nil]
     end
 
     it "answers what is asked of an IO" do

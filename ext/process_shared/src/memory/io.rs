@@ -58,11 +58,32 @@ impl Cursor {
         }
     }
 
+    fn is_closed(&self) -> bool {
+        self.read_closed.load(Relaxed) && self.write_closed.load(Relaxed)
+    }
+
+    /// Refuses an IO that is closed for both.
+    fn open(&self) -> Result<&Self, Error> {
+        match self.is_closed() {
+            false => Ok(self),
+            true => Err(errors::to_ruby(
+                &ruby(),
+                process_shared_core::Error::Closed("ProcessShared::SharedMemoryIO"),
+            )),
+        }
+    }
+
+    /// Why an IO that is closed for one of both cannot be used.
+    #[cold]
+    fn closed_for(&self, what: &'static str) -> Error {
+        self.open().err().unwrap_or_else(|| Error::new(ruby().exception_io_error(), what))
+    }
+
     #[inline(always)]
     fn readable(&self) -> Result<&Self, Error> {
         match self.read_closed.load(Relaxed) {
             false => Ok(self),
-            true => Err(Error::new(ruby().exception_io_error(), "not opened for reading")),
+            true => Err(self.closed_for("not opened for reading")),
         }
     }
 
@@ -70,7 +91,7 @@ impl Cursor {
     fn writable(&self) -> Result<&Self, Error> {
         match self.write_closed.load(Relaxed) {
             false => Ok(self),
-            true => Err(Error::new(ruby().exception_io_error(), "not opened for writing")),
+            true => Err(self.closed_for("not opened for writing")),
         }
     }
 
@@ -147,23 +168,23 @@ unsafe extern "C" fn reopen(argc: c_int, argv: *const VALUE, this: VALUE) -> VAL
 
 unsafe extern "C" fn memory(this: VALUE) -> VALUE {
     // SAFETY: as above.
-    answer(|| unsafe { Ok(Cursor::of(this)?.memory()) })
+    answer(|| unsafe { Ok(Cursor::of(this)?.open()?.memory()) })
 }
 
 unsafe extern "C" fn size(this: VALUE) -> VALUE {
     // SAFETY: as above.
-    answer(|| unsafe { Ok(integer(Cursor::of(this)?.size.load(Relaxed))) })
+    answer(|| unsafe { Ok(integer(Cursor::of(this)?.open()?.size.load(Relaxed))) })
 }
 
 unsafe extern "C" fn position(this: VALUE) -> VALUE {
     // SAFETY: as above.
-    answer(|| unsafe { Ok(integer(Cursor::of(this)?.position.load(Relaxed))) })
+    answer(|| unsafe { Ok(integer(Cursor::of(this)?.open()?.position.load(Relaxed))) })
 }
 
 unsafe extern "C" fn set_position(this: VALUE, offset: VALUE) -> VALUE {
     // SAFETY: as above.
     answer(|| unsafe {
-        let cursor = Cursor::of(this)?;
+        let cursor = Cursor::of(this)?.open()?;
         let wanted = index(offset)?;
         if wanted < 0 {
             return Err(errors::system(&ruby(), "negative position", libc::EINVAL));
@@ -182,6 +203,7 @@ unsafe extern "C" fn read(argc: c_int, argv: *const VALUE, this: VALUE) -> VALUE
         let buffer = given.get(1).copied().filter(|&buffer| buffer != NIL);
         if let Some(buffer) = buffer {
             check_type(buffer, RUBY_T_STRING)?;
+            raising(|| rb_sys::rb_str_modify(buffer))?; // a frozen one is refused before anything is read
         }
         let wanted = match given.first() {
             None | Some(&NIL) => None,
@@ -267,7 +289,7 @@ fn closed_write(this: Value) -> Result<bool, Error> {
 }
 
 fn closed(this: Value) -> Result<bool, Error> {
-    Ok(closed_read(this)? && closed_write(this)?)
+    cursor(this).map(Cursor::is_closed)
 }
 
 fn close(this: Value) -> Result<(), Error> {
