@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 # Locks, semaphores, condition variables and memory that stay shared across +fork+. Requiring this file loads
-# everything; every other file of lib/process_shared can also be required on its own.
+# everything; each file named like a class (<tt>process_shared/mutex</tt>, ...) can also be required on its own.
 require "process_shared/version"
 require "process_shared/native"
 require "process_shared/shared_array"

@@ -52,7 +52,7 @@ module ProcessShared
     # Runs the block with the monitor held.
     # @yieldreturn [Object]
     # @return [Object] the block's value
-    # @raise [ThreadError] without a block
+    # @raise [LocalJumpError] without a block, as Ruby's own Monitor
     def synchronize; end
     alias mon_synchronize synchronize
 
