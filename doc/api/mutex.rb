@@ -88,7 +88,8 @@ module ProcessShared
     # @return [Integer] how many, in all processes, wait for the lock now
     def waiters; end
 
-    # Gives this process's part up. Others go on using the lock.
+    # Ends the use of this object in this process; other processes go on using the lock. If the calling fiber holds it, it
+    # is given back; what another thread of this process holds, its +synchronize+ or +unlock+ gives back.
     # @return [nil]
     def close; end
 
