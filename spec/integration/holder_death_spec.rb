@@ -284,9 +284,10 @@
         :done
       end
       wait_until { condition.waiters == 2 }
-      holder = fork_child { |parent| mutex.lock && 2.times { condition.signal } && parent.say && sleep }
+      holder = fork_child { |parent| mutex.lock && condition.signal && parent.say && sleep }
       holder.hear
-      wait_until { mutex.waiters == 1 } # the first; the second comes after it
+      wait_until { mutex.waiters == 1 } # the first
+      condition.signal
       holder.kill
       expect(second.value).to be :done
       expect(first.value).to match [Integer, true]

@@ -88,7 +88,7 @@ RSpec.describe "Memory", if: File.directory?("/proc/self/fd") do
         thread = reserving
         wait_until { thread.status == "sleep" }
         thread.raise(KeyError)
-        expect(seconds { expect { thread.join }.to raise_error(KeyError) }).to be < 1
+        expect { thread.join }.to raise_error(KeyError)
       end
       GC.start
       expect(descriptors).to be <= before
@@ -138,7 +138,7 @@ RSpec.describe "Memory", if: File.directory?("/proc/self/fd") do
           expect(output.gets).to eq "ready\n"
           group = Dir["/proc/[0-9]*/stat"].map { |stat| File.read(stat) rescue "" }.count { |stat| stat[/\) \S \d+ (\d+)/, 1].to_i == output.pid }
           expect(group).to be >= 7
-          files = Dir["/proc/#{output.pid}/fd/*"].filter_map { |fd| File.readlink(fd) rescue nil }
+          files = Dir["/proc/#{output.pid}/fd/*"].grep_v(%r{/[012]\z}).filter_map { |fd| File.readlink(fd) rescue nil }
           expect(files.grep(%r{\A(/tmp|/dev/shm|#{Regexp.escape(dir)})/})).to be_empty
           Process.kill(:KILL, -output.pid)
           expect(output.read).to eq "" # all have ended

@@ -200,8 +200,9 @@ RSpec.describe "Signals" do
         end
         others = Array.new(2) { waiting_child.call { mutex.synchronize { [condition.wait(mutex), mutex.locked?] } } }
         mutex.lock
-        3.times { condition.signal }
-        wait_until { counted.waiters == 1 }
+        condition.signal
+        wait_until { counted.waiters == 1 } # the first, before the others are woken
+        2.times { condition.signal }
         first.signal(:USR1)
         expect(first.hear).to be :begun
         mutex.unlock
