@@ -143,7 +143,7 @@ RSpec.describe ProcessShared::SharedMemory do
       expect(memory.close).to be_nil
       expect(memory.close).to be_nil
       expect(memory).to be_closed
-      names = memory.public_methods - Object.public_instance_methods - [:close, :closed?, :free, :to_s, :==]
+      names = memory.public_methods - Object.public_instance_methods - [:close, :closed?, :free, :to_s, :==, :marshal_dump]
       calls = names.map do |name|
         arity = memory.method(name).arity
         count = arity.negative? ? -arity - 1 : arity
@@ -183,7 +183,7 @@ RSpec.describe ProcessShared::SharedMemory do
       expect { IO.for_fd(fd, autoclose: false) }.to raise_error(Errno::EBADF)
       expect(view.put_int32(0, 3).get_int32(0)).to eq(3)
       view.close
-      expect { view.get_int32(0) }.to raise_error(ProcessShared::ClosedError, "closed Pointer")
+      expect { view.get_int32(0) }.to raise_error(ProcessShared::ClosedError, /\Aclosed Pointer: /)
     end
 
     it "is noticed by an access whose own conversions close the memory" do
