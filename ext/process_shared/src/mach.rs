@@ -42,7 +42,8 @@ fn semaphore_signal_all(ruby: &Ruby, semaphore: Name) -> Result<(), Error> {
 }
 
 /// Waits without the GVL; signal handlers run, and the wait goes on if they return.
-fn wait(ruby: &Ruby, semaphore: Name, call: impl Fn() -> Answer<()>) -> Result<(), Error> {
+/// `give_back` undoes a call that succeeded while an interrupt came due: it is then made again, if nothing is raised.
+fn wait(ruby: &Ruby, call: impl Fn() -> Answer<()>, give_back: impl FnMut()) -> Result<(), Error> {
     let failed = Cell::new(None);
     let once = || match call() {
         Ok(()) => Outcome::Acquired,
@@ -52,21 +53,26 @@ fn wait(ruby: &Ruby, semaphore: Name, call: impl Fn() -> Answer<()>) -> Result<(
             Outcome::TimedOut
         }
     };
-    nogvl::block(ruby, once, || {
-        let _ = System::semaphore_signal(semaphore); // one that is gone needs no permit
-    })?;
+    nogvl::block(ruby, once, give_back)?;
     failed.get().map_or(Ok(()), |code| Err(to_ruby(ruby, code)))
 }
 
+fn give_back(semaphore: Name) -> impl FnMut() {
+    move || {
+        let _ = System::semaphore_signal(semaphore); // one that is gone needs no permit
+    }
+}
+
 fn semaphore_wait(ruby: &Ruby, semaphore: Name) -> Result<(), Error> {
-    wait(ruby, semaphore, || System::semaphore_wait(semaphore))
+    wait(ruby, || System::semaphore_wait(semaphore), give_back(semaphore))
 }
 
 fn semaphore_timedwait(ruby: &Ruby, semaphore: Name, timeout: Value) -> Result<(), Error> {
     match Timeout::parse(ruby, timeout)?.deadline() {
         None => semaphore_wait(ruby, semaphore),
         Some(deadline) => {
-            wait(ruby, semaphore, || System::semaphore_timedwait(semaphore, deadline.remaining()))
+            let once = || System::semaphore_timedwait(semaphore, deadline.remaining());
+            wait(ruby, once, give_back(semaphore))
         }
     }
 }
@@ -105,16 +111,26 @@ fn send_right(ruby: &Ruby, to: Name, name: Name, how: u32) -> Result<(), Error> 
 fn receive_right(ruby: &Ruby, port: Name) -> Result<Name, Error> {
     // In slices, because the kernel's call does not end for a signal.
     const SLICE: Duration = Duration::from_millis(50);
-    let came = Cell::new(None);
-    wait(ruby, || match System::receive(port, Some(SLICE)) {
-        Ok(message) => {
-            came.set(message.rights().first().copied());
-            Ok(())
+    let came: Cell<Option<Option<Name>>> = Cell::new(None); // nothing gives a message back, so what came is kept
+    let once = || {
+        if came.get().is_some() {
+            return Ok(());
         }
-        Err(Code::RECEIVE_TIMED_OUT | Code::RECEIVE_INTERRUPTED) => Err(Code::ABORTED),
-        Err(code) => Err(code),
-    })?;
-    came.get().ok_or_else(|| to_ruby(ruby, Code::FAILURE))
+        match System::receive(port, Some(SLICE)) {
+            Ok(message) => {
+                came.set(Some(message.rights().first().copied()));
+                Ok(())
+            }
+            Err(Code::RECEIVE_TIMED_OUT | Code::RECEIVE_INTERRUPTED) => Err(Code::ABORTED),
+            Err(code) => Err(code),
+        }
+    };
+    let waited = wait(ruby, once, || {});
+    let name = came.get().flatten();
+    if let (Err(_), Some(name)) = (&waited, name) {
+        let _ = System::port_deallocate(System::task_self(), name); // an exception takes nothing with it
+    }
+    waited.and_then(|()| name.ok_or_else(|| to_ruby(ruby, Code::FAILURE)))
 }
 
 fn clock_service(ruby: &Ruby, host: Name) -> Result<Name, Error> {
