@@ -80,7 +80,7 @@ RSpec.describe "Fibers" do
 
     BlockingCall.names.each do |name|
       it "go on while one waits in #{name}" do
-        call = BlockingCall[name]
+        call = BlockingCall.named(name)
         result = beside_a_counter(call.waiting, call.release) do
           call.enter.call
           call.wait.call && call.leave.call && :done

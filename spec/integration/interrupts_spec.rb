@@ -8,7 +8,7 @@ RSpec.describe "Interrupts" do
 
   BlockingCall.names.each do |name|
     describe "in #{name}" do
-      let!(:call) { BlockingCall[name] }
+      let!(:call) { BlockingCall.named(name) }
 
       # A thread that waits in the call; returns when it does. Its value is the block's, which gets a wait to call.
       def waiter
@@ -79,7 +79,7 @@ RSpec.describe "Interrupts" do
         expect_in_order
       end
 
-      if BlockingCall[name].sleeps
+      if BlockingCall.named(name).sleeps
         it "Thread#wakeup returns, with the lock held" do
           thread = waiter { |wait| [wait.call, call.intact.call].tap { call.leave.call } }
           thread.wakeup
@@ -147,7 +147,7 @@ RSpec.describe "Interrupts" do
 
       it "an exception that races with the release takes either all or nothing" do
         100.times do |round|
-          call = BlockingCall[name]
+          call = BlockingCall.named(name)
           thread = in_thread do
             Thread.handle_interrupt(KeyError => :on_blocking) do
               call.enter.call

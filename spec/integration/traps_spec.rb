@@ -4,7 +4,7 @@
 RSpec.describe "Signals" do
   BlockingCall.names.each do |name|
     describe "in #{name}" do
-      let!(:call) { BlockingCall[name] }
+      let!(:call) { BlockingCall.named(name) }
 
       # A child whose main thread waits in the call; returns when it does. The block runs in the child, around the wait.
       def waiting_child

@@ -5,7 +5,7 @@ RSpec.describe "Waiting" do
   if File.directory?("/proc/self/task")
     BlockingCall.names.each do |name|
       it "in #{name} costs no CPU, and wakes for nothing" do
-        call = BlockingCall[name]
+        call = BlockingCall.named(name)
         child = fork_child do
           call.enter.call
           call.wait.call

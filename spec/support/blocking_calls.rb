@@ -23,7 +23,7 @@ class BlockingCall
     end
 
     # The call of that name, on a fresh object; what it waits for is taken by the caller.
-    def [](name)
+    def named(name)
       @makers.fetch(name).call
     end
 
