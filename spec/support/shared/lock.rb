@@ -250,7 +250,9 @@ RSpec.shared_examples "a lock without recursion" do
     expect(lock.try_lock).to be false
     expect(lock.unlock).not_to be_locked
   end
+end
 
+RSpec.shared_examples "a lock that fibers of one thread share" do
   it "says so when another fiber of the thread would wait for ever" do
     lock.lock
     expect { Fiber.new { lock.lock }.resume }
