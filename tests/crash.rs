@@ -50,11 +50,13 @@ fn ready() {
     me();
 }
 
-fn nothing(_: libc::pid_t) {}
-
-fn never(_: usize) {
-    panic!("nothing to wait for here");
-}
+/// A victim that nobody else has to do with, and that never sleeps.
+const ALONE: Victim<'static> = Victim {
+    prepare: &ready,
+    operation: &|| {},
+    ready: &|_| {},
+    asleep: &|_| panic!("nothing to wait for here"),
+};
 
 /// For an operation that sleeps once: whether this is that time. Those who look by themselves fall asleep again after.
 fn is_first(naps: usize) -> bool {
@@ -103,10 +105,7 @@ mod mutex {
         crash("create", |run| {
             let mutex = Mutex::new().unwrap();
             let operation = || drop(Mutex::new().unwrap());
-            run.kill(
-                &Victim { prepare: &ready, operation: &operation, ready: &nothing, asleep: &never },
-                || {},
-            );
+            run.kill(&Victim { operation: &operation, ..ALONE });
             assert_works(&mutex);
             assert_works(&Mutex::new().unwrap());
         });
@@ -121,10 +120,7 @@ mod mutex {
                 std::mem::forget((Mutex::new(), Mutex::new()));
             };
             let operation = || drop((Mutex::new().unwrap(), Mutex::new().unwrap()));
-            run.kill(
-                &Victim { prepare: &prepare, operation: &operation, ready: &nothing, asleep: &never },
-                || {},
-            );
+            run.kill(&Victim { prepare: &prepare, operation: &operation, ..ALONE });
             assert_works(&mutex);
             assert_works(&Mutex::new().unwrap());
         });
@@ -138,10 +134,7 @@ mod mutex {
                 lock(&mutex);
                 mutex.unlock(&me());
             };
-            run.kill(
-                &Victim { prepare: &ready, operation: &operation, ready: &nothing, asleep: &never },
-                || {},
-            );
+            run.kill(&Victim { operation: &operation, ..ALONE });
             assert_works(&mutex);
         });
     }
@@ -151,15 +144,12 @@ mod mutex {
         crash("unlock with a waiter", |run| {
             let mutex = Mutex::new().unwrap();
             let waiter = std::cell::Cell::new(None);
-            run.kill(
-                &Victim {
-                    prepare: &|| lock(&mutex),
-                    operation: &|| mutex.unlock(&me()),
-                    ready: &|_| waiter.set(Some(contender(&mutex))),
-                    asleep: &never,
-                },
-                || {},
-            );
+            run.kill(&Victim {
+                prepare: &|| lock(&mutex),
+                operation: &|| mutex.unlock(&me()),
+                ready: &|_| waiter.set(Some(contender(&mutex))),
+                ..ALONE
+            });
             assert_eq!(waiter.take().unwrap().reap(), 0);
             assert_works(&mutex);
         });
@@ -171,23 +161,19 @@ mod mutex {
             let mutex = Mutex::new().unwrap();
             lock(&mutex);
             let waiter = std::cell::Cell::new(None);
-            run.kill(
-                &Victim {
-                    prepare: &ready,
-                    operation: &|| {
-                        lock(&mutex);
-                        mutex.unlock(&me());
-                    },
-                    ready: &nothing,
-                    asleep: &|naps| {
-                        if is_first(naps) {
-                            waiter.set(Some(contender(&mutex)));
-                            mutex.unlock(&me());
-                        }
-                    },
+            run.kill(&Victim {
+                operation: &|| {
+                    lock(&mutex);
+                    mutex.unlock(&me());
                 },
-                || {},
-            );
+                asleep: &|naps| {
+                    if is_first(naps) {
+                        waiter.set(Some(contender(&mutex)));
+                        mutex.unlock(&me());
+                    }
+                },
+                ..ALONE
+            });
             let waiter = waiter.take().unwrap_or_else(|| {
                 let waiter = contender(&mutex);
                 mutex.unlock(&me());
@@ -203,19 +189,15 @@ mod mutex {
         crash("try_lock in vain, timed lock", |run| {
             let mutex = Mutex::new().unwrap();
             lock(&mutex);
-            run.kill(
-                &Victim {
-                    prepare: &ready,
-                    operation: &|| {
-                        assert!(!mutex.try_lock(&me()).unwrap());
-                        let soon = Deadline::after(Duration::from_micros(300));
-                        assert_eq!(mutex.lock(&me(), soon), Outcome::TimedOut);
-                    },
-                    ready: &nothing,
-                    asleep: &|_| {},
+            run.kill(&Victim {
+                operation: &|| {
+                    assert!(!mutex.try_lock(&me()).unwrap());
+                    let soon = Deadline::after(Duration::from_micros(300));
+                    assert_eq!(mutex.lock(&me(), soon), Outcome::TimedOut);
                 },
-                || {},
-            );
+                asleep: &|_| {},
+                ..ALONE
+            });
             let waiter = contender(&mutex);
             mutex.unlock(&me());
             assert_eq!(waiter.reap(), 0);
@@ -229,23 +211,20 @@ mod mutex {
         crash("pass on what is held", |run| {
             let mutexes = [Mutex::new().unwrap(), Mutex::new().unwrap()];
             let (waiter, heir) = (std::cell::Cell::new(None), std::cell::Cell::new(None));
-            run.kill(
-                &Victim {
-                    prepare: &|| {
-                        mutexes.iter().for_each(lock);
-                        heir.set(StandIn::start().ok());
-                    },
-                    operation: &|| {
-                        let heir = heir.take().unwrap();
-                        pass_on_held(&me(), &heir.thread());
-                        pass_on_held(&heir.thread(), &me());
-                        std::mem::forget(heir);
-                    },
-                    ready: &|_| waiter.set(Some(contender(&mutexes[0]))),
-                    asleep: &|_| {}, // until the stand-in has come
+            run.kill(&Victim {
+                prepare: &|| {
+                    mutexes.iter().for_each(lock);
+                    heir.set(StandIn::start().ok());
                 },
-                || {},
-            );
+                operation: &|| {
+                    let heir = heir.take().unwrap();
+                    pass_on_held(&me(), &heir.thread());
+                    pass_on_held(&heir.thread(), &me());
+                    std::mem::forget(heir);
+                },
+                ready: &|_| waiter.set(Some(contender(&mutexes[0]))),
+                asleep: &|_| {}, // until the stand-in has come
+            });
             assert_eq!(waiter.take().unwrap().reap(), 0);
             assert!(mutexes[1].try_lock(&me()).unwrap() && mutexes[1].is_abandoned());
             mutexes[1].unlock(&me());
@@ -272,10 +251,7 @@ mod mutex {
                 assert!(mutex.is_abandoned());
                 mutex.unlock(&me());
             };
-            run.kill(
-                &Victim { prepare: &ready, operation: &operation, ready: &nothing, asleep: &never },
-                || {},
-            );
+            run.kill(&Victim { operation: &operation, ..ALONE });
             assert_works(&mutex);
         });
     }
@@ -298,22 +274,18 @@ mod mutex {
                 waiter.set(Some(contender(&mutex)));
                 holder.take().unwrap().kill();
             };
-            run.kill(
-                &Victim {
-                    prepare: &ready,
-                    operation: &|| {
-                        lock(&mutex);
-                        mutex.abandon(&me());
-                    },
-                    ready: &nothing,
-                    asleep: &|naps| {
-                        if is_first(naps) {
-                            kill_holder();
-                        }
-                    },
+            run.kill(&Victim {
+                operation: &|| {
+                    lock(&mutex);
+                    mutex.abandon(&me());
                 },
-                || {},
-            );
+                asleep: &|naps| {
+                    if is_first(naps) {
+                        kill_holder();
+                    }
+                },
+                ..ALONE
+            });
             let waiter = waiter.take().unwrap_or_else(|| {
                 kill_holder();
                 waiter.take().unwrap()
@@ -369,10 +341,7 @@ mod semaphore {
                 wait(&semaphore);
                 post(&semaphore);
             };
-            run.kill(
-                &Victim { prepare: &ready, operation: &operation, ready: &nothing, asleep: &never },
-                || {},
-            );
+            run.kill(&Victim { operation: &operation, ..ALONE });
             let taken = 1 - semaphore.value();
             (0..taken).for_each(|_| post(&semaphore));
             wait(&semaphore);
@@ -385,10 +354,7 @@ mod semaphore {
         crash("post with a waiter", |run| {
             let semaphore = Semaphore::new(0).unwrap();
             let waiter = contender(&semaphore);
-            run.kill(
-                &Victim { prepare: &ready, operation: &|| post(&semaphore), ready: &nothing, asleep: &never },
-                || {},
-            );
+            run.kill(&Victim { operation: &|| post(&semaphore), ..ALONE });
             settle(&semaphore, waiter);
             assert_eq!((semaphore.value(), semaphore.waiters()), (0, 0));
         });
@@ -403,20 +369,16 @@ mod semaphore {
                 post(&semaphore);
                 posted.set(posted.get() + 1);
             };
-            run.kill(
-                &Victim {
-                    prepare: &ready,
-                    operation: &|| wait(&semaphore),
-                    ready: &nothing,
-                    asleep: &|naps| {
-                        if naps == 0 {
-                            waiter.set(Some(contender(&semaphore)));
-                        }
-                        post(); // once more if the other was quicker
-                    },
+            run.kill(&Victim {
+                operation: &|| wait(&semaphore),
+                asleep: &|naps| {
+                    if naps == 0 {
+                        waiter.set(Some(contender(&semaphore)));
+                    }
+                    post(); // once more if the other was quicker
                 },
-                || {},
-            );
+                ..ALONE
+            });
             let waiter = waiter.take().unwrap_or_else(|| contender(&semaphore));
             if !settle(&semaphore, waiter) {
                 posted.set(posted.get() + 1);
@@ -433,22 +395,18 @@ mod semaphore {
         crash("wait that leaves a permit", |run| {
             let semaphore = Semaphore::new(0).unwrap();
             let waiters = std::cell::RefCell::new(Vec::new());
-            run.kill(
-                &Victim {
-                    prepare: &ready,
-                    operation: &|| wait(&semaphore),
-                    ready: &nothing,
-                    asleep: &|naps| {
-                        if naps == 0 {
-                            let all = [contender(&semaphore), contender(&semaphore)];
-                            waiters.borrow_mut().extend(all);
-                            post(&semaphore);
-                        }
-                        post(&semaphore); // alone if the others were quicker
-                    },
+            run.kill(&Victim {
+                operation: &|| wait(&semaphore),
+                asleep: &|naps| {
+                    if naps == 0 {
+                        let all = [contender(&semaphore), contender(&semaphore)];
+                        waiters.borrow_mut().extend(all);
+                        post(&semaphore);
+                    }
+                    post(&semaphore); // alone if the others were quicker
                 },
-                || {},
-            );
+                ..ALONE
+            });
             let waiters = waiters.take();
             if waiters.is_empty() {
                 return; // killed before it slept: as above
@@ -468,20 +426,16 @@ mod semaphore {
         crash("watch", |run| {
             let semaphore = Semaphore::new(0).unwrap();
             let waiter = std::cell::Cell::new(None);
-            run.kill(
-                &Victim {
-                    prepare: &ready,
-                    operation: &|| assert_eq!(semaphore.watch(&me(), None), Outcome::Acquired),
-                    ready: &nothing,
-                    asleep: &|naps| {
-                        if naps == 0 {
-                            waiter.set(Some(contender(&semaphore)));
-                        }
-                        post(&semaphore);
-                    },
+            run.kill(&Victim {
+                operation: &|| assert_eq!(semaphore.watch(&me(), None), Outcome::Acquired),
+                asleep: &|naps| {
+                    if naps == 0 {
+                        waiter.set(Some(contender(&semaphore)));
+                    }
+                    post(&semaphore);
                 },
-                || {},
-            );
+                ..ALONE
+            });
             if let Some(waiter) = waiter.take() {
                 assert_eq!(waiter.reap(), 0, "nobody else takes it");
             }
@@ -616,22 +570,18 @@ mod condition {
             let arrive = || {
                 others.borrow_mut().extend([1, 2].map(|number| (number, scene.waiter(number))));
             };
-            run.kill(
-                &Victim {
-                    prepare: &ready,
-                    operation: &|| {
-                        scene.wait_with(|now| came.store(now as u32, SeqCst), |wait| between(&scene, wait));
-                    },
-                    ready: &nothing,
-                    asleep: &|naps| {
-                        if is_first(naps) {
-                            arrive();
-                            scene.signal();
-                        }
-                    },
+            run.kill(&Victim {
+                operation: &|| {
+                    scene.wait_with(|now| came.store(now as u32, SeqCst), |wait| between(&scene, wait));
                 },
-                || {},
-            );
+                asleep: &|naps| {
+                    if is_first(naps) {
+                        arrive();
+                        scene.signal();
+                    }
+                },
+                ..ALONE
+            });
             let came = came.load(SeqCst);
             let signalled = !others.borrow().is_empty();
             if !signalled {
@@ -668,16 +618,15 @@ mod condition {
                 scene.signal();
                 sent.set(sent.get() + 1);
             };
-            run.kill(
+            run.kill_after(
                 &Victim {
-                    prepare: &ready,
                     operation: &|| scene.wait(|now| came.store(now as u32, SeqCst)),
-                    ready: &nothing,
                     asleep: &|naps| {
                         if naps == 0 || Thread::TELLS_OF_DEATHS {
                             signal();
                         }
                     },
+                    ..ALONE
                 },
                 signal,
             );
@@ -695,10 +644,7 @@ mod condition {
         crash("signal", |run| {
             let scene = Scene::new();
             let others = [1, 2].map(|number| (number, scene.waiter(number)));
-            run.kill(
-                &Victim { prepare: &ready, operation: &|| scene.signal(), ready: &nothing, asleep: &never },
-                || {},
-            );
+            run.kill(&Victim { operation: &|| scene.signal(), ..ALONE });
             until("no signal is on its way", || scene.condition.condition().granted() == 0);
             assert!(scene.all_woken(1..3) <= 1);
             scene.assert_one_each(others.into());
@@ -713,10 +659,7 @@ mod condition {
             let others = [1, 2].map(|number| (number, scene.waiter(number)));
             let condition = scene.condition.condition();
             let wait = condition.enter(&me(), scene.mutex.name()).unwrap();
-            run.kill(
-                &Victim { prepare: &ready, operation: &|| scene.signal(), ready: &nothing, asleep: &never },
-                || {},
-            );
+            run.kill(&Victim { operation: &|| scene.signal(), ..ALONE });
             condition.leave(&me(), wait);
             until("no signal is on its way", || condition.granted() == 0);
             assert!(scene.all_woken(1..3) <= 1);
@@ -730,15 +673,7 @@ mod condition {
             let scene = Scene::new();
             let others = [1, 2, 3].map(|number| (number, scene.waiter(number)));
             let condition = scene.condition.condition();
-            run.kill(
-                &Victim {
-                    prepare: &ready,
-                    operation: &|| condition.broadcast(&me()),
-                    ready: &nothing,
-                    asleep: &never,
-                },
-                || {},
-            );
+            run.kill(&Victim { operation: &|| condition.broadcast(&me()), ..ALONE });
             until("nobody is called", || condition.called() == 0);
             condition.broadcast(&me());
             for (_, child) in others {
@@ -756,15 +691,7 @@ mod condition {
             let others = [1, 2, 3].map(|number| (number, scene.waiter(number)));
             let condition = scene.condition.condition();
             let wait = condition.enter(&me(), scene.mutex.name()).unwrap();
-            run.kill(
-                &Victim {
-                    prepare: &ready,
-                    operation: &|| condition.broadcast(&me()),
-                    ready: &nothing,
-                    asleep: &never,
-                },
-                || {},
-            );
+            run.kill(&Victim { operation: &|| condition.broadcast(&me()), ..ALONE });
             condition.leave(&me(), wait);
             until("nobody is called", || condition.called() == 0);
             condition.broadcast(&me());
@@ -789,13 +716,8 @@ mod condition {
                     }
                     scene.condition.condition().broadcast(&me());
                 };
-                run.kill(
-                    &Victim {
-                        prepare: &ready,
-                        operation: &|| scene.wait(|_| {}),
-                        ready: &nothing,
-                        asleep: &|_| broadcast(),
-                    },
+                run.kill_after(
+                    &Victim { operation: &|| scene.wait(|_| {}), asleep: &|_| broadcast(), ..ALONE },
                     || {
                         if !early {
                             broadcast();
@@ -820,19 +742,16 @@ mod condition {
             let scene = Scene::new();
             let (condition, others) = (scene.condition.condition(), RefCell::new(Vec::new()));
             let wait = RefCell::new(None);
-            run.kill(
-                &Victim {
-                    prepare: &|| *wait.borrow_mut() = condition.enter(&me(), scene.mutex.name()).ok(),
-                    operation: &|| condition.leave(&me(), wait.take().unwrap()),
-                    ready: &|_| {
-                        let all = [1, 2].map(|number| (number, scene.waiter(number)));
-                        others.borrow_mut().extend(all);
-                        scene.signal();
-                    },
-                    asleep: &never,
+            run.kill(&Victim {
+                prepare: &|| *wait.borrow_mut() = condition.enter(&me(), scene.mutex.name()).ok(),
+                operation: &|| condition.leave(&me(), wait.take().unwrap()),
+                ready: &|_| {
+                    let all = [1, 2].map(|number| (number, scene.waiter(number)));
+                    others.borrow_mut().extend(all);
+                    scene.signal();
                 },
-                || {},
-            );
+                ..ALONE
+            });
             scene.expect_woken(1..3, 1);
             until("no signal is on its way", || condition.granted() == 0);
             assert_eq!(scene.all_woken(1..3), 1);
@@ -845,20 +764,16 @@ mod condition {
         crash("condition wait that times out", |run| {
             let scene = Scene::new();
             let condition = scene.condition.condition();
-            run.kill(
-                &Victim {
-                    prepare: &ready,
-                    operation: &|| {
-                        let mut wait = condition.enter(&me(), scene.mutex.name()).unwrap();
-                        let soon = Deadline::after(Duration::from_micros(300));
-                        assert_eq!(condition.sleep(&me(), &mut wait, soon), Outcome::TimedOut);
-                        assert!(condition.expire(&me(), wait).is_none());
-                    },
-                    ready: &nothing,
-                    asleep: &|_| {},
+            run.kill(&Victim {
+                operation: &|| {
+                    let mut wait = condition.enter(&me(), scene.mutex.name()).unwrap();
+                    let soon = Deadline::after(Duration::from_micros(300));
+                    assert_eq!(condition.sleep(&me(), &mut wait, soon), Outcome::TimedOut);
+                    assert!(condition.expire(&me(), wait).is_none());
                 },
-                || {},
-            );
+                asleep: &|_| {},
+                ..ALONE
+            });
             let others = [1, 2].map(|number| (number, scene.waiter(number)));
             scene.assert_one_each(others.into());
         });
@@ -889,10 +804,7 @@ mod condition {
             }
             scene.signal();
             first.kill();
-            run.kill(
-                &Victim { prepare: &ready, operation: &|| scene.signal(), ready: &nothing, asleep: &never },
-                || {},
-            );
+            run.kill(&Victim { operation: &|| scene.signal(), ..ALONE });
             others.iter().for_each(|(_, child)| child.signal(libc::SIGCONT));
             scene.expect_woken(1..4, 1);
             until("no signal is on its way", || condition.granted() == 0);

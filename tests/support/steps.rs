@@ -52,8 +52,13 @@ impl Run<'_> {
         self.point
     }
 
-    /// Forks the victim and kills it at this run's point, after a last call of `before`.
-    pub fn kill(&self, victim: &Victim, before: impl FnOnce()) {
+    /// Forks the victim and kills it at this run's point.
+    pub fn kill(&self, victim: &Victim) {
+        self.kill_after(victim, || {});
+    }
+
+    /// The same, after a last call of `before`.
+    pub fn kill_after(&self, victim: &Victim, before: impl FnOnce()) {
         let pid = match split() {
             0 => live(victim),
             pid => pid,
