@@ -209,11 +209,7 @@ impl Condition {
 
     /// Ends a wait that has to stop for another reason. If it was granted, its signal goes to the next.
     pub fn leave<K: Kernel>(&self, kernel: &K, roster: &Roster, wait: Wait) {
-        if !wait.called && roster.withdraw(wait.place) {
-            self.finish(kernel, roster, wait);
-            return;
-        }
-        if wait.called || roster.is_called(wait.place) {
+        if wait.called || roster.withdraw(wait.place) || roster.is_called(wait.place) {
             self.finish(kernel, roster, wait);
             return;
         }

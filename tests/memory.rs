@@ -26,9 +26,18 @@ fn errno(result: Result<Region, Error>) -> Option<i32> {
     }
 }
 
+fn reserved(size: usize) -> Result<Region, Error> {
+    let region = Region::new(size)?;
+    let mut done = 0;
+    while done < size {
+        done = region.reserve(done)?;
+    }
+    Ok(region)
+}
+
 #[test]
 fn starts_zeroed_and_carries_bytes_both_ways() {
-    let region = Region::new(1 << 20, false).unwrap();
+    let region = Region::new(1 << 20).unwrap();
     let last = region.start().wrapping_add(region.size() - 1);
     // SAFETY: inside the region.
     assert_eq!(unsafe { (region.start().read(), last.read()) }, (0, 0));
@@ -47,7 +56,7 @@ fn starts_zeroed_and_carries_bytes_both_ways() {
 
 #[test]
 fn a_child_that_unmaps_leaves_the_parent_alone() {
-    let region = Some(Region::new(4096, false).unwrap());
+    let region = Some(Region::new(4096).unwrap());
     let start = region.as_ref().map(Region::start).unwrap();
     let mut held = region;
     in_child(|| {
@@ -60,31 +69,31 @@ fn a_child_that_unmaps_leaves_the_parent_alone() {
 
 #[test]
 fn refuses_sizes_that_cannot_be() {
-    assert!(matches!(Region::new(0, false), Err(Error::Invalid(_))));
-    assert!(matches!(Region::new(usize::MAX, false), Err(Error::Invalid(_))));
-    assert!(matches!(Region::new(isize::MAX as usize + 1, false), Err(Error::Invalid(_))));
-    assert_eq!(errno(Region::new(1 << 60, false)), Some(libc::ENOMEM));
+    assert!(matches!(Region::new(0), Err(Error::Invalid(_))));
+    assert!(matches!(Region::new(usize::MAX), Err(Error::Invalid(_))));
+    assert!(matches!(Region::new(isize::MAX as usize + 1), Err(Error::Invalid(_))));
+    assert_eq!(errno(Region::new(1 << 60)), Some(libc::ENOMEM));
 }
 
 #[test]
 fn reserves_or_says_that_it_cannot() {
-    let region = Region::new(5 << 20, true).unwrap();
+    let region = reserved(5 << 20).unwrap();
     // SAFETY: inside the region.
     assert_eq!(unsafe { region.start().add((5 << 20) - 1).read() }, 0);
-    let refused = errno(Region::new(1 << 46, true));
+    let refused = errno(reserved(1 << 46));
     assert!(matches!(refused, Some(libc::ENOMEM | libc::ENOSPC)), "{refused:?}");
 }
 
 #[test]
 fn a_large_region_costs_nothing_until_it_is_touched() {
-    let region = Region::new(1 << 36, false).unwrap();
+    let region = Region::new(1 << 36).unwrap();
     // SAFETY: inside the region.
     assert_eq!(unsafe { region.start().add((1 << 36) - 1).read() }, 0);
 }
 
 #[test]
 fn the_descriptor_is_close_on_exec_and_closes_once() {
-    let region = Region::new(1, false).unwrap();
+    let region = Region::new(1).unwrap();
     let fd = region.fd().unwrap();
     // SAFETY: plain system calls on an open descriptor.
     assert_eq!(unsafe { libc::fcntl(fd, libc::F_GETFD) } & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
@@ -97,7 +106,7 @@ fn the_descriptor_is_close_on_exec_and_closes_once() {
 
 #[test]
 fn nobody_can_shrink_it_under_the_others() {
-    let region = Region::new(1 << 16, false).unwrap();
+    let region = Region::new(1 << 16).unwrap();
     // SAFETY: a plain system call on an open descriptor.
     assert_ne!(unsafe { libc::ftruncate(region.fd().unwrap(), 1) }, 0);
     // SAFETY: inside the region.

@@ -40,12 +40,11 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// Maps `size` zero bytes. They are taken from the system as they are touched; with `reserve`, all at once now.
+    /// Maps `size` zero bytes. They are taken from the system as they are touched, or by `reserve`.
     ///
     /// Errors: `Invalid` for a size of 0 or beyond what one address can hold; `System` with ENOMEM or ENOSPC when the
-    /// system cannot map it (or, with `reserve`, has not that much memory), with EMFILE or ENFILE when out of
-    /// descriptors.
-    pub fn new(size: usize, reserve: bool) -> Result<Region> {
+    /// system cannot map it, with EMFILE or ENFILE when out of descriptors.
+    pub fn new(size: usize) -> Result<Region> {
         if size == 0 {
             return Err(Error::Invalid("shared memory needs a size of at least 1 byte".into()));
         }
@@ -55,12 +54,7 @@ impl Region {
             .ok_or_else(|| Error::Invalid(format!("{size} bytes are more than an address can hold")))?;
         let fd = platform::anonymous(length)?;
         let start = map(&fd, size)?;
-        let region = Region { start, size, fd: AtomicI32::new(fd.into_raw_fd()) };
-        let mut done = 0;
-        while reserve && done < size {
-            done = region.reserve(done)?;
-        }
-        Ok(region)
+        Ok(Region { start, size, fd: AtomicI32::new(fd.into_raw_fd()) })
     }
 
     /// Takes the memory from the system, from byte `done` on, and returns how far it came: a signal ends it early. A

@@ -9,6 +9,7 @@
 //! glibc and musl give theirs: a `next` pointer that the list runs through, and right before it a `prev` pointer.
 
 use super::Wake;
+use super::current::CURRENT;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
@@ -72,83 +73,20 @@ pub struct Thread {
     held: NonNull<Cell<u32>>,
 }
 
-/// What a `Thread` is made of, for the way to another native thread.
-pub(super) struct Raw {
-    id: u32,
-    pid: u32,
-    head: usize,
-    held: usize,
-}
-
 thread_local! {
-    static CURRENT: Cell<Option<Thread>> = const { Cell::new(None) };
     static HELD: Cell<u32> = const { Cell::new(0) };
     static OWN_HEAD: Cell<Option<NonNull<Head>>> = const { Cell::new(None) };
 }
 
 impl Thread {
-    /// The calling thread. Asks the kernel once per thread and process; after that it costs a thread-local read.
-    ///
-    /// # Errors
-    /// `System` where the kernel keeps no robust list for us (a sandbox without get_robust_list(2)).
-    #[inline]
-    pub fn current() -> Result<Self> {
-        match CURRENT.get() {
-            Some(thread) => Ok(thread),
-            None => Self::introduce(),
-        }
-    }
-
-    /// The calling thread, if it has been here before.
-    #[inline]
-    pub fn known() -> Option<Self> {
-        CURRENT.get()
-    }
-
-    /// Has the next call of `current` start afresh: the native thread is about to serve another purpose.
-    pub fn forget() {
-        CURRENT.set(None);
-    }
-
-    /// Has `current` say this: the calling native thread itself, or the `StandIn` that owns locks for it.
-    pub fn go_by(thread: Thread) {
-        CURRENT.set(Some(thread));
-    }
-
-    #[cold]
-    fn introduce() -> Result<Self> {
+    /// The calling thread, as the kernel knows it.
+    pub(super) fn introduce() -> Result<Self> {
         watch_forks();
         let head = robust_head()?;
         // SAFETY: neither call has a precondition.
         let (id, pid) = unsafe { (libc::syscall(libc::SYS_gettid) as u32, libc::getpid() as u32) };
         let held = HELD.with(|held| NonNull::from(held));
-        let thread = Thread { id, pid, head, held };
-        CURRENT.set(Some(thread));
-        Ok(thread)
-    }
-
-    pub(super) fn into_raw(self) -> Raw {
-        Raw {
-            id: self.id,
-            pid: self.pid,
-            head: self.head.as_ptr() as usize,
-            held: self.held.as_ptr() as usize,
-        }
-    }
-
-    /// # Safety
-    /// The thread it was taken from lives, and does nothing with its own `Thread`.
-    pub(super) unsafe fn from_raw(raw: Raw) -> Self {
-        let Raw { id, pid, head, held } = raw;
-        // SAFETY: they were addresses of something in `into_raw`.
-        unsafe {
-            Thread {
-                id,
-                pid,
-                head: NonNull::new_unchecked(head as *mut Head),
-                held: NonNull::new_unchecked(held as *mut Cell<u32>),
-            }
-        }
+        Ok(Thread { id, pid, head, held })
     }
 
     /// The list head of the native thread that this runs on, if it is another than the one that owns what it takes.

@@ -12,6 +12,8 @@ mod linux;
 #[cfg(all(target_os = "linux", not(loom), not(feature = "simulated-mach")))]
 pub use linux::*;
 #[cfg(not(loom))]
+mod current;
+#[cfg(not(loom))]
 mod stand_in;
 #[cfg(not(loom))]
 pub use stand_in::StandIn;

@@ -6,12 +6,17 @@
 //!
 //! When the process is killed, stand-in and the thread it stands for die one after the other, some microseconds apart.
 
-use super::{Raw, Thread, generation};
+use super::{Thread, generation};
 use crate::error::{Error, Result};
 use std::mem::ManuallyDrop;
 use std::sync::mpsc::{Sender, channel};
 
 const STACK: usize = 64 * 1024;
+
+/// A `Thread` on its way to another native thread.
+struct Parcel(Thread);
+// SAFETY: the thread it was taken from outlives whoever uses it, and does nothing with its own `Thread`.
+unsafe impl Send for Parcel {}
 
 /// See above.
 pub struct StandIn {
@@ -29,7 +34,7 @@ impl StandIn {
         let (introduce, introduced) = channel();
         let (end, ended) = channel::<()>();
         let body = move || {
-            let _ = introduce.send(Thread::current().map(Thread::into_raw));
+            let _ = introduce.send(Thread::current().map(Parcel));
             let _ = ended.recv(); // an error, once the other half is dropped
         };
         let builder = std::thread::Builder::new().name("owner of locks".to_owned()).stack_size(STACK);
@@ -37,11 +42,9 @@ impl StandIn {
             attempt: "a thread to own locks",
             errno: error.raw_os_error().unwrap_or(libc::EAGAIN),
         })?;
-        let raw: Raw = introduced
+        let Parcel(thread) = introduced
             .recv()
             .map_err(|_| Error::System { attempt: "a thread to own locks", errno: libc::EAGAIN })??;
-        // SAFETY: the thread it was taken from lives as long as `end`.
-        let thread = unsafe { Thread::from_raw(raw) };
         Ok(StandIn { thread, born: generation(), end: ManuallyDrop::new(end) })
     }
 

@@ -21,6 +21,7 @@ mod rights;
 pub mod simulated;
 
 use super::Wake;
+use super::current::CURRENT;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
@@ -59,18 +60,10 @@ pub struct Thread {
 /// What a thread holds, newest last.
 type Held = RefCell<Vec<NonNull<Entry>>>;
 
-/// What a `Thread` is made of, for the way to another native thread.
-pub(super) struct Raw {
-    id: u32,
-    pid: u32,
-    held: usize,
-}
-
 /// The calling thread's number in the census, given back when the thread ends.
 struct Seat(Cell<u32>);
 
 thread_local! {
-    static CURRENT: Cell<Option<Thread>> = const { Cell::new(None) };
     static SEAT: Seat = const { Seat(Cell::new(0)) };
     static HELD: Held = const { RefCell::new(Vec::new()) };
 }
@@ -91,32 +84,9 @@ impl Drop for Seat {
 }
 
 impl Thread {
-    /// The calling thread. Takes a few system calls once per thread and process; after that a thread-local read.
-    ///
-    /// # Errors
-    /// `System` if too many threads take part already, or there is no memory to keep them in.
-    #[inline]
-    pub fn current() -> Result<Self> {
-        match CURRENT.get() {
-            Some(thread) => Ok(thread),
-            None => Self::introduce(),
-        }
-    }
-
-    /// The calling thread, if it has been here before.
-    #[inline]
-    pub fn known() -> Option<Self> {
-        CURRENT.get()
-    }
-
-    /// Has the next call of `current` start afresh: the native thread is about to serve another purpose. It keeps its
-    /// number for as long as it lives, since a fiber of it may still be in the middle of something.
-    pub fn forget() {
-        CURRENT.set(None);
-    }
-
-    #[cold]
-    fn introduce() -> Result<Self> {
+    /// The calling thread, with its number in the census. A native thread that is forgotten keeps that for as long as it
+    /// lives, since a fiber of it may still be in the middle of something.
+    pub(in crate::platform) fn introduce() -> Result<Self> {
         watch_forks();
         let pid = std::process::id();
         let id = match SEAT.try_with(|seat| seat.0.get()) {
@@ -127,20 +97,7 @@ impl Thread {
         let held = HELD
             .try_with(|held| NonNull::from(held))
             .map_err(|_| Error::System { attempt: "a lock while a thread ends", errno: libc::EAGAIN })?;
-        let thread = Thread { id, pid, held };
-        CURRENT.set(Some(thread));
-        Ok(thread)
-    }
-
-    pub(super) fn into_raw(self) -> Raw {
-        Raw { id: self.id, pid: self.pid, held: self.held.as_ptr() as usize }
-    }
-
-    /// # Safety
-    /// The thread it was taken from lives, and does nothing with its own `Thread`.
-    pub(super) unsafe fn from_raw(raw: Raw) -> Self {
-        // SAFETY: it was an address in `into_raw`.
-        Thread { id: raw.id, pid: raw.pid, held: unsafe { NonNull::new_unchecked(raw.held as *mut Held) } }
+        Ok(Thread { id, pid, held })
     }
 
     #[inline]

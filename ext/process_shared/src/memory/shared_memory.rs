@@ -153,7 +153,7 @@ fn region(ruby: &Ruby, size: usize, reserve: bool) -> Result<Region, Error> {
 
 /// To take much memory takes long: other threads go on meanwhile, and an exception of theirs ends it.
 fn region_of(ruby: &Ruby, size: usize, reserve: bool) -> Result<CoreResult<Region>, Error> {
-    let region = match Region::new(size, false) {
+    let region = match Region::new(size) {
         Ok(region) => region,
         error => return Ok(error),
     };
