@@ -7,12 +7,12 @@
 //!    that allocating a Ruby object may raise NoMemoryError where no frame up to Ruby owns anything that needs a drop.
 //! 3. `this` is an instance of the class the method is defined on: Ruby checks that, also for `bind_call`.
 
-use std::ffi::{CString, c_int};
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::mem::transmute;
 use std::panic::AssertUnwindSafe;
 use std::slice;
 
-use magnus::rb_sys::{AsRawValue, catch_unwind, protect, resume_error};
+use magnus::rb_sys::{AsRawValue, FromRawValue, catch_unwind, protect, resume_error};
 use magnus::{Error, RModule, Ruby, Value};
 use rb_sys::VALUE;
 
@@ -56,6 +56,23 @@ pub fn define<M: Bare>(owner: impl AsRawValue, name: &str, method: M) -> Result<
     raising(|| unsafe {
         rb_sys::rb_define_method(owner, text.as_ptr(), Some(method.erased()), M::ARITY);
     })
+}
+
+/// The rest of a method whose quick way was not enough: a function bound by `method!`.
+///
+/// # Safety
+/// `this` is the receiver of the running method; no frame between here and Ruby has anything to drop.
+#[inline(always)]
+pub unsafe fn slowly(this: VALUE, method: unsafe extern "C" fn(Value) -> Value) -> VALUE {
+    // SAFETY: the caller's promise.
+    unsafe { method(Value::from_raw(this)).as_raw() }
+}
+
+/// A function of the running program, by name: of Ruby, where it may be too old to have it.
+pub fn find(name: &CStr) -> Option<*mut c_void> {
+    // SAFETY: looks a name up.
+    let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    (!symbol.is_null()).then_some(symbol)
 }
 
 /// Runs the body of a bare method; an error, or a panic, is raised as an exception once it is over.

@@ -1,7 +1,7 @@
 //! `ProcessShared::ConditionVariable`, and the wait that `Mutex#sleep` shares with it.
 
 use magnus::{Error, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue};
-use process_shared_core::{ConditionRef, ConditionVariable, Error as CoreError, Outcome, deadline};
+use process_shared_core::{ConditionRef, ConditionVariable, Outcome, deadline};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -33,12 +33,10 @@ const NAME: &str = "ProcessShared::ConditionVariable";
 
 impl ConditionVariableData {
     fn open(&self, ruby: &Ruby) -> Result<&ConditionVariable, Error> {
-        match self.condition.get() {
-            Some(condition) if !self.closed.load(Relaxed) && condition.is_reached() => Ok(condition),
-            Some(condition) if !condition.is_reached() => Err(errors::out_of_reach(ruby, NAME)),
-            Some(_) => Err(errors::to_ruby(ruby, CoreError::Closed(NAME))),
-            None => Err(errors::not_initialized(ruby, NAME)),
-        }
+        let condition = self.condition.get();
+        let reached = || condition.map(ConditionVariable::is_reached);
+        let usable = condition.filter(|condition| !self.closed.load(Relaxed) && condition.is_reached());
+        usable.ok_or_else(|| errors::unusable(ruby, NAME, reached()))
     }
 }
 

@@ -67,12 +67,23 @@ pub fn ownership(ruby: &Ruby, text: String) -> Error {
 }
 
 /// The object was made before a fork that the hook of `fork_hook.rb` had no part in, or that it could not complete.
-pub fn out_of_reach(ruby: &Ruby, class: &str) -> Error {
+fn out_of_reach(ruby: &Ruby, class: &str) -> Error {
     let text = format!(
         "this process has no Mach ports for a {class} made before it was forked: only fork, Process.fork, \
          Process.daemon and IO.popen(\"-\") pass them on, while their parent lives, not C code; make it after that fork"
     );
     ownership(ruby, text)
+}
+
+/// Why an object that this process shares cannot be used: `reached` is None if it was never initialized, and tells
+/// whether this process has what it needs of the system. If it has, the object was closed.
+#[cold]
+pub fn unusable(ruby: &Ruby, class: &'static str, reached: Option<bool>) -> Error {
+    match reached {
+        None => not_initialized(ruby, class),
+        Some(false) => out_of_reach(ruby, class),
+        Some(true) => to_ruby(ruby, CoreError::Closed(class)),
+    }
 }
 
 /// The name of `object`'s class, for messages.

@@ -1,12 +1,11 @@
 //! `ProcessShared::Monitor`: a Mutex that the fiber which holds it can take again.
 
 use magnus::scan_args::scan_args;
-use magnus::{
-    Error, RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue, rb_sys::FromRawValue,
-};
+use magnus::{Error, RClass, RModule, Ruby, Value, method, prelude::*};
 use rb_sys::VALUE;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::bind::slowly;
 use crate::mutex::{self, MutexData, Taken, bind, define, of, try_acquire};
 use crate::section;
 use crate::thread;
@@ -37,9 +36,8 @@ unsafe extern "C" fn lock_quickly(object: VALUE) -> VALUE {
 #[inline]
 unsafe fn enter_quickly(object: VALUE, data: &MutexData) {
     if !deepen(data) && data.take(object) != Taken::Yes {
-        let slowly: unsafe extern "C" fn(Value) -> Value = method!(lock, 0);
         // SAFETY: a method's receiver.
-        unsafe { slowly(Value::from_raw(object)) };
+        unsafe { slowly(object, method!(lock, 0)) };
     }
 }
 
@@ -69,9 +67,8 @@ unsafe extern "C" fn unlock_quickly(object: VALUE) -> VALUE {
             return object;
         }
     }
-    let slowly: unsafe extern "C" fn(Value) -> Value = method!(unlock, 0);
     // SAFETY: the receiver of this method.
-    unsafe { slowly(Value::from_raw(object)).as_raw() }
+    unsafe { slowly(object, method!(unlock, 0)) }
 }
 
 /// For who does not hold it, or has closed it: says so.

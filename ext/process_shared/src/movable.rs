@@ -8,11 +8,12 @@
 use magnus::{Error, Ruby};
 use process_shared_core::{Thread, abandon_held, platform::StandIn};
 use rb_sys::VALUE;
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use crate::{bind, errors, thread};
+use crate::bind::{find, raising};
+use crate::{errors, thread};
 
 /// What Ruby keeps for each of its threads, since Ruby 3.3.
 struct Storage {
@@ -30,12 +31,6 @@ fn storage() -> Option<&'static Storage> {
     STORAGE.get().and_then(Option::as_ref)
 }
 
-fn find(name: &CStr) -> Option<*mut c_void> {
-    // SAFETY: looks a name up in the running program.
-    let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-    (!symbol.is_null()).then_some(symbol)
-}
-
 /// To be called in the main Ractor, on the main thread.
 pub fn init() {
     let create = find(c"rb_internal_thread_specific_key_create");
@@ -44,7 +39,7 @@ pub fn init() {
         // SAFETY: if Ruby has these functions, they have these signatures; a lack of keys raises, and is caught.
         (Some(create), Some(get), Some(set)) => unsafe {
             let create = std::mem::transmute::<*mut c_void, unsafe extern "C" fn() -> c_int>(create);
-            bind::raising(|| create()).ok().map(|key| Storage {
+            raising(|| create()).ok().map(|key| Storage {
                 key,
                 get: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(VALUE, c_int) -> *mut c_void>(
                     get,

@@ -16,6 +16,7 @@ use rb_sys::{VALUE, rb_fiber_current, rb_gc_writebarrier};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use crate::bind::slowly;
 use crate::condition_variable::{self, Lock};
 use crate::data::{self, Data, DataType};
 use crate::timeout::Timeout;
@@ -91,12 +92,8 @@ fn give_back(mutex: &Mutex, thread: &Thread) {
 impl MutexData {
     /// The mutex, unless this handle cannot be used.
     pub fn open(&self, ruby: &Ruby) -> Result<&Mutex, Error> {
-        match self.mutex.get() {
-            Some(mutex) if !self.closed.load(Relaxed) && mutex.is_reached() => Ok(mutex),
-            Some(mutex) if !mutex.is_reached() => Err(errors::out_of_reach(ruby, "ProcessShared::Mutex")),
-            Some(_) => Err(errors::to_ruby(ruby, process_shared_core::Error::Closed("ProcessShared::Mutex"))),
-            None => Err(errors::not_initialized(ruby, "ProcessShared::Mutex")),
-        }
+        let reached = || self.mutex.get().map(Mutex::is_reached);
+        self.usable().ok_or_else(|| errors::unusable(ruby, "ProcessShared::Mutex", reached()))
     }
 
     #[inline]
@@ -381,13 +378,14 @@ unsafe extern "C" fn lock_quickly(object: VALUE) -> VALUE {
 /// `data` is that of `object`; no frame between here and Ruby has anything to drop.
 #[inline]
 unsafe fn take_or_wait(object: VALUE, data: &MutexData) {
-    let slowly: unsafe extern "C" fn(Value) -> Value = match data.take(object) {
-        Taken::Yes => return,
-        Taken::No => method!(lock, 0),
-        Taken::Abandoned => method!(repaired, 0),
-    };
-    // SAFETY: a method's receiver.
-    unsafe { slowly(Value::from_raw(object)) };
+    // SAFETY: a method's receiver; the caller's promise.
+    unsafe {
+        match data.take(object) {
+            Taken::Yes => object,
+            Taken::No => slowly(object, method!(lock, 0)),
+            Taken::Abandoned => slowly(object, method!(repaired, 0)),
+        };
+    }
 }
 
 fn lock(ruby: &Ruby, object: Value) -> Result<Value, Error> {
@@ -407,19 +405,17 @@ unsafe extern "C" fn unlock_quickly(object: VALUE) -> VALUE {
             return object;
         }
     }
-    let slowly: unsafe extern "C" fn(Value) -> Value = method!(unlock, 0);
     // SAFETY: the receiver of this method.
-    unsafe { slowly(Value::from_raw(object)).as_raw() }
+    unsafe { slowly(object, method!(unlock, 0)) }
 }
 
 /// The end of a block that no longer holds the lock: says why, if that is nobody's wish.
 ///
 /// # Safety
 /// No frame between here and Ruby has anything to drop.
-pub unsafe fn leave_slowly(object: Value) -> VALUE {
-    let slowly: unsafe extern "C" fn(Value) -> Value = method!(leave, 0);
+pub unsafe fn leave_slowly(object: VALUE) -> VALUE {
     // SAFETY: a method's receiver; the caller's promise.
-    unsafe { slowly(object).as_raw() }
+    unsafe { slowly(object, method!(leave, 0)) }
 }
 
 fn unlock(ruby: &Ruby, object: Value) -> Result<Value, Error> {

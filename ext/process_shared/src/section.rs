@@ -4,7 +4,6 @@
 //! The end of a block runs in the fiber that began it. So it remembers that fiber instead of asking for it again; which
 //! thread this is it does ask, because the block may have forked.
 
-use magnus::{Value, rb_sys::FromRawValue};
 use rb_sys::VALUE;
 
 use crate::mutex::{self, MutexData};
@@ -47,5 +46,5 @@ unsafe extern "C" fn end(section: VALUE) -> VALUE {
         }
     }
     // SAFETY: a method's receiver.
-    unsafe { mutex::leave_slowly(Value::from_raw(*object)) }
+    unsafe { mutex::leave_slowly(*object) }
 }

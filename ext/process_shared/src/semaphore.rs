@@ -1,15 +1,14 @@
 //! `ProcessShared::Semaphore` and `BinarySemaphore`.
 
 use magnus::scan_args::scan_args;
-use magnus::{
-    Error, RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue, rb_sys::FromRawValue,
-};
+use magnus::{Error, RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue};
 use process_shared_core::semaphore::{MAX, Overflow};
 use process_shared_core::{Error as CoreError, Semaphore};
 use rb_sys::VALUE;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
+use crate::bind::slowly;
 use crate::data::{self, Data, DataType};
 use crate::mutex::{bind, define};
 use crate::section::yield_nothing;
@@ -39,12 +38,8 @@ const NAME: &str = "ProcessShared::Semaphore";
 
 impl SemaphoreData {
     pub fn open(&self, ruby: &Ruby) -> Result<&Semaphore, Error> {
-        match self.semaphore.get() {
-            Some(semaphore) if !self.closed.load(Relaxed) && semaphore.is_reached() => Ok(semaphore),
-            Some(semaphore) if !semaphore.is_reached() => Err(errors::out_of_reach(ruby, NAME)),
-            Some(_) => Err(errors::to_ruby(ruby, CoreError::Closed(NAME))),
-            None => Err(errors::not_initialized(ruby, NAME)),
-        }
+        let reached = || self.semaphore.get().map(Semaphore::is_reached);
+        self.usable().ok_or_else(|| errors::unusable(ruby, NAME, reached()))
     }
 
     #[inline]
@@ -156,12 +151,10 @@ fn initialize_binary(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), E
 
 unsafe extern "C" fn wait_quickly(object: VALUE) -> VALUE {
     // SAFETY: a method's receiver; nothing to drop in this frame.
-    if unsafe { data::get::<SemaphoreData>(object) }.try_wait() {
-        return object;
+    unsafe {
+        let done = data::get::<SemaphoreData>(object).try_wait();
+        if done { object } else { slowly(object, method!(wait, 0)) }
     }
-    let slowly: unsafe extern "C" fn(Value) -> Value = method!(wait, 0);
-    // SAFETY: the receiver of this method.
-    unsafe { slowly(Value::from_raw(object)).as_raw() }
 }
 
 fn wait(ruby: &Ruby, object: Value) -> Result<Value, Error> {
@@ -170,12 +163,10 @@ fn wait(ruby: &Ruby, object: Value) -> Result<Value, Error> {
 
 unsafe extern "C" fn post_quickly(object: VALUE) -> VALUE {
     // SAFETY: a method's receiver; nothing to drop in this frame.
-    if unsafe { data::get::<SemaphoreData>(object) }.try_post() {
-        return object;
+    unsafe {
+        let done = data::get::<SemaphoreData>(object).try_post();
+        if done { object } else { slowly(object, method!(post, 0)) }
     }
-    let slowly: unsafe extern "C" fn(Value) -> Value = method!(post, 0);
-    // SAFETY: the receiver of this method.
-    unsafe { slowly(Value::from_raw(object)).as_raw() }
 }
 
 fn post(ruby: &Ruby, object: Value) -> Result<Value, Error> {
@@ -185,12 +176,10 @@ fn post(ruby: &Ruby, object: Value) -> Result<Value, Error> {
 /// The end of a block that took a permit.
 unsafe extern "C" fn leave_quickly(object: VALUE) -> VALUE {
     // SAFETY: a method's receiver; nothing to drop in this frame.
-    if unsafe { data::get::<SemaphoreData>(object) }.try_post() {
-        return object;
+    unsafe {
+        let done = data::get::<SemaphoreData>(object).try_post();
+        if done { object } else { slowly(object, method!(leave, 0)) }
     }
-    let slowly: unsafe extern "C" fn(Value) -> Value = method!(leave, 0);
-    // SAFETY: a method's receiver.
-    unsafe { slowly(Value::from_raw(object)).as_raw() }
 }
 
 fn leave(ruby: &Ruby, object: Value) -> Result<Value, Error> {

@@ -3,10 +3,10 @@
 
 use magnus::scan_args::scan_args;
 use magnus::{Error, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue, rb_sys::FromRawValue};
-use process_shared_core::Error as CoreError;
 use rb_sys::{VALUE, rb_gc_writebarrier};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
+use crate::bind::slowly;
 use crate::data::{self, Data, DataType};
 use crate::mutex::{bind, define};
 use crate::section::yield_nothing;
@@ -52,10 +52,7 @@ impl SemaphoreMutexData {
     }
 
     fn open(&self, ruby: &Ruby) -> Result<&SemaphoreData, Error> {
-        self.usable().ok_or_else(|| match self.semaphore.load(Relaxed) {
-            0 => errors::not_initialized(ruby, NAME),
-            _ => errors::to_ruby(ruby, CoreError::Closed(NAME)),
-        })
+        self.usable().ok_or_else(|| errors::unusable(ruby, NAME, self.semaphore().map(|_| true)))
     }
 
     pub fn name(&self, ruby: &Ruby) -> Result<u32, Error> {
@@ -110,12 +107,10 @@ fn initialize(ruby: &Ruby, object: Value, semaphore: Value) -> Result<(), Error>
 
 unsafe extern "C" fn lock_quickly(object: VALUE) -> VALUE {
     // SAFETY: a method's receiver; nothing to drop in this frame.
-    if unsafe { data::get::<SemaphoreMutexData>(object) }.usable().is_some_and(SemaphoreData::try_wait) {
-        return object;
+    unsafe {
+        let done = data::get::<SemaphoreMutexData>(object).usable().is_some_and(SemaphoreData::try_wait);
+        if done { object } else { slowly(object, method!(lock, 0)) }
     }
-    let slowly: unsafe extern "C" fn(Value) -> Value = method!(lock, 0);
-    // SAFETY: the receiver of this method.
-    unsafe { slowly(Value::from_raw(object)).as_raw() }
 }
 
 fn lock(ruby: &Ruby, object: Value) -> Result<Value, Error> {
@@ -124,12 +119,10 @@ fn lock(ruby: &Ruby, object: Value) -> Result<Value, Error> {
 
 unsafe extern "C" fn unlock_quickly(object: VALUE) -> VALUE {
     // SAFETY: a method's receiver; nothing to drop in this frame.
-    if unsafe { data::get::<SemaphoreMutexData>(object) }.usable().is_some_and(SemaphoreData::try_post) {
-        return object;
+    unsafe {
+        let done = data::get::<SemaphoreMutexData>(object).usable().is_some_and(SemaphoreData::try_post);
+        if done { object } else { slowly(object, method!(unlock, 0)) }
     }
-    let slowly: unsafe extern "C" fn(Value) -> Value = method!(unlock, 0);
-    // SAFETY: the receiver of this method.
-    unsafe { slowly(Value::from_raw(object)).as_raw() }
 }
 
 fn unlock(ruby: &Ruby, object: Value) -> Result<Value, Error> {
@@ -139,12 +132,10 @@ fn unlock(ruby: &Ruby, object: Value) -> Result<Value, Error> {
 /// The end of a block that took the lock, also where it has been closed since.
 unsafe extern "C" fn leave_quickly(object: VALUE) -> VALUE {
     // SAFETY: a method's receiver; nothing to drop in this frame.
-    if unsafe { data::get::<SemaphoreMutexData>(object) }.usable().is_some_and(SemaphoreData::try_post) {
-        return object;
+    unsafe {
+        let done = data::get::<SemaphoreMutexData>(object).usable().is_some_and(SemaphoreData::try_post);
+        if done { object } else { slowly(object, method!(leave, 0)) }
     }
-    let slowly: unsafe extern "C" fn(Value) -> Value = method!(leave, 0);
-    // SAFETY: a method's receiver.
-    unsafe { slowly(Value::from_raw(object)).as_raw() }
 }
 
 fn leave(ruby: &Ruby, object: Value) -> Result<Value, Error> {

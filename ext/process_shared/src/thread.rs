@@ -9,7 +9,7 @@ use std::ffi::c_void;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use crate::{errors, movable};
+use crate::{bind, errors, movable};
 
 /// The calling thread, if it has been here before.
 #[inline]
@@ -68,11 +68,9 @@ fn watch_thread_ends() {
     static ADD_HOOK: OnceLock<Option<AddHook>> = OnceLock::new();
     static ADDED: AtomicBool = AtomicBool::new(false);
     let add_hook = ADD_HOOK.get_or_init(|| {
-        // SAFETY: looks a name up in the running program; if Ruby has it, it has this signature.
-        unsafe {
-            let symbol = libc::dlsym(libc::RTLD_DEFAULT, c"rb_internal_thread_add_event_hook".as_ptr());
-            (!symbol.is_null()).then(|| std::mem::transmute::<*mut c_void, AddHook>(symbol))
-        }
+        // SAFETY: if Ruby has it, it has this signature.
+        bind::find(c"rb_internal_thread_add_event_hook")
+            .map(|symbol| unsafe { std::mem::transmute::<*mut c_void, AddHook>(symbol) })
     });
     match add_hook {
         Some(add_hook) if !ADDED.swap(true, Relaxed) => {
