@@ -23,8 +23,9 @@ namespace :doc do
     YARD::Registry.load!
     documented, bare = YARD::Registry.all(:module, :class, :method, :constant).select { |object| public?(object) }
                                      .partition { |object| !object.docstring.blank? }
-    here = documented.map(&:path).reject { |name| name.start_with?("Mach") && !mach? }
-    running = [ProcessShared, *(Mach if mach?)].flat_map { |space| public_names(space) }
+    mach = mach?
+    here = documented.map(&:path).select { |name| mach || !name.start_with?("Mach") }
+    running = [ProcessShared, *(Mach if mach)].flat_map { |space| public_names(space) }
     wrong = bare.map { |object| "#{object.path} has no documentation" }
     wrong += (running - here).map { |name| "#{name} exists, but is not documented" }
     wrong += here.reject { |name| exists?(name) }.map { |name| "#{name} is documented, but does not exist" }

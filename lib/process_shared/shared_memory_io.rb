@@ -239,7 +239,7 @@ module ProcessShared
         case bytes
         when nil then return
         when Integer then (bytes & 0xff).chr
-        else String.try_convert(bytes) || raise(TypeError, "no implicit conversion of #{bytes.class} into String")
+        else to_text(bytes)
         end
       start = pos - bytes.bytesize
       raise IOError, "cannot step back before the start" if start.negative?
@@ -439,16 +439,17 @@ module ProcessShared
       Integer.try_convert(object) || raise(TypeError, "no implicit conversion of #{object.class} into Integer")
     end
 
+    def to_text(object)
+      String.try_convert(object) || raise(TypeError, "no implicit conversion of #{object.class} into String")
+    end
+
     # Other Ractors than the main one have no $/ and no $.
     def globals?
       Ractor.current.equal?(Ractor.main)
     end
 
     def fill(buffer, bytes)
-      return bytes if buffer.nil?
-
-      text = String.try_convert(buffer) || raise(TypeError, "no implicit conversion of #{buffer.class} into String")
-      text.replace(bytes)
+      buffer.nil? ? bytes : to_text(buffer).replace(bytes)
     end
 
     # What a method of StringIO makes of its arguments, written as one piece.
@@ -471,10 +472,7 @@ module ProcessShared
         limit = separator
         separator = default
       end
-      unless separator.nil?
-        separator = String.try_convert(separator)&.b ||
-                    raise(TypeError, "no implicit conversion of #{arguments.first.class} into String")
-      end
+      separator = to_text(separator).b unless separator.nil?
       limit = integer(limit) unless limit.nil?
       [separator, limit&.negative? ? nil : limit]
     end

@@ -18,6 +18,15 @@
       child
     end
 
+    # Has the holder die while another waits for the mutex: whether that one gets it, abandoned.
+    def abandoned_for_a_waiter?(child)
+      waiter = fork_child { |parent| parent.say && mutex.lock && mutex.abandoned? }
+      waiter.hear
+      wait_until_blocked(waiter)
+      child.tell(:die)
+      waiter.value
+    end
+
     {
       "SIGKILL" => -> { Process.kill(:KILL, Process.pid) },
       "SIGSEGV" => -> { trap(:SEGV, "SYSTEM_DEFAULT") rescue nil; Process.setrlimit(:CORE, 0); Process.kill(:ABRT, Process.pid) },
@@ -37,12 +46,7 @@
       end
 
       it "by #{way} wakes the one that waits" do
-        child = holder(&dying)
-        waiter = fork_child { |parent| parent.say && mutex.lock && mutex.abandoned? }
-        waiter.hear
-        wait_until_blocked(waiter)
-        child.tell(:die)
-        expect(waiter.value).to be true
+        expect(abandoned_for_a_waiter?(holder(&dying))).to be true
       end
     end
 
@@ -172,12 +176,7 @@
         "exec in an argument of exec" => -> { exec(Object.new.tap { |object| object.define_singleton_method(:to_str) { exec("sleep", "60") } }) }
       }.each do |way, dying|
         it "is taken over: #{way}" do
-          child = holding_thread(&dying)
-          waiter = fork_child { |parent| parent.say && mutex.lock && mutex.abandoned? }
-          waiter.hear
-          wait_until_blocked(waiter)
-          child.tell(:die)
-          expect(waiter.value).to be true
+          expect(abandoned_for_a_waiter?(holding_thread(&dying))).to be true
         end
       end
 
