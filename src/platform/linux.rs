@@ -13,7 +13,7 @@ use super::current::CURRENT;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
-use crate::word::Word;
+use crate::word::{Word, join, other, word};
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::ptr::{self, NonNull};
@@ -64,18 +64,22 @@ struct Head {
     list_op_pending: *mut libc::c_void,
 }
 
-/// The calling native thread, as the owner of locks.
+/// The calling native thread, as the owner of locks. Two registers: in three it would be copied through memory.
 #[derive(Clone, Copy)]
 pub struct Thread {
-    id: u32,
-    pid: u32,
-    head: NonNull<Head>,
-    held: NonNull<Cell<u32>>,
+    /// Its number, and its process's in the upper half.
+    name: u64,
+    books: NonNull<Books>,
+}
+
+/// What a native thread has to keep of what it holds. Reached by address: each look-up of a thread-local is a call.
+struct Books {
+    head: Cell<Option<NonNull<Head>>>,
+    held: Cell<u32>,
 }
 
 thread_local! {
-    static HELD: Cell<u32> = const { Cell::new(0) };
-    static OWN_HEAD: Cell<Option<NonNull<Head>>> = const { Cell::new(None) };
+    static BOOKS: Books = const { Books { head: Cell::new(None), held: Cell::new(0) } };
 }
 
 impl Thread {
@@ -85,28 +89,43 @@ impl Thread {
         let head = robust_head()?;
         // SAFETY: neither call has a precondition.
         let (id, pid) = unsafe { (libc::syscall(libc::SYS_gettid) as u32, libc::getpid() as u32) };
-        let held = HELD.with(|held| NonNull::from(held));
-        Ok(Thread { id, pid, head, held })
+        BOOKS.with(|books| {
+            books.head.set(Some(head));
+            Ok(Thread { name: join(id, pid), books: NonNull::from(books) })
+        })
     }
 
     /// The list head of the native thread that this runs on, if it is another than the one that owns what it takes.
     fn stood_in_for(&self) -> Option<NonNull<Head>> {
-        let own = OWN_HEAD.get().or_else(|| robust_head().ok());
-        OWN_HEAD.set(own);
-        own.filter(|own| *own != self.head)
+        BOOKS.with(|books| {
+            let own = books.head.get().or_else(|| robust_head().ok());
+            books.head.set(own);
+            own.filter(|own| *own != self.head())
+        })
     }
 
     /// The process this thread belongs to.
     #[inline]
     pub fn pid(&self) -> u32 {
-        self.pid
+        other(self.name)
     }
 
-    /// How many locks this thread holds. Reached by address: each look-up of a thread-local is a call.
+    #[inline]
+    fn books(&self) -> &Books {
+        // SAFETY: this thread's own, or its stand-in's, which have no destructor and live as long as the native thread.
+        unsafe { self.books.as_ref() }
+    }
+
+    #[inline]
+    fn head(&self) -> NonNull<Head> {
+        // SAFETY: `introduce` has written it, and nobody takes it away.
+        unsafe { self.books().head.get().unwrap_unchecked() }
+    }
+
+    /// How many locks this thread holds.
     #[inline]
     fn held_count(&self) -> &Cell<u32> {
-        // SAFETY: this thread's own `HELD`, which has no destructor and lives as long as the thread.
-        unsafe { self.held.as_ref() }
+        &self.books().held
     }
 
     /// False where the kernel might not reach one more lock when this thread dies.
@@ -117,7 +136,7 @@ impl Thread {
 
     #[inline]
     fn set_pending(&self, address: *mut libc::c_void) {
-        set_pending_of(self.head, address);
+        set_pending_of(self.head(), address);
     }
 
     /// The entries on this thread's list, newest first, those of the C library's own mutexes among them.
@@ -125,8 +144,9 @@ impl Thread {
         let mut entries = Vec::new();
         // SAFETY: as in `enlist`.
         unsafe {
-            let mut link = strip((*self.head.as_ptr()).list);
-            while link != self.head.as_ptr().cast() {
+            let head = self.head().as_ptr();
+            let mut link = strip((*head).list);
+            while link != head.cast() {
                 entries.extend(NonNull::new(link.cast::<*mut libc::c_void>().sub(1).cast::<Entry>()));
                 link = strip(*link.cast::<*mut libc::c_void>());
             }
@@ -146,7 +166,7 @@ pub(super) fn generation() -> u32 {
 pub fn watch_forks() {
     static AT_FORK: Once = Once::new();
     extern "C" fn forget() {
-        if let Some(Thread { head, .. }) = CURRENT.take() {
+        if let Some(head) = CURRENT.take().map(|thread| thread.head()) {
             // SAFETY: this thread's own list head. What it leads to is the parent's: glibc has seen to that
             // already, musl has not, and would write into the parent's locks.
             unsafe {
@@ -154,7 +174,7 @@ pub fn watch_forks() {
                 ptr::write_volatile(&raw mut (*head.as_ptr()).list_op_pending, ptr::null_mut());
             }
         }
-        HELD.set(0);
+        BOOKS.with(|books| books.held.set(0));
         GENERATION.fetch_add(1, Ordering::Relaxed);
     }
     // SAFETY: `forget` touches only this thread's own memory, which is fine in a forked child.
@@ -217,7 +237,7 @@ fn use_robust_mutex_once() {
 impl Kernel for Thread {
     #[inline]
     fn id(&self) -> u32 {
-        self.id
+        word(self.name)
     }
 
     #[inline]
@@ -232,7 +252,7 @@ impl Kernel for Thread {
 
     #[inline]
     fn enlist(&self, word: &Word) {
-        let (entry, head) = (word.entry(), self.head.as_ptr());
+        let (entry, head) = (word.entry(), self.head().as_ptr());
         // SAFETY: the list is this thread's own and well formed: each entry is mapped while it is held, and has its
         // `prev` right before its `next`. Bit 0 of a link marks a priority-inheritance mutex and is not address.
         unsafe {
@@ -251,7 +271,7 @@ impl Kernel for Thread {
 
     #[inline]
     fn delist(&self, word: &Word) {
-        let (entry, head) = (word.entry(), self.head.as_ptr());
+        let (entry, head) = (word.entry(), self.head().as_ptr());
         let (prev, next) = (entry.prev.get(), entry.next.get());
         // SAFETY: as in `enlist`; `prev` is the address of the link that leads to this entry.
         unsafe {
