@@ -1,6 +1,6 @@
 //! Where synchronisation objects live: slots of anonymous pages that forked children share. No descriptor, no name.
 //!
-//! A chunk of pages holds `SLOTS` slots, and the roster of those who wait for what is in them. Which slots are in use
+//! A chunk of pages holds the roster of those who wait for what is in its slots, and the slots. Which slots are in use
 //! is private to the process that mapped the chunk: only it hands out slots there, so there is no shared bookkeeping
 //! that a crash could leave half done.
 //!
@@ -10,6 +10,7 @@
 
 use crate::atomic::{AtomicU32, Ordering::*};
 use crate::error::Result;
+use crate::patience::Patience;
 use crate::platform;
 use crate::roster::Roster;
 use std::cell::UnsafeCell;
@@ -19,9 +20,12 @@ use std::sync::atomic::AtomicBool;
 
 /// Bytes of shared memory for one object.
 pub const SLOT: usize = 128;
-/// Slots in a chunk.
-pub const SLOTS: usize = 4096;
-const CHUNK: usize = SLOTS * SLOT + size_of::<Roster>();
+/// Slots in the first chunk that a process maps, and in all others: few mappings, since each makes forks slower, and
+/// little address space where few objects are made.
+const FIRST: usize = 4096;
+const OTHERS: usize = 65536;
+/// Where the slots of a chunk begin.
+const START: usize = size_of::<Roster>().next_multiple_of(SLOT);
 
 /// A slot in use by this process, and the way back to the chunk it is in. Dropping it gives it back.
 #[derive(Debug)]
@@ -29,6 +33,8 @@ pub struct Slot {
     address: NonNull<u8>,
     chunk: NonNull<u8>,
     born: u32,
+    /// What this process has learned of waiting for what is in the slot.
+    pub patience: Patience,
 }
 
 // SAFETY: a slot is shared memory by design; what is in it is atomic.
@@ -39,6 +45,7 @@ unsafe impl Sync for Slot {}
 /// What this process knows of a chunk.
 struct Chunk {
     address: NonNull<u8>,
+    slots: usize,
     /// This process mapped it, and may hand out its slots.
     own: bool,
     /// Slots from here on were never handed out.
@@ -141,13 +148,13 @@ impl Slot {
 
     /// Who waits for what in this slot's chunk.
     pub fn roster(&self) -> &Roster {
-        // SAFETY: it follows the slots; all zeroes is an empty roster.
-        unsafe { self.chunk.add(SLOTS * SLOT).cast().as_ref() }
+        // SAFETY: a chunk begins with it; all zeroes is an empty roster.
+        unsafe { self.chunk.cast().as_ref() }
     }
 
     /// This slot's number in its chunk, for the roster.
     pub fn index(&self) -> u32 {
-        ((self.address.addr().get() - self.chunk.addr().get()) / SLOT) as u32
+        ((self.address.addr().get() - self.chunk.addr().get() - START) / SLOT) as u32
     }
 
     /// A number that tells this slot from those of other chunks too; neither the lowest nor the highest.
@@ -177,10 +184,11 @@ impl Book {
         let position = match self.open.last() {
             Some(&address) => self.find(address).unwrap_or_else(|position| position),
             None => {
-                let address = platform::map(CHUNK)?;
+                let slots = if self.chunks.iter().any(|chunk| chunk.own) { OTHERS } else { FIRST };
+                let address = platform::map(Chunk::bytes(slots))?;
                 let position = self.find(address).unwrap_or_else(|position| position);
-                self.chunks
-                    .insert(position, Chunk { address, own: true, fresh: 0, free: Vec::new(), live: 0 });
+                let chunk = Chunk { address, slots, own: true, fresh: 0, free: Vec::new(), live: 0 };
+                self.chunks.insert(position, chunk);
                 self.open.push(address);
                 position
             }
@@ -227,14 +235,18 @@ impl Book {
 }
 
 impl Chunk {
+    fn bytes(slots: usize) -> usize {
+        START + slots * SLOT
+    }
+
     fn has_room(&self) -> bool {
-        self.fresh < SLOTS || !self.free.is_empty()
+        self.fresh < self.slots || !self.free.is_empty()
     }
 
     /// The caller forgets the chunk.
     fn unmap(&self) {
         // SAFETY: no handle of this process points into it any more.
-        unsafe { platform::unmap(self.address, CHUNK) };
+        unsafe { platform::unmap(self.address, Self::bytes(self.slots)) };
     }
 
     /// A slot of zeroes. There is room.
@@ -242,15 +254,15 @@ impl Chunk {
         self.live += 1;
         let used = self.free.pop();
         let index = used.map_or(self.fresh, usize::from);
-        // SAFETY: the index is below SLOTS, so the address is inside the chunk.
-        let address = unsafe { self.address.add(index * SLOT) };
+        // SAFETY: the index is below `slots`, so the address is inside the chunk.
+        let address = unsafe { self.address.add(START + index * SLOT) };
         if used.is_some() {
             // SAFETY: the slot is mapped, and nobody else has it.
             unsafe { address.write_bytes(0, SLOT) };
         } else {
             self.fresh += 1; // zero as it was mapped
         }
-        Slot { address, chunk: self.address, born: FORKS.load(Relaxed) }
+        Slot { address, chunk: self.address, born: FORKS.load(Relaxed), patience: Patience::default() }
     }
 }
 
@@ -272,6 +284,7 @@ pub fn take_kept(mut is_due: impl FnMut(&Slot) -> bool) -> Vec<Slot> {
 pub fn contains(address: usize) -> bool {
     with_book(|book| {
         let behind = book.chunks.partition_point(|chunk| chunk.address.addr().get() <= address);
-        behind > 0 && address - book.chunks[behind - 1].address.addr().get() < CHUNK
+        let chunk = behind.checked_sub(1).map(|position| &book.chunks[position]);
+        chunk.is_some_and(|chunk| address - chunk.address.addr().get() < Chunk::bytes(chunk.slots))
     })
 }

@@ -9,7 +9,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::lock::{Lock, Outcome};
-use crate::patience::{LONG_PAUSE, PAUSE, Patience};
+use crate::patience::{LONG_PAUSE, PAUSE};
 use crate::platform::{MOST_HELD, Thread, process_of};
 use crate::semaphore::{Overflow, Semaphore as Permits};
 use crate::word::Word;
@@ -17,11 +17,11 @@ use std::mem::ManuallyDrop;
 
 /// A lock with an owner, handed on when the owner dies, and a condition to sleep on while holding it.
 #[derive(Debug)]
-pub struct Mutex(ManuallyDrop<Slot>, Patience);
+pub struct Mutex(ManuallyDrop<Slot>);
 
 /// A counting semaphore.
 #[derive(Debug)]
-pub struct Semaphore(Slot, Patience);
+pub struct Semaphore(Slot);
 
 /// A condition to wait for.
 #[derive(Debug)]
@@ -30,6 +30,10 @@ pub struct ConditionVariable(Slot);
 /// Where waiters for a slot's lock or permits, and those for its condition, stand in the roster.
 const FOR_LOCK: u32 = 0;
 const FOR_CONDITION: u32 = 1;
+
+/// How often to look for a holder while the mutex goes from one to the other. Nobody may be found at all: a thread that C
+/// code has replaced by another program is gone, and the word still names it.
+const LOOKS: u32 = 1000;
 
 fn roster_key(slot: &Slot, what: u32) -> u32 {
     slot.index() * 2 + what
@@ -67,7 +71,7 @@ impl Mutex {
     /// # Errors
     /// `System` if there is no memory for it.
     pub fn new() -> Result<Self> {
-        Slot::new().map(|slot| Mutex(ManuallyDrop::new(slot), Patience::default()))
+        Slot::new().map(|slot| Mutex(ManuallyDrop::new(slot)))
     }
 
     #[inline]
@@ -110,7 +114,7 @@ impl Mutex {
     pub fn try_lock_soon(&self, thread: &Thread) -> bool {
         let lock = self.inner();
         let held_here = lock.pid(lock.owner()) == thread.pid();
-        let taken = !held_here && self.1.watch(LONG_PAUSE, || lock.try_lock(thread));
+        let taken = !held_here && self.0.patience.watch(LONG_PAUSE, || lock.try_lock(thread));
         if taken {
             lock.sign(thread, thread.pid());
         }
@@ -159,12 +163,12 @@ impl Mutex {
         self.looked_after().is_locked() && self.inner().is_abandoned()
     }
 
-    /// The process of its holder.
+    /// The process of its holder, if there is one.
     pub fn owner_pid(&self) -> Option<u32> {
-        loop {
+        for _ in 0..LOOKS {
             let owner = self.looked_after().owner();
             if owner == 0 {
-                return None;
+                break;
             }
             // The holder signs right after it takes the lock; until then the system knows.
             let pid = Some(self.inner().pid(owner)).filter(|&pid| pid != 0).or_else(|| process_of(owner));
@@ -172,6 +176,7 @@ impl Mutex {
                 return pid;
             }
         }
+        None
     }
 
     /// How many threads wait to take it.
@@ -259,7 +264,7 @@ impl Semaphore {
     /// # Errors
     /// `System` if there is no memory for it.
     pub fn new(value: u32) -> Result<Self> {
-        let semaphore = Semaphore(Slot::new()?, Patience::default());
+        let semaphore = Semaphore(Slot::new()?);
         semaphore.inner().start(value);
         Ok(semaphore)
     }
@@ -284,7 +289,7 @@ impl Semaphore {
 
     /// Takes a permit if one comes within a few microseconds.
     pub fn wait_soon(&self) -> bool {
-        self.1.watch(PAUSE, || self.inner().try_wait())
+        self.0.patience.watch(PAUSE, || self.inner().try_wait())
     }
 
     /// Takes a permit as soon as there is one.

@@ -60,7 +60,7 @@ impl Lock<'_> {
     }
 
     /// Gives it back; returns what `retake` wants to know.
-    fn release(&self, ruby: &Ruby) -> Result<u64, Error> {
+    fn release(&self, ruby: &Ruby) -> Result<u32, Error> {
         match self {
             Lock::Mutex(data, _) => data.release_all(ruby),
             Lock::Semaphore(data, _) => data.unlock(ruby).map(|()| 1),
@@ -73,7 +73,7 @@ impl Lock<'_> {
     fn retake(
         &self,
         ruby: &Ruby,
-        levels: u64,
+        levels: u32,
         raised: Option<Error>,
         rest: &mut dyn FnMut(),
     ) -> Option<Error> {

@@ -16,11 +16,12 @@ use crate::{data, errors};
 #[inline]
 fn deepen(data: &MutexData) -> bool {
     let (Some(mutex), Some(thread)) = (data.usable(), thread::known()) else { return false };
-    let owned = data.is_owned(mutex, &thread);
-    if owned {
-        data.levels.store(data.levels.load(Relaxed) + 1, Relaxed);
+    let levels = data.levels.load(Relaxed);
+    let deeper = data.is_owned(mutex, &thread) && levels < u32::MAX;
+    if deeper {
+        data.levels.store(levels + 1, Relaxed);
     }
-    owned
+    deeper
 }
 
 unsafe extern "C" fn lock_quickly(object: VALUE) -> VALUE {
@@ -41,10 +42,17 @@ unsafe fn enter_quickly(object: VALUE, data: &MutexData) {
     }
 }
 
-/// The lock may be held by this fiber already: then it was taken just now, from a holder that died.
+/// The lock may be held by this fiber already: it was taken just now, from a holder that died, or too often.
 fn lock(ruby: &Ruby, object: Value) -> Result<Value, Error> {
     let data = of(object);
     if data.owned(ruby)? {
+        let levels = data.levels.load(Relaxed);
+        if levels == u32::MAX {
+            return Err(errors::ownership(
+                ruby,
+                format!("this fiber has entered {levels} times without an exit"),
+            ));
+        }
         data.repair(ruby, object)?;
     } else {
         data.acquire(ruby, object, Timeout::Never)?;

@@ -14,7 +14,7 @@ use magnus::{
 use process_shared_core::{Mutex, Thread};
 use rb_sys::{VALUE, rb_fiber_current, rb_gc_writebarrier};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use crate::bind::slowly;
 use crate::condition_variable::{self, Lock};
@@ -29,7 +29,7 @@ pub struct MutexData {
     /// The fiber that holds the lock, if a thread of this process does; 0 or the last one otherwise.
     fiber: AtomicUsize,
     /// How often it does: a Monitor can be held more than once.
-    pub levels: AtomicU64,
+    pub levels: AtomicU32,
     /// The callable, or 0.
     on_abandoned: AtomicUsize,
     /// The data under the lock is not repaired yet: unlocking leaves the lock marked as abandoned.
@@ -251,7 +251,7 @@ impl MutexData {
     }
 
     /// Gives the lock, which the caller holds, back for a while: all levels of it. Returns how many.
-    pub fn release_all(&self, ruby: &Ruby) -> Result<u64, Error> {
+    pub fn release_all(&self, ruby: &Ruby) -> Result<u32, Error> {
         let thread = self.assert_owned(ruby)?;
         let levels = self.levels.load(Relaxed);
         self.let_go(self.open(ruby)?, &thread);
@@ -283,7 +283,7 @@ impl MutexData {
         &self,
         ruby: &Ruby,
         object: Value,
-        levels: u64,
+        levels: u32,
         raised: Option<Error>,
         rest: &mut dyn FnMut(),
     ) -> Option<Error> {
@@ -483,12 +483,12 @@ fn wakeup_first(ruby: &Ruby, object: Value) -> Result<Value, Error> {
 }
 
 /// Gives all levels back and returns how many, for `scheduled`.
-fn release(ruby: &Ruby, object: Value) -> Result<u64, Error> {
+fn release(ruby: &Ruby, object: Value) -> Result<u32, Error> {
     of(object).release_all(ruby)
 }
 
 /// Undoes `release`, whatever happens.
-fn retake(ruby: &Ruby, object: Value, levels: u64) -> Result<(), Error> {
+fn retake(ruby: &Ruby, object: Value, levels: u32) -> Result<(), Error> {
     of(object).retake(ruby, object, levels, None, &mut || {}).map_or(Ok(()), Err)
 }
 
