@@ -24,16 +24,18 @@ struct Section<'a> {
 #[inline]
 pub unsafe fn run(object: VALUE, data: &MutexData) -> VALUE {
     let section = Section { object, data, fiber: data.fiber() };
-    // SAFETY: called within a method; `section` outlives the call, which runs `end` before anything leaves this frame.
-    unsafe {
-        rb_sys::rb_ensure(Some(yield_nothing), rb_sys::Qnil as VALUE, Some(end), &raw const section as VALUE)
-    }
+    // SAFETY: `section` outlives the call, which runs `end` before anything leaves this frame.
+    unsafe { yield_and(end, &raw const section as VALUE) }
 }
 
-/// Calls the block of the running method.
-pub unsafe extern "C" fn yield_nothing(_: VALUE) -> VALUE {
-    // SAFETY: called within a method that has a block, or else it raises.
-    unsafe { rb_sys::rb_yield_values2(0, std::ptr::null()) }
+/// Calls the block of the running method, and then `end` with `argument`, however the block ends.
+///
+/// # Safety
+/// Called within a method that has a block; exceptions may jump over the frames up to Ruby.
+#[inline(always)]
+pub unsafe fn yield_and(end: unsafe extern "C" fn(VALUE) -> VALUE, argument: VALUE) -> VALUE {
+    // SAFETY: the caller's promise. With Qundef, `rb_yield` passes the block no argument.
+    unsafe { rb_sys::rb_ensure(Some(rb_sys::rb_yield), rb_sys::Qundef as VALUE, Some(end), argument) }
 }
 
 unsafe extern "C" fn end(section: VALUE) -> VALUE {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use crate::bind::slowly;
 use crate::data::{self, Data, DataType};
 use crate::mutex::{bind, define};
-use crate::section::yield_nothing;
+use crate::section::yield_and;
 use crate::timeout::Timeout;
 use crate::{errors, nogvl, scheduled, thread};
 
@@ -193,7 +193,7 @@ unsafe extern "C" fn synchronize(object: VALUE) -> VALUE {
             rb_sys::rb_raise(rb_sys::rb_eThreadError, c"must be called with a block".as_ptr());
         }
         wait_quickly(object);
-        rb_sys::rb_ensure(Some(yield_nothing), rb_sys::Qnil as VALUE, Some(leave_quickly), object)
+        yield_and(leave_quickly, object)
     }
 }
 

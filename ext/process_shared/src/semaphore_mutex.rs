@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use crate::bind::slowly;
 use crate::data::{self, Data, DataType};
 use crate::mutex::{bind, define};
-use crate::section::yield_nothing;
+use crate::section::yield_and;
 use crate::semaphore::{self, SemaphoreData};
 use crate::timeout::Timeout;
 use crate::{errors, nogvl, scheduled, thread};
@@ -153,7 +153,7 @@ unsafe extern "C" fn synchronize(object: VALUE) -> VALUE {
             rb_sys::rb_raise(rb_sys::rb_eThreadError, c"must be called with a block".as_ptr());
         }
         lock_quickly(object);
-        rb_sys::rb_ensure(Some(yield_nothing), rb_sys::Qnil as VALUE, Some(leave_quickly), object)
+        yield_and(leave_quickly, object)
     }
 }
 
