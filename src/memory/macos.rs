@@ -46,6 +46,9 @@ pub fn reserve(_: RawFd, start: NonNull<u8>, done: usize, size: usize) -> Result
     Ok(end)
 }
 
+/// Nothing on macOS does that.
+pub fn populate(_: *mut u8, _: usize) {}
+
 fn unnamed() -> Result<OwnedFd> {
     for _ in 0..TRIES {
         let name = name()?;

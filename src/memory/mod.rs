@@ -118,6 +118,12 @@ fn outside(offset: i64, length: i64, size: usize) -> Error {
     Error::OutOfBounds { offset, length, size }
 }
 
+/// Takes the memory of an allocation that is about to be written from end to end from the system at once, which costs less
+/// than a fault for each page. Where it cannot be had so, the faults come.
+pub fn populate(start: *mut u8, length: usize) {
+    platform::populate(start, length);
+}
+
 fn map(fd: &OwnedFd, size: usize) -> Result<NonNull<u8>> {
     use std::os::fd::AsRawFd;
     let protection = libc::PROT_READ | libc::PROT_WRITE;

@@ -9,6 +9,7 @@ use std::ptr;
 
 use magnus::{Error, RClass};
 use process_shared_core::Error as CoreError;
+use process_shared_core::memory::populate;
 use rb_sys::VALUE;
 use rb_sys::macros::{RSTRING_LEN, RSTRING_PTR};
 use rb_sys::ruby_value_type::RUBY_T_STRING;
@@ -19,6 +20,10 @@ use super::number::{index, optional_index};
 use crate::bind::{Method1, Method2, MethodN, answer, arguments, define, ruby};
 use crate::errors;
 
+/// So large a String gets memory of its own from the system (glibc's allocator keeps none of this size), and to take that
+/// is most of the work.
+const LARGE: usize = 32 << 20;
+
 /// A new String of `length` bytes at `address`.
 ///
 /// # Safety
@@ -26,7 +31,16 @@ use crate::errors;
 #[inline(always)]
 unsafe fn string(address: *const u8, length: usize) -> VALUE {
     // SAFETY: as the caller promises; allocation runs no Ruby code.
-    unsafe { rb_sys::rb_str_new(address.cast(), length as _) }
+    unsafe {
+        if length < LARGE {
+            return rb_sys::rb_str_new(address.cast(), length as _);
+        }
+        let text = rb_sys::rb_str_new(ptr::null(), length as _);
+        let target = RSTRING_PTR(text).cast::<u8>().cast_mut();
+        populate(target, length);
+        ptr::copy_nonoverlapping(address, target, length);
+        text
+    }
 }
 
 /// # Safety
