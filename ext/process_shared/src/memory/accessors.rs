@@ -10,7 +10,7 @@ use magnus::{Error, RClass};
 use rb_sys::VALUE;
 use rb_sys::macros::{RARRAY_CONST_PTR, RARRAY_LEN, RB_TYPE_P};
 
-use super::handle::Handle;
+use super::handle::{Handle, Place};
 use super::number::{
     Float32, Float64, Int8, Int16, Int32, Int64, Long, Number, UInt8, UInt16, UInt32, UInt64, ULong, index,
 };
@@ -49,11 +49,11 @@ unsafe fn store<T: Number>(address: *mut u8, native: T::Native, swapped: bool) {
 /// # Safety
 /// `this` is a Pointer; so for all that follow.
 #[inline(always)]
-pub unsafe fn get_at<T: Number>(this: VALUE, offset: i64) -> Result<VALUE, Error> {
-    // SAFETY: as the caller promises; and `bytes` has checked the range that is read.
+pub unsafe fn get_at<T: Number>(this: VALUE, place: impl Place) -> Result<VALUE, Error> {
+    // SAFETY: as the caller promises; and `locate` has checked the range that is read.
     unsafe {
         let handle = Handle::of(this);
-        let address = handle.bytes(offset, size_of::<T::Native>() as i64)?;
+        let address = place.locate(handle, size_of::<T::Native>() as i64)?;
         Ok(T::to_ruby(load::<T>(address, handle.swapped())))
     }
 }
@@ -61,12 +61,12 @@ pub unsafe fn get_at<T: Number>(this: VALUE, offset: i64) -> Result<VALUE, Error
 /// # Safety
 /// As for `get_at`.
 #[inline(always)]
-pub unsafe fn put_at<T: Number>(this: VALUE, offset: i64, native: T::Native) -> Result<VALUE, Error> {
-    // SAFETY: as the caller promises; and `bytes` has checked the range that is written.
+pub unsafe fn put_at<T: Number>(this: VALUE, place: impl Place, native: T::Native) -> Result<VALUE, Error> {
+    // SAFETY: as the caller promises; and `locate` has checked the range that is written.
     unsafe {
         let handle = Handle::of(this);
         handle.check_writable(this)?;
-        let address = handle.bytes(offset, size_of::<T::Native>() as i64)?;
+        let address = place.locate(handle, size_of::<T::Native>() as i64)?;
         store::<T>(address, native, handle.swapped());
     }
     Ok(this)
@@ -189,16 +189,16 @@ pub fn check_type(value: VALUE, wanted: rb_sys::ruby_value_type) -> Result<(), E
     raising(|| unsafe { rb_sys::rb_check_type(value, wanted as _) })
 }
 
-unsafe extern "C" fn get<T: Number>(this: VALUE, offset: VALUE) -> VALUE {
+pub unsafe extern "C" fn get<T: Number, P: Place>(this: VALUE, place: VALUE) -> VALUE {
     // SAFETY: `this` is a Pointer (rule 3 of bind.rs); so below.
-    answer(|| unsafe { get_at::<T>(this, index(offset)?) })
+    answer(|| unsafe { get_at::<T>(this, P::from(index(place)?)) })
 }
 
-unsafe extern "C" fn put<T: Number>(this: VALUE, offset: VALUE, value: VALUE) -> VALUE {
+pub unsafe extern "C" fn put<T: Number, P: Place>(this: VALUE, place: VALUE, value: VALUE) -> VALUE {
     // SAFETY: as above.
     answer(|| unsafe {
-        let offset = index(offset)?;
-        put_at::<T>(this, offset, T::from_ruby(value)?)
+        let place = P::from(index(place)?);
+        put_at::<T>(this, place, T::from_ruby(value)?)
     })
 }
 
@@ -237,8 +237,8 @@ unsafe extern "C" fn write_array<T: Number>(this: VALUE, array: VALUE) -> VALUE 
 
 fn accessors<T: Number>(class: RClass, names: &[&str]) -> Result<(), Error> {
     for name in names {
-        define(class, &format!("get_{name}"), get::<T> as Method1)?;
-        define(class, &format!("put_{name}"), put::<T> as Method2)?;
+        define(class, &format!("get_{name}"), get::<T, i64> as Method1)?;
+        define(class, &format!("put_{name}"), put::<T, i64> as Method2)?;
         define(class, &format!("read_{name}"), read::<T> as Method0)?;
         define(class, &format!("write_{name}"), write::<T> as Method1)?;
         define(class, &format!("get_array_of_{name}"), get_array::<T> as Method2)?;

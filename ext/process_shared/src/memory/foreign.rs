@@ -11,7 +11,7 @@ use rb_sys::VALUE;
 use rb_sys::ruby_value_type::{RUBY_T_ARRAY, RUBY_T_STRING};
 
 use super::accessors::check_type;
-use super::handle::Handle;
+use super::handle::{Handle, Place};
 use super::number::{Number, UInt64, index, optional_index};
 use super::types;
 use crate::bind::{Method0, Method1, Method2, MethodN, answer, arguments, define, ruby, value};
@@ -83,19 +83,25 @@ pub fn bytes_of(source: VALUE, length: i64) -> Result<VALUE, Error> {
 
 /// # Safety
 /// `this` is a Pointer; so for all that follow.
-unsafe fn load(this: VALUE, offset: i64) -> Result<usize, Error> {
-    // SAFETY: as the caller promises; `bytes` has checked the range.
-    unsafe { Ok(Handle::of(this).bytes(offset, WIDTH)?.cast::<usize>().read_unaligned()) }
+unsafe fn load(this: VALUE, place: impl Place) -> Result<usize, Error> {
+    // SAFETY: as the caller promises; `locate` has checked the range.
+    unsafe { Ok(place.locate(Handle::of(this), WIDTH)?.cast::<usize>().read_unaligned()) }
 }
 
-pub unsafe fn get_at(this: VALUE, offset: i64) -> Result<VALUE, Error> {
+pub unsafe fn get_at(this: VALUE, place: impl Place) -> Result<VALUE, Error> {
     // SAFETY: as the caller promises.
-    pointer_to(unsafe { load(this, offset) }?).map(AsRawValue::as_raw)
+    pointer_to(unsafe { load(this, place) }?).map(AsRawValue::as_raw)
 }
 
-pub unsafe fn put_at(this: VALUE, offset: i64, given: VALUE) -> Result<VALUE, Error> {
-    // SAFETY: as the caller promises.
-    unsafe { store(this, offset, &[address_from(value(given))?]) }
+pub unsafe fn put_at(this: VALUE, place: impl Place, given: VALUE) -> Result<VALUE, Error> {
+    let address = address_from(value(given))?;
+    // SAFETY: as the caller promises; `locate` has checked the range.
+    unsafe {
+        let handle = Handle::of(this);
+        handle.check_writable(this)?;
+        place.locate(handle, WIDTH)?.cast::<usize>().write_unaligned(address);
+    }
+    Ok(this)
 }
 
 unsafe fn store(this: VALUE, offset: i64, addresses: &[usize]) -> Result<VALUE, Error> {
@@ -201,14 +207,14 @@ pub unsafe fn to_ffi(this: VALUE) -> Result<Value, Error> {
     }
 }
 
-unsafe extern "C" fn get_pointer(this: VALUE, offset: VALUE) -> VALUE {
+pub unsafe extern "C" fn get_pointer<P: Place>(this: VALUE, place: VALUE) -> VALUE {
     // SAFETY: `this` is a Pointer (rule 3 of bind.rs), and the arguments are Ruby's; so below.
-    answer(|| unsafe { get_at(this, index(offset)?) })
+    answer(|| unsafe { get_at(this, P::from(index(place)?)) })
 }
 
-unsafe extern "C" fn put_pointer(this: VALUE, offset: VALUE, given: VALUE) -> VALUE {
+pub unsafe extern "C" fn put_pointer<P: Place>(this: VALUE, place: VALUE, given: VALUE) -> VALUE {
     // SAFETY: as above.
-    answer(|| unsafe { put_at(this, index(offset)?, given) })
+    answer(|| unsafe { put_at(this, P::from(index(place)?), given) })
 }
 
 unsafe extern "C" fn read_pointer(this: VALUE) -> VALUE {
@@ -266,8 +272,8 @@ unsafe extern "C" fn to_ptr(this: VALUE) -> VALUE {
 }
 
 pub fn init(class: RClass) -> Result<(), Error> {
-    define(class, "get_pointer", get_pointer as Method1)?;
-    define(class, "put_pointer", put_pointer as Method2)?;
+    define(class, "get_pointer", get_pointer::<i64> as Method1)?;
+    define(class, "put_pointer", put_pointer::<i64> as Method2)?;
     define(class, "read_pointer", read_pointer as Method0)?;
     define(class, "write_pointer", write_pointer as Method1)?;
     define(class, "get_array_of_pointer", get_array_of_pointer as Method2)?;

@@ -24,7 +24,7 @@ use process_shared_core::Error as CoreError;
 use process_shared_core::memory::{Region, span};
 use rb_sys::VALUE;
 
-use super::types::Element;
+use super::typed::Elements;
 use crate::bind::{raising, ruby};
 use crate::errors;
 
@@ -33,6 +33,42 @@ pub static POINTER: Lazy<RClass> = Lazy::new(|ruby| {
     let module = ruby.get_inner(&errors::MODULE);
     module.define_class("Pointer", ruby.class_object()).unwrap_or_else(|_| ruby.class_object())
 });
+
+/// Where in a window something lies: an `i64` is an offset in bytes.
+pub trait Place: Copy + From<i64> {
+    /// The address of `width` bytes there, if the handle is open and they lie inside it.
+    fn locate(self, handle: &Handle, width: i64) -> Result<*mut u8, Error>;
+}
+
+impl Place for i64 {
+    #[inline(always)]
+    fn locate(self, handle: &Handle, width: i64) -> Result<*mut u8, Error> {
+        handle.bytes(self, width)
+    }
+}
+
+/// The element with this number; negative ones count from the end.
+#[derive(Clone, Copy)]
+pub struct Nth(i64);
+
+impl From<i64> for Nth {
+    fn from(number: i64) -> Self {
+        Nth(number)
+    }
+}
+
+impl Place for Nth {
+    #[inline(always)]
+    fn locate(self, handle: &Handle, width: i64) -> Result<*mut u8, Error> {
+        let count = handle.size.load(Ordering::Relaxed) / width as usize;
+        let place = if self.0 < 0 { (self.0 as usize).wrapping_add(count) } else { self.0 as usize };
+        // One comparison for both ends. An array that is unborn or closed has no elements.
+        match place < count {
+            true => Ok(handle.window().start.wrapping_add(place * width as usize)),
+            false => Err(handle.refuse_nth(self)),
+        }
+    }
+}
 
 const UNBORN: u8 = 0; // allocated, not initialized
 const OPEN: u8 = 1;
@@ -44,9 +80,8 @@ pub struct Window {
     pub size: usize,
     /// Bytes of one element: what `[]` of a Pointer steps by.
     pub type_size: usize,
-    /// Elements of a SharedArray; not used elsewhere.
-    pub count: usize,
-    pub element: Element,
+    /// How a SharedArray reads and writes its elements; not used elsewhere.
+    pub elements: Elements,
     /// True where numbers are stored in the other byte order than this machine's.
     pub swapped: bool,
     /// True for the SharedMemory itself, false for views of it.
@@ -105,8 +140,7 @@ impl Handle {
             start: ptr::null_mut(),
             size: 0,
             type_size: 1,
-            count: 0,
-            element: Element::UInt8,
+            elements: Elements::BYTES,
             swapped: false,
             whole,
             region: None,
@@ -153,6 +187,19 @@ impl Handle {
         match self.check() {
             Ok(_) => errors::to_ruby(&ruby(), CoreError::OutOfBounds { offset, length, size }),
             Err(error) => error,
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refuse_nth(&self, Nth(position): Nth) -> Error {
+        match self.check() {
+            Err(error) => error,
+            Ok(window) => {
+                let count = window.size / window.type_size;
+                let text = format!("index {position} outside of array bounds: -{count}...{count}");
+                Error::new(ruby().exception_index_error(), text)
+            }
         }
     }
 
@@ -264,8 +311,8 @@ impl Handle {
         let window = self.check()?;
         let region = window.region.clone();
         let view = Handle::default();
-        let (type_size, element) = (window.type_size, window.element);
-        let part = Window { start, size, type_size, count: 0, element, swapped, whole: false, region };
+        let (type_size, elements) = (window.type_size, window.elements);
+        let part = Window { start, size, type_size, elements, swapped, whole: false, region };
         view.size.store(size, Ordering::Relaxed);
         view.state.store(OPEN, Ordering::Relaxed);
         // SAFETY: nobody else knows `view` yet.

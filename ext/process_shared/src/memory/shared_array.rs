@@ -7,73 +7,30 @@ use process_shared_core::Error as CoreError;
 use rb_sys::VALUE;
 
 use super::handle::Handle;
-use super::number::index;
 use super::shared_memory::create;
-use super::typed::{get_element, put_element};
-use super::types::Element;
-use crate::bind::{Method1, Method2, answer, define, module, ruby};
-
-/// The byte offset of an element. Negative positions count from the end.
-///
-/// # Safety
-/// `this` is a SharedArray.
-#[inline(always)]
-unsafe fn offset(this: VALUE, position: VALUE) -> Result<i64, Error> {
-    let position = index(position)?;
-    // SAFETY: as the caller promises.
-    let handle = unsafe { Handle::of(this) };
-    let count = handle.window().count as i64;
-    let place = if position < 0 { position.wrapping_add(count) } else { position };
-    // One comparison for both ends; whether the array is open, the access checks.
-    match (place as u64) < count as u64 {
-        true => Ok(place * handle.window().type_size as i64),
-        false => Err(outside(handle, position)),
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn outside(handle: &Handle, position: i64) -> Error {
-    match handle.check() {
-        Err(error) => error,
-        Ok(window) => {
-            let text = format!("index {position} outside of array bounds: -{0}...{0}", window.count);
-            Error::new(ruby().exception_index_error(), text)
-        }
-    }
-}
-
-#[cold]
-fn no_accessor() -> Error {
-    let error = CoreError::Invalid("a SharedArray holds numbers, :bool or :pointer".into());
-    crate::errors::to_ruby(&ruby(), error)
-}
+use super::typed::Elements;
+use crate::bind::{Method1, Method2, define, module};
 
 unsafe extern "C" fn at(this: VALUE, position: VALUE) -> VALUE {
-    // SAFETY: `this` is a SharedArray (rule 3 of bind.rs); so below.
-    answer(|| unsafe {
-        let offset = offset(this, position)?;
-        get_element(this, Handle::of(this).window().element, offset).unwrap_or_else(|| Err(no_accessor()))
-    })
+    // SAFETY: `this` is a SharedArray (rule 3 of bind.rs), and this frame owns nothing; so below.
+    unsafe { (Handle::of(this).window().elements.at)(this, position) }
 }
 
 unsafe extern "C" fn put(this: VALUE, position: VALUE, value: VALUE) -> VALUE {
-    // SAFETY: as above. The conversion may run code that closes the array; the write checks that again.
-    answer(|| unsafe {
-        let offset = offset(this, position)?;
-        put_element(this, Handle::of(this).window().element, offset, value)
-            .unwrap_or_else(|| Err(no_accessor()))
-    })
+    // SAFETY: as above.
+    unsafe { (Handle::of(this).window().elements.put)(this, position, value) }
 }
 
 fn length(this: Obj<Handle>) -> Result<usize, Error> {
-    Ok(this.check()?.count)
+    this.check().map(|window| window.size / window.type_size)
 }
 
 fn initialize(ruby: &Ruby, this: Obj<Handle>, arguments: &[Value]) -> Result<(), Error> {
-    create(ruby, this, arguments, |element| match element {
-        Element::Foreign => Err(no_accessor()),
-        _ => Ok(()),
+    create(ruby, this, arguments, |element| {
+        Elements::of(element).ok_or_else(|| {
+            let error = CoreError::Invalid("a SharedArray holds numbers, :bool or :pointer".into());
+            crate::errors::to_ruby(&crate::bind::ruby(), error)
+        })
     })
 }
 

@@ -12,6 +12,7 @@ use rb_sys::VALUE;
 
 use super::handle::{Handle, Window};
 use super::number::index;
+use super::typed::Elements;
 use super::types::{self, Element};
 use crate::bind::{module, raising};
 use crate::{errors, interrupts, nogvl};
@@ -21,15 +22,15 @@ const TYPE: &std::ffi::CStr = c"type";
 const COUNT: &std::ffi::CStr = c"count";
 
 fn initialize(ruby: &Ruby, this: Obj<Handle>, arguments: &[Value]) -> Result<(), Error> {
-    create(ruby, this, arguments, |_| Ok(()))
+    create(ruby, this, arguments, |_| Ok(Elements::BYTES))
 }
 
-/// `new(bytes = 1)` and `new(type, count = 1)`, with `reserve: true` or without; `accept` may refuse a type.
+/// `new(bytes = 1)` and `new(type, count = 1)`, with `reserve: true` or without; `elements` may refuse a type.
 pub fn create(
     ruby: &Ruby,
     this: Obj<Handle>,
     arguments: &[Value],
-    accept: fn(Element) -> Result<(), Error>,
+    elements: fn(Element) -> Result<Elements, Error>,
 ) -> Result<(), Error> {
     if this.is_open() || this.is_closed() {
         return Err(errors::already_initialized(ruby, "SharedMemory"));
@@ -40,7 +41,7 @@ pub fn create(
     let reserve = keywords.optional.0.is_some_and(|reserve| reserve.to_bool());
     let (kind, count) = arguments.optional;
     let shape = Shape::of(ruby, kind, count)?;
-    accept(shape.element)?;
+    let elements = elements(shape.element)?;
 
     let size = shape.bytes(ruby)?;
     let region = Arc::new(region(ruby, size, reserve)?);
@@ -49,8 +50,7 @@ pub fn create(
         start,
         size,
         type_size: shape.type_size,
-        count: shape.count,
-        element: shape.element,
+        elements,
         swapped: false,
         whole: true,
         region: Some(region),

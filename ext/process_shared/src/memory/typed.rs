@@ -4,9 +4,9 @@ use magnus::rb_sys::AsRawValue;
 use magnus::{Error, RClass, prelude::*};
 use rb_sys::VALUE;
 
-use super::accessors::{get_at, put_at};
+use super::accessors::{self, get_at, put_at};
 use super::foreign;
-use super::handle::Handle;
+use super::handle::{Handle, Nth};
 use super::number::{
     Bool, Float32, Float64, Int8, Int16, Int32, Int64, Long, Number, UInt8, UInt16, UInt32, UInt64, ULong,
     index,
@@ -17,67 +17,69 @@ use crate::bind::{Method1, Method2, Method3, NIL, answer, define, ruby, value};
 /// Offset 0, as a Ruby Integer.
 const START: VALUE = rb_sys::ruby_special_consts::RUBY_FIXNUM_FLAG as VALUE;
 
-/// Reads one element; None for types that only ffi reads.
+/// An expression for the kind of number that an element is, which it knows as `T`; another for pointers. The function
+/// around it returns None for types that only ffi reads and writes.
+macro_rules! by_element {
+    ($element:expr, $T:ident => $number:expr, pointer => $pointer:expr) => {
+        by_element!(@ $element, $T => $number, $pointer,
+            Int8 UInt8 Int16 UInt16 Int32 UInt32 Int64 UInt64 Long ULong Float32 Float64 Bool)
+    };
+    (@ $element:expr, $T:ident => $number:expr, $pointer:expr, $($name:ident)*) => {
+        Some(match $element {
+            $(Element::$name => {
+                type $T = $name;
+                $number
+            })*
+            Element::Pointer => $pointer,
+            Element::Foreign => return None,
+        })
+    };
+}
+
+/// Reads one element.
 ///
 /// # Safety
 /// `this` is a Pointer; so for all that follow.
-#[inline(always)]
-pub unsafe fn get_element(this: VALUE, element: Element, offset: i64) -> Option<Result<VALUE, Error>> {
+unsafe fn get_element(this: VALUE, element: Element, offset: i64) -> Option<Result<VALUE, Error>> {
     // SAFETY: as the caller promises.
-    Some(unsafe {
-        match element {
-            Element::Int8 => get_at::<Int8>(this, offset),
-            Element::UInt8 => get_at::<UInt8>(this, offset),
-            Element::Int16 => get_at::<Int16>(this, offset),
-            Element::UInt16 => get_at::<UInt16>(this, offset),
-            Element::Int32 => get_at::<Int32>(this, offset),
-            Element::UInt32 => get_at::<UInt32>(this, offset),
-            Element::Int64 => get_at::<Int64>(this, offset),
-            Element::UInt64 => get_at::<UInt64>(this, offset),
-            Element::Long => get_at::<Long>(this, offset),
-            Element::ULong => get_at::<ULong>(this, offset),
-            Element::Float32 => get_at::<Float32>(this, offset),
-            Element::Float64 => get_at::<Float64>(this, offset),
-            Element::Bool => get_at::<Bool>(this, offset),
-            Element::Pointer => foreign::get_at(this, offset),
-            Element::Foreign => return None,
-        }
-    })
+    unsafe { by_element!(element, T => get_at::<T>(this, offset), pointer => foreign::get_at(this, offset)) }
 }
 
-/// Writes one element; None for types that only ffi writes.
-#[inline(always)]
-pub unsafe fn put_element(
+/// Writes one element.
+unsafe fn put_element(
     this: VALUE,
     element: Element,
     offset: i64,
     given: VALUE,
 ) -> Option<Result<VALUE, Error>> {
     // SAFETY: as the caller promises.
-    unsafe fn convert<T: Number>(this: VALUE, offset: i64, given: VALUE) -> Result<VALUE, Error> {
-        // SAFETY: as the caller promises.
-        unsafe { put_at::<T>(this, offset, T::from_ruby(given)?) }
+    unsafe {
+        by_element!(
+            element,
+            T => T::from_ruby(given).and_then(|native| put_at::<T>(this, offset, native)),
+            pointer => foreign::put_at(this, offset, given)
+        )
     }
-    // SAFETY: as the caller promises.
-    Some(unsafe {
-        match element {
-            Element::Int8 => convert::<Int8>(this, offset, given),
-            Element::UInt8 => convert::<UInt8>(this, offset, given),
-            Element::Int16 => convert::<Int16>(this, offset, given),
-            Element::UInt16 => convert::<UInt16>(this, offset, given),
-            Element::Int32 => convert::<Int32>(this, offset, given),
-            Element::UInt32 => convert::<UInt32>(this, offset, given),
-            Element::Int64 => convert::<Int64>(this, offset, given),
-            Element::UInt64 => convert::<UInt64>(this, offset, given),
-            Element::Long => convert::<Long>(this, offset, given),
-            Element::ULong => convert::<ULong>(this, offset, given),
-            Element::Float32 => convert::<Float32>(this, offset, given),
-            Element::Float64 => convert::<Float64>(this, offset, given),
-            Element::Bool => convert::<Bool>(this, offset, given),
-            Element::Pointer => foreign::put_at(this, offset, given),
-            Element::Foreign => return None,
-        }
-    })
+}
+
+/// The methods that read and write an element of a SharedArray.
+#[derive(Clone, Copy)]
+pub struct Elements {
+    pub at: Method1,
+    pub put: Method2,
+}
+
+impl Elements {
+    pub const BYTES: Elements =
+        Elements { at: accessors::get::<UInt8, Nth>, put: accessors::put::<UInt8, Nth> };
+
+    pub fn of(element: Element) -> Option<Elements> {
+        by_element!(
+            element,
+            T => Elements { at: accessors::get::<T, Nth>, put: accessors::put::<T, Nth> },
+            pointer => Elements { at: foreign::get_pointer::<Nth>, put: foreign::put_pointer::<Nth> }
+        )
+    }
 }
 
 unsafe fn get_by(this: VALUE, kind: VALUE, offset: VALUE) -> Result<VALUE, Error> {
