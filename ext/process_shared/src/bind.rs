@@ -84,6 +84,15 @@ pub fn answer(body: impl FnOnce() -> Result<VALUE, Error>) -> VALUE {
     }
 }
 
+/// The same for a method that returns `this`, which travels in a register then, and not through memory with the errors.
+#[inline(always)]
+pub fn answer_with(this: VALUE, body: impl FnOnce() -> Result<(), Error>) -> VALUE {
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(())) => this,
+        Ok(Err(error)) | Err(error) => raise(error),
+    }
+}
+
 #[cold]
 #[inline(never)]
 fn raise(error: Error) -> ! {

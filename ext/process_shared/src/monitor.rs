@@ -34,7 +34,7 @@ unsafe extern "C" fn lock_quickly(object: VALUE) -> VALUE {
 
 /// # Safety
 /// `data` is that of `object`; no frame between here and Ruby has anything to drop.
-#[inline]
+#[inline(always)]
 unsafe fn enter_quickly(object: VALUE, data: &MutexData) {
     if !deepen(data) && data.take(object) != Taken::Yes {
         // SAFETY: a method's receiver.

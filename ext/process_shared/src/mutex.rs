@@ -376,7 +376,7 @@ unsafe extern "C" fn lock_quickly(object: VALUE) -> VALUE {
 
 /// # Safety
 /// `data` is that of `object`; no frame between here and Ruby has anything to drop.
-#[inline]
+#[inline(always)]
 unsafe fn take_or_wait(object: VALUE, data: &MutexData) {
     // SAFETY: a method's receiver; the caller's promise.
     unsafe {

@@ -1,10 +1,12 @@
 //! What `synchronize` of Mutex and Monitor does once the lock is held: runs the block, and gives the lock back however
 //! the block ends.
 //!
-//! The end of a block runs in the fiber that began it. So it remembers that fiber instead of asking for it again; which
-//! thread this is it does ask, because the block may have forked.
+//! The end of a block runs in the fiber that began it, and so in the thread, unless the block has forked. So it remembers
+//! both instead of asking for them again.
 
 use rb_sys::VALUE;
+
+use process_shared_core::{Thread, platform::generation};
 
 use crate::mutex::{self, MutexData};
 use crate::thread;
@@ -13,6 +15,9 @@ struct Section<'a> {
     object: VALUE,
     data: &'a MutexData,
     fiber: usize,
+    thread: Option<Thread>,
+    /// Of the process that `thread` belongs to.
+    generation: u32,
 }
 
 /// Calls the block of the running method, with one level of `object`'s lock held, and gives that level back. Returns what
@@ -23,7 +28,8 @@ struct Section<'a> {
 /// dropped: exceptions jump over them.
 #[inline]
 pub unsafe fn run(object: VALUE, data: &MutexData) -> VALUE {
-    let section = Section { object, data, fiber: data.fiber() };
+    let (thread, generation) = (thread::known(), generation());
+    let section = Section { object, data, fiber: data.fiber(), thread, generation };
     // SAFETY: `section` outlives the call, which runs `end` before anything leaves this frame.
     unsafe { yield_and(end, &raw const section as VALUE) }
 }
@@ -40,8 +46,10 @@ pub unsafe fn yield_and(end: unsafe extern "C" fn(VALUE) -> VALUE, argument: VAL
 
 unsafe extern "C" fn end(section: VALUE) -> VALUE {
     // SAFETY: `run` passes the address of its own.
-    let Section { object, data, fiber } = unsafe { &*(section as *const Section<'_>) };
-    if let (Some(mutex), Some(thread)) = (data.reached(), thread::known()) {
+    let Section { object, data, fiber, thread, generation: before } =
+        unsafe { &*(section as *const Section<'_>) };
+    let thread = if generation() == *before { *thread } else { thread::known() };
+    if let (Some(mutex), Some(thread)) = (data.reached(), thread) {
         if data.is_owned_by(mutex, &thread, *fiber) {
             data.step_out(mutex, &thread);
             return rb_sys::Qnil as VALUE;

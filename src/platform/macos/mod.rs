@@ -197,7 +197,8 @@ impl Kernel for Thread {
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 /// How many forks this process is away from the one that loaded this code.
-pub(super) fn generation() -> u32 {
+#[inline]
+pub fn generation() -> u32 {
     GENERATION.load(Relaxed)
 }
 

@@ -14,7 +14,7 @@ use super::handle::{Handle, Place};
 use super::number::{
     Float32, Float64, Int8, Int16, Int32, Int64, Long, Number, UInt8, UInt16, UInt32, UInt64, ULong, index,
 };
-use crate::bind::{Method0, Method1, Method2, answer, define, raising, ruby};
+use crate::bind::{Method0, Method1, Method2, answer, answer_with, define, raising, ruby};
 
 /// Elements converted between two calls into Ruby's array functions.
 const BATCH: usize = 256;
@@ -61,7 +61,7 @@ pub unsafe fn get_at<T: Number>(this: VALUE, place: impl Place) -> Result<VALUE,
 /// # Safety
 /// As for `get_at`.
 #[inline(always)]
-pub unsafe fn put_at<T: Number>(this: VALUE, place: impl Place, native: T::Native) -> Result<VALUE, Error> {
+pub unsafe fn put_at<T: Number>(this: VALUE, place: impl Place, native: T::Native) -> Result<(), Error> {
     // SAFETY: as the caller promises; and `locate` has checked the range that is written.
     unsafe {
         let handle = Handle::of(this);
@@ -69,7 +69,7 @@ pub unsafe fn put_at<T: Number>(this: VALUE, place: impl Place, native: T::Nativ
         let address = place.locate(handle, size_of::<T::Native>() as i64)?;
         store::<T>(address, native, handle.swapped());
     }
-    Ok(this)
+    Ok(())
 }
 
 /// # Safety
@@ -108,7 +108,7 @@ pub unsafe fn get_array_at<T: Number>(this: VALUE, offset: i64, count: i64) -> R
 
 /// # Safety
 /// As for `get_at`.
-pub unsafe fn put_array_at<T: Number>(this: VALUE, offset: i64, array: VALUE) -> Result<VALUE, Error> {
+pub unsafe fn put_array_at<T: Number>(this: VALUE, offset: i64, array: VALUE) -> Result<(), Error> {
     // SAFETY: as the caller promises.
     let handle = unsafe { Handle::of(this) };
     check_type(array, rb_sys::ruby_value_type::RUBY_T_ARRAY)?;
@@ -129,7 +129,7 @@ pub unsafe fn put_array_at<T: Number>(this: VALUE, offset: i64, array: VALUE) ->
         let natives = values.iter().map(|&value| T::quick(value).unwrap_or_default());
         // SAFETY: `bytes` has checked the whole range, and `quick` runs no Ruby code.
         unsafe { write_all::<T>(address, natives, swapped) };
-        return Ok(this);
+        return Ok(());
     }
     let natives = convert_all::<T>(array, count)?;
     // Conversions may have run any code: everything is checked again.
@@ -138,7 +138,7 @@ pub unsafe fn put_array_at<T: Number>(this: VALUE, offset: i64, array: VALUE) ->
     let address = handle.bytes(offset, length)?;
     // SAFETY: `bytes` has checked the whole range.
     unsafe { write_all::<T>(address, natives.into_iter(), swapped) };
-    Ok(this)
+    Ok(())
 }
 
 /// True where no element needs a call into Ruby. In blocks without an exit, which compile to vector instructions.
@@ -196,7 +196,7 @@ pub unsafe extern "C" fn get<T: Number, P: Place>(this: VALUE, place: VALUE) -> 
 
 pub unsafe extern "C" fn put<T: Number, P: Place>(this: VALUE, place: VALUE, value: VALUE) -> VALUE {
     // SAFETY: as above.
-    answer(|| unsafe {
+    answer_with(this, || unsafe {
         let place = P::from(index(place)?);
         put_at::<T>(this, place, T::from_ruby(value)?)
     })
@@ -209,7 +209,7 @@ unsafe extern "C" fn read<T: Number>(this: VALUE) -> VALUE {
 
 unsafe extern "C" fn write<T: Number>(this: VALUE, value: VALUE) -> VALUE {
     // SAFETY: as above.
-    answer(|| unsafe { put_at::<T>(this, 0, T::from_ruby(value)?) })
+    answer_with(this, || unsafe { put_at::<T>(this, 0, T::from_ruby(value)?) })
 }
 
 unsafe extern "C" fn get_array<T: Number>(this: VALUE, offset: VALUE, count: VALUE) -> VALUE {
@@ -222,7 +222,7 @@ unsafe extern "C" fn get_array<T: Number>(this: VALUE, offset: VALUE, count: VAL
 
 unsafe extern "C" fn put_array<T: Number>(this: VALUE, offset: VALUE, array: VALUE) -> VALUE {
     // SAFETY: as above.
-    answer(|| unsafe { put_array_at::<T>(this, index(offset)?, array) })
+    answer_with(this, || unsafe { put_array_at::<T>(this, index(offset)?, array) })
 }
 
 unsafe extern "C" fn read_array<T: Number>(this: VALUE, count: VALUE) -> VALUE {
@@ -232,7 +232,7 @@ unsafe extern "C" fn read_array<T: Number>(this: VALUE, count: VALUE) -> VALUE {
 
 unsafe extern "C" fn write_array<T: Number>(this: VALUE, array: VALUE) -> VALUE {
     // SAFETY: as above.
-    answer(|| unsafe { put_array_at::<T>(this, 0, array) })
+    answer_with(this, || unsafe { put_array_at::<T>(this, 0, array) })
 }
 
 fn accessors<T: Number>(class: RClass, names: &[&str]) -> Result<(), Error> {

@@ -17,7 +17,7 @@ use rb_sys::ruby_value_type::RUBY_T_STRING;
 use super::accessors::check_type;
 use super::handle::Handle;
 use super::number::{index, optional_index};
-use crate::bind::{Method1, Method2, MethodN, answer, arguments, define, ruby};
+use crate::bind::{Method1, Method2, MethodN, answer, answer_with, arguments, define, ruby};
 use crate::errors;
 
 /// So large a String gets memory of its own from the system (glibc's allocator keeps none of this size), and to take that
@@ -80,7 +80,7 @@ pub unsafe fn put(
     from: i64,
     length: Option<i64>,
     more: usize,
-) -> Result<VALUE, Error> {
+) -> Result<(), Error> {
     // SAFETY: `text` is a String: `put_bytes` and the others have checked that.
     let held = unsafe { RSTRING_LEN(text) } as i64;
     if length.is_some_and(|length| from.saturating_add(length) > held) {
@@ -105,7 +105,7 @@ pub unsafe fn put(
         ptr::copy_nonoverlapping(RSTRING_PTR(text).cast::<u8>().add(from as usize), address, length as usize);
         ptr::write_bytes(address.add(length as usize), 0, more);
     }
-    Ok(this)
+    Ok(())
 }
 
 unsafe extern "C" fn get_bytes(this: VALUE, offset: VALUE, length: VALUE) -> VALUE {
@@ -124,7 +124,7 @@ unsafe extern "C" fn read_bytes(this: VALUE, length: VALUE) -> VALUE {
 /// `put_bytes(offset, string, index = 0, length = nil)`
 unsafe extern "C" fn put_bytes(argc: c_int, argv: *const VALUE, this: VALUE) -> VALUE {
     // SAFETY: as above.
-    answer(|| unsafe {
+    answer_with(this, || unsafe {
         let given = arguments(argc, argv, 2, 4)?;
         check_type(given[1], RUBY_T_STRING)?;
         let offset = index(given[0])?;
@@ -135,11 +135,11 @@ unsafe extern "C" fn put_bytes(argc: c_int, argv: *const VALUE, this: VALUE) -> 
 /// `write_bytes(string, index = 0, length = nil)`
 unsafe extern "C" fn write_bytes(argc: c_int, argv: *const VALUE, this: VALUE) -> VALUE {
     // SAFETY: as above.
-    answer(|| unsafe { put_part(this, 0, arguments(argc, argv, 1, 3)?) })
+    answer_with(this, || unsafe { put_part(this, 0, arguments(argc, argv, 1, 3)?) })
 }
 
 #[inline(always)]
-unsafe fn put_part(this: VALUE, offset: i64, given: &[VALUE]) -> Result<VALUE, Error> {
+unsafe fn put_part(this: VALUE, offset: i64, given: &[VALUE]) -> Result<(), Error> {
     check_type(given[0], RUBY_T_STRING)?;
     let from = optional_index(given.get(1))?.unwrap_or(0);
     if from < 0 {
@@ -162,7 +162,7 @@ unsafe extern "C" fn get_string(argc: c_int, argv: *const VALUE, this: VALUE) ->
 
 unsafe extern "C" fn put_string(this: VALUE, offset: VALUE, text: VALUE) -> VALUE {
     // SAFETY: as above.
-    answer(|| unsafe {
+    answer_with(this, || unsafe {
         check_type(text, RUBY_T_STRING)?;
         let offset = index(offset)?;
         put(this, offset, text, 0, None, 1)
@@ -188,7 +188,7 @@ unsafe extern "C" fn read_string_to_null(this: VALUE) -> VALUE {
 /// `write_string(string, length = nil)`: no NUL is added.
 unsafe extern "C" fn write_string(argc: c_int, argv: *const VALUE, this: VALUE) -> VALUE {
     // SAFETY: as above.
-    answer(|| unsafe {
+    answer_with(this, || unsafe {
         let given = arguments(argc, argv, 1, 2)?;
         check_type(given[0], RUBY_T_STRING)?;
         let length = optional_index(given.get(1))?;
@@ -198,7 +198,7 @@ unsafe extern "C" fn write_string(argc: c_int, argv: *const VALUE, this: VALUE) 
 
 unsafe extern "C" fn write_string_length(this: VALUE, text: VALUE, length: VALUE) -> VALUE {
     // SAFETY: as above.
-    answer(|| unsafe {
+    answer_with(this, || unsafe {
         check_type(text, RUBY_T_STRING)?;
         put(this, 0, text, 0, Some(index(length)?), 0)
     })
@@ -206,19 +206,19 @@ unsafe extern "C" fn write_string_length(this: VALUE, text: VALUE, length: VALUE
 
 unsafe extern "C" fn clear(this: VALUE) -> VALUE {
     // SAFETY: as above; the range is all of the window.
-    answer(|| unsafe {
+    answer_with(this, || unsafe {
         let handle = Handle::of(this);
         handle.check_writable(this)?;
         let window = handle.check()?;
         ptr::write_bytes(window.start, 0, window.size);
-        Ok(this)
+        Ok(())
     })
 }
 
 /// `__copy_from__(source, length)`: the first bytes of another Pointer, or of anything with `get_bytes`.
 unsafe extern "C" fn copy_from(this: VALUE, source: VALUE, length: VALUE) -> VALUE {
     // SAFETY: as above; both ranges were checked, and may overlap.
-    answer(|| unsafe {
+    answer_with(this, || unsafe {
         let length = index(length)?;
         let Some(from) = Handle::inside(source) else {
             let bytes = super::foreign::bytes_of(source, length)?;
@@ -228,7 +228,7 @@ unsafe extern "C" fn copy_from(this: VALUE, source: VALUE, length: VALUE) -> VAL
         handle.check_writable(this)?;
         let (from, to) = (from.bytes(0, length)?, handle.bytes(0, length)?);
         ptr::copy(from, to, length as usize);
-        Ok(this)
+        Ok(())
     })
 }
 

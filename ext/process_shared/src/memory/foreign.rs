@@ -14,7 +14,7 @@ use super::accessors::check_type;
 use super::handle::{Handle, Place};
 use super::number::{Number, UInt64, index, optional_index};
 use super::types;
-use crate::bind::{Method0, Method1, Method2, MethodN, answer, arguments, define, ruby, value};
+use crate::bind::{Method0, Method1, Method2, MethodN, answer, answer_with, arguments, define, ruby, value};
 
 /// Bytes an address takes.
 pub const WIDTH: i64 = size_of::<usize>() as i64;
@@ -93,7 +93,7 @@ pub unsafe fn get_at(this: VALUE, place: impl Place) -> Result<VALUE, Error> {
     pointer_to(unsafe { load(this, place) }?).map(AsRawValue::as_raw)
 }
 
-pub unsafe fn put_at(this: VALUE, place: impl Place, given: VALUE) -> Result<VALUE, Error> {
+pub unsafe fn put_at(this: VALUE, place: impl Place, given: VALUE) -> Result<(), Error> {
     let address = address_from(value(given))?;
     // SAFETY: as the caller promises; `locate` has checked the range.
     unsafe {
@@ -101,10 +101,10 @@ pub unsafe fn put_at(this: VALUE, place: impl Place, given: VALUE) -> Result<VAL
         handle.check_writable(this)?;
         place.locate(handle, WIDTH)?.cast::<usize>().write_unaligned(address);
     }
-    Ok(this)
+    Ok(())
 }
 
-unsafe fn store(this: VALUE, offset: i64, addresses: &[usize]) -> Result<VALUE, Error> {
+unsafe fn store(this: VALUE, offset: i64, addresses: &[usize]) -> Result<(), Error> {
     // SAFETY: as the caller promises; `bytes` has checked the range.
     unsafe {
         let handle = Handle::of(this);
@@ -114,7 +114,7 @@ unsafe fn store(this: VALUE, offset: i64, addresses: &[usize]) -> Result<VALUE, 
             start.add(position).write_unaligned(address);
         }
     }
-    Ok(this)
+    Ok(())
 }
 
 pub unsafe fn get_array_at(this: VALUE, offset: i64, count: i64) -> Result<VALUE, Error> {
@@ -139,9 +139,9 @@ unsafe fn load_all(this: VALUE, offset: i64, count: i64) -> Result<Vec<usize>, E
     }
 }
 
-pub unsafe fn put_array_at(this: VALUE, offset: i64, array: VALUE) -> Result<VALUE, Error> {
+pub unsafe fn put_array_at(this: VALUE, offset: i64, array: VALUE) -> Result<(), Error> {
     check_type(array, RUBY_T_ARRAY)?;
-    let Some(array) = magnus::RArray::from_value(value(array)) else { return Ok(this) };
+    let Some(array) = magnus::RArray::from_value(value(array)) else { return Ok(()) };
     // SAFETY: as the caller promises. The range is checked before the elements are looked at, as for numbers.
     unsafe {
         let handle = Handle::of(this);
@@ -214,7 +214,7 @@ pub unsafe extern "C" fn get_pointer<P: Place>(this: VALUE, place: VALUE) -> VAL
 
 pub unsafe extern "C" fn put_pointer<P: Place>(this: VALUE, place: VALUE, given: VALUE) -> VALUE {
     // SAFETY: as above.
-    answer(|| unsafe { put_at(this, P::from(index(place)?), given) })
+    answer_with(this, || unsafe { put_at(this, P::from(index(place)?), given) })
 }
 
 unsafe extern "C" fn read_pointer(this: VALUE) -> VALUE {
@@ -224,7 +224,7 @@ unsafe extern "C" fn read_pointer(this: VALUE) -> VALUE {
 
 unsafe extern "C" fn write_pointer(this: VALUE, given: VALUE) -> VALUE {
     // SAFETY: as above.
-    answer(|| unsafe { put_at(this, 0, given) })
+    answer_with(this, || unsafe { put_at(this, 0, given) })
 }
 
 unsafe extern "C" fn get_array_of_pointer(this: VALUE, offset: VALUE, count: VALUE) -> VALUE {
@@ -237,7 +237,7 @@ unsafe extern "C" fn get_array_of_pointer(this: VALUE, offset: VALUE, count: VAL
 
 unsafe extern "C" fn put_array_of_pointer(this: VALUE, offset: VALUE, array: VALUE) -> VALUE {
     // SAFETY: as above.
-    answer(|| unsafe { put_array_at(this, index(offset)?, array) })
+    answer_with(this, || unsafe { put_array_at(this, index(offset)?, array) })
 }
 
 unsafe extern "C" fn read_array_of_pointer(this: VALUE, count: VALUE) -> VALUE {
@@ -247,7 +247,7 @@ unsafe extern "C" fn read_array_of_pointer(this: VALUE, count: VALUE) -> VALUE {
 
 unsafe extern "C" fn write_array_of_pointer(this: VALUE, array: VALUE) -> VALUE {
     // SAFETY: as above.
-    answer(|| unsafe { put_array_at(this, 0, array) })
+    answer_with(this, || unsafe { put_array_at(this, 0, array) })
 }
 
 /// `get_array_of_string(offset, count = nil)`

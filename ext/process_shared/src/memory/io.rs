@@ -249,10 +249,10 @@ unsafe extern "C" fn write(argc: c_int, argv: *const VALUE, this: VALUE) -> VALU
         let (memory, position) = (cursor.memory(), cursor.position.load(Relaxed));
         match Handle::inside(memory) {
             Some(_) => bytes::put(memory, position, text, 0, None, 0)?,
-            None => value(memory)
-                .funcall::<_, _, Value>("put_bytes", (position, value(text), 0, length))?
-                .as_raw(),
-        };
+            None => {
+                value(memory).funcall::<_, _, Value>("put_bytes", (position, value(text), 0, length))?;
+            }
+        }
         cursor.position.store(position.saturating_add(length), Relaxed);
         Ok(integer(length))
     })

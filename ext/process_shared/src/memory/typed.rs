@@ -46,12 +46,7 @@ unsafe fn get_element(this: VALUE, element: Element, offset: i64) -> Option<Resu
 }
 
 /// Writes one element.
-unsafe fn put_element(
-    this: VALUE,
-    element: Element,
-    offset: i64,
-    given: VALUE,
-) -> Option<Result<VALUE, Error>> {
+unsafe fn put_element(this: VALUE, element: Element, offset: i64, given: VALUE) -> Option<Result<(), Error>> {
     // SAFETY: as the caller promises.
     unsafe {
         by_element!(
@@ -114,7 +109,7 @@ unsafe fn put_by(this: VALUE, kind: VALUE, offset: VALUE, given: VALUE) -> Resul
     // SAFETY: as the caller promises.
     unsafe {
         if let Some(result) = put_element(this, element, offset, given) {
-            return result.map(|_| NIL);
+            return result.map(|()| NIL);
         }
         let handle = Handle::of(this);
         handle.check_writable(this)?;
