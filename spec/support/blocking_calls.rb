@@ -10,7 +10,8 @@
 #   release  what somebody else does to let the wait end
 #   leave    what the waiter does after a wait that ended well, so that the object is as it was
 #   sleeps   whether it is a sleep, which may return early, and not a wait for something to be had
-BlockingCall = Struct.new(:enter, :wait, :waiting, :intact, :release, :leave, :sleeps, keyword_init: true)
+#   close    ends the use of what is waited for
+BlockingCall = Struct.new(:enter, :wait, :waiting, :intact, :release, :leave, :sleeps, :close, keyword_init: true)
 
 class BlockingCall
   NOTHING = -> {}
@@ -34,7 +35,7 @@ class BlockingCall
         taken = klass.new.lock
         new(enter: NOTHING, wait: -> { wait.call(taken) }, waiting: -> { taken.waiters == 1 },
             intact: -> { !taken.owned? && taken.waiters.zero? }, release: -> { taken.unlock },
-            leave: -> { taken.unlock }, sleeps: false)
+            leave: -> { taken.unlock }, sleeps: false, close: -> { taken.close })
       end
     end
 
@@ -43,7 +44,7 @@ class BlockingCall
         empty = klass.new(0)
         new(enter: NOTHING, wait: -> { wait.call(empty) }, waiting: -> { empty.waiters == 1 },
             intact: -> { empty.value.zero? && empty.waiters.zero? }, release: -> { empty.post },
-            leave: -> { empty.post }, sleeps: false)
+            leave: -> { empty.post }, sleeps: false, close: -> { empty.close })
       end
     end
 
@@ -53,7 +54,8 @@ class BlockingCall
         entered = ProcessShared::Semaphore.new(0)
         new(enter: -> { mutex.lock && entered.post }, wait: -> { mutex.sleep },
             waiting: -> { entered.value == 1 && !mutex.locked? }, intact: -> { mutex.owned? },
-            release: -> { mutex.wakeup_first }, leave: -> { mutex.unlock && entered.try_wait }, sleeps: true)
+            release: -> { mutex.wakeup_first }, leave: -> { mutex.unlock && entered.try_wait }, sleeps: true,
+            close: -> { mutex.close })
       end
     end
 
@@ -63,7 +65,7 @@ class BlockingCall
         condition = ProcessShared::ConditionVariable.new
         new(enter: -> { mutex.lock }, wait: -> { condition.wait(mutex) }, waiting: -> { condition.waiters == 1 },
             intact: -> { mutex.locked? && condition.waiters.zero? }, release: -> { condition.signal },
-            leave: -> { mutex.unlock }, sleeps: true)
+            leave: -> { mutex.unlock }, sleeps: true, close: -> { condition.close })
       end
     end
   end

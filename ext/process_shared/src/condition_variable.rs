@@ -10,6 +10,7 @@ use crate::mutex::{MutexData, define};
 use crate::nogvl::{self, Nap};
 use crate::semaphore_mutex::SemaphoreMutexData;
 use crate::timeout::Timeout;
+use crate::waiting::{self, Waiting};
 use crate::{errors, interrupts, scheduled, thread};
 
 #[derive(Default)]
@@ -86,15 +87,10 @@ impl Lock<'_> {
     }
 }
 
-/// Releases `lock`, waits for `condition` (that of `object`), and takes the lock again whatever happens. Returns the
-/// seconds it took, rounded, or nil if `timeout` passed.
-pub fn wait(
-    ruby: &Ruby,
-    condition: ConditionRef<'_>,
-    object: Value,
-    lock: &Lock<'_>,
-    timeout: Timeout,
-) -> Result<Value, Error> {
+/// Releases `lock`, waits for the condition of `object`, and takes the lock again whatever happens. Returns the seconds it
+/// took, rounded, or nil if `timeout` passed.
+pub fn wait(ruby: &Ruby, object: Value, lock: &Lock<'_>, timeout: Timeout) -> Result<Value, Error> {
+    let condition = condition_of(ruby, object)?;
     nogvl::refuse_in_trap(ruby)?;
     if scheduled::is_non_blocking() {
         return scheduled::wait(ruby, object, lock, timeout);
@@ -113,9 +109,14 @@ pub fn wait(
         }
     };
 
+    let waiting = Waiting::with(object);
     let mut until = timeout.deadline();
     // What is left of the wait, if it was granted; whether it timed out; what to raise.
     let (mut granted, timed_out, raised) = loop {
+        if let Err(closed) = condition_of(ruby, object) {
+            condition.leave(&thread, wait);
+            break (None, false, Some(closed));
+        }
         let nap = nogvl::nap(
             ruby,
             &mut wait,
@@ -131,7 +132,7 @@ pub fn wait(
             Ok(Nap::Again) => {}
             Ok(Nap::WokenUp) => {
                 condition.leave(&thread, wait);
-                break (None, false, None);
+                break (None, false, condition_of(ruby, object).err());
             }
             Err(error) => {
                 condition.leave(&thread, wait);
@@ -139,6 +140,7 @@ pub fn wait(
             }
         }
     };
+    drop(waiting);
     let mut rest = || {
         if let Some(wait) = &mut granted {
             condition.rest(&thread, wait);
@@ -178,7 +180,7 @@ fn initialize(ruby: &Ruby, object: Value) -> Result<(), Error> {
 fn wait_method(ruby: &Ruby, object: Value, args: &[Value]) -> Result<Value, Error> {
     ruby.check_arity(args.len(), 1..=2)?;
     let (lock, timeout) = (args[0], args.get(1).copied().unwrap_or(ruby.qnil().as_value()));
-    let condition = of(object).open(ruby)?.condition();
+    of(object).open(ruby)?;
     let native = if let Some(data) = data::find::<MutexData>(lock.as_raw()) {
         Lock::Mutex(data, lock)
     } else if let Some(data) = data::find::<SemaphoreMutexData>(lock.as_raw()) {
@@ -192,7 +194,7 @@ fn wait_method(ruby: &Ruby, object: Value, args: &[Value]) -> Result<Value, Erro
     if let Lock::Mutex(data, _) = native {
         data.assert_owned(ruby)?;
     }
-    wait(ruby, condition, object, &native, timeout)
+    wait(ruby, object, &native, timeout)
 }
 
 /// `wait_between(release, retake, timeout)`: waits with two callables for a lock. For `scheduled`.
@@ -204,7 +206,7 @@ fn wait_between(
     timeout: Value,
 ) -> Result<Value, Error> {
     let timeout = Timeout::parse(ruby, timeout)?;
-    wait(ruby, condition_of(ruby, object)?, object, &Lock::Procs(release, retake), timeout)
+    wait(ruby, object, &Lock::Procs(release, retake), timeout)
 }
 
 /// The condition of a ConditionVariable or of a Mutex.
@@ -235,6 +237,7 @@ fn close(ruby: &Ruby, object: Value) -> Result<(), Error> {
     let data = of(object);
     data.condition.get().ok_or_else(|| errors::not_initialized(ruby, NAME))?;
     data.closed.store(true, Relaxed);
+    waiting::rouse(object);
     Ok(())
 }
 

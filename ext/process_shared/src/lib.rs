@@ -23,6 +23,7 @@ mod semaphore;
 mod semaphore_mutex;
 mod thread;
 mod timeout;
+mod waiting;
 
 use data::Data;
 use magnus::{Error, Ruby};

@@ -53,7 +53,7 @@ fn wait(ruby: &Ruby, call: impl Fn() -> Answer<()>, give_back: impl FnMut()) -> 
             Outcome::TimedOut
         }
     };
-    nogvl::block(ruby, once, give_back)?;
+    nogvl::block(ruby, || Ok(()), once, give_back)?;
     failed.get().map_or(Ok(()), |code| Err(to_ruby(ruby, code)))
 }
 

@@ -20,7 +20,8 @@ use crate::bind::slowly;
 use crate::condition_variable::{self, Lock};
 use crate::data::{self, Data, DataType};
 use crate::timeout::Timeout;
-use crate::{errors, interrupts, nogvl, scheduled, section, thread};
+use crate::waiting::Waiting;
+use crate::{errors, interrupts, nogvl, scheduled, section, thread, waiting};
 
 #[derive(Default)]
 pub struct MutexData {
@@ -94,6 +95,11 @@ impl MutexData {
     pub fn open(&self, ruby: &Ruby) -> Result<&Mutex, Error> {
         let reached = || self.mutex.get().map(Mutex::is_reached);
         self.usable().ok_or_else(|| errors::unusable(ruby, "ProcessShared::Mutex", reached()))
+    }
+
+    /// Refuses a handle that cannot be used.
+    pub fn check(&self, ruby: &Ruby) -> Result<(), Error> {
+        self.open(ruby).map(|_| ())
     }
 
     #[inline]
@@ -214,8 +220,9 @@ impl MutexData {
         let acquired = if scheduled::is_non_blocking() {
             scheduled::wait_until(ruby, object, timeout, || try_at_once(ruby, mutex, &thread))?
         } else {
+            let _waiting = Waiting::with(object);
             let give_back = || give_back(mutex, &thread);
-            nogvl::block(ruby, || mutex.lock(&thread, timeout.deadline()), give_back)?
+            nogvl::block(ruby, || self.check(ruby), || mutex.lock(&thread, timeout.deadline()), give_back)?
         };
         if !acquired {
             return Ok(false);
@@ -472,7 +479,7 @@ fn sleep(ruby: &Ruby, object: Value, args: &[Value]) -> Result<Value, Error> {
     let timeout = timeout.map_or(Ok(Timeout::Never), |seconds| Timeout::parse(ruby, seconds))?;
     let data = of(object);
     data.assert_owned(ruby)?;
-    condition_variable::wait(ruby, data.open(ruby)?.condition(), object, &Lock::Mutex(data, object), timeout)
+    condition_variable::wait(ruby, object, &Lock::Mutex(data, object), timeout)
 }
 
 /// Wakes the one that sleeps on this mutex longest, in whatever process.
@@ -494,9 +501,10 @@ fn retake(ruby: &Ruby, object: Value, levels: u32) -> Result<(), Error> {
 
 /// Waits until the lock may be free, without taking it. For the helper threads of `scheduled`.
 fn watch(ruby: &Ruby, object: Value, timeout: Value) -> Result<bool, Error> {
-    let (mutex, timeout) = (of(object).open(ruby)?, Timeout::parse(ruby, timeout)?);
-    let thread = thread::current(ruby)?;
-    nogvl::block(ruby, || mutex.watch(&thread, timeout.deadline()), || {})
+    let (data, timeout) = (of(object), Timeout::parse(ruby, timeout)?);
+    let (mutex, thread) = (data.open(ruby)?, thread::current(ruby)?);
+    let _waiting = Waiting::with(object);
+    nogvl::block(ruby, || data.check(ruby), || mutex.watch(&thread, timeout.deadline()), || {})
 }
 
 pub fn is_locked(ruby: &Ruby, object: Value) -> Result<bool, Error> {
@@ -532,6 +540,7 @@ fn close(ruby: &Ruby, object: Value) -> Result<(), Error> {
         }
     }
     data.closed.store(true, Relaxed);
+    waiting::rouse(object);
     Ok(())
 }
 

@@ -47,14 +47,16 @@ pub fn without_gvl<T>(call: impl FnOnce() -> T) -> Option<T> {
 /// coming, and an exception takes nothing with it. So does Ruby's own mutex.
 ///
 /// # Errors
-/// The exception that an interrupt raised: then `wait` has taken nothing.
+/// The exception that an interrupt raised, or what `check` says before each wait: then `wait` has taken nothing.
 pub fn block(
     ruby: &Ruby,
+    mut check: impl FnMut() -> Result<(), Error>,
     mut wait: impl FnMut() -> Outcome,
     mut give_back: impl FnMut(),
 ) -> Result<bool, Error> {
     loop {
         interrupts::check(ruby)?;
+        check()?;
         match without_gvl(&mut wait) {
             Some(Outcome::Acquired) if interrupts::are_due(ruby) => give_back(),
             Some(Outcome::Acquired) => return Ok(true),

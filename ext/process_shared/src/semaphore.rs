@@ -13,6 +13,7 @@ use crate::data::{self, Data, DataType};
 use crate::mutex::{bind, define};
 use crate::section::yield_and;
 use crate::timeout::Timeout;
+use crate::waiting::{self, Waiting};
 use crate::{errors, nogvl, scheduled, thread};
 
 #[derive(Default)]
@@ -64,8 +65,20 @@ impl SemaphoreData {
         semaphore.post(&thread, self.max.load(Relaxed)).is_ok()
     }
 
-    /// Takes a permit, waiting for it if need be: true, or false if `timeout` passed.
-    pub fn acquire(&self, ruby: &Ruby, object: Value, timeout: Timeout) -> Result<bool, Error> {
+    /// Refuses a handle that cannot be used.
+    pub fn check(&self, ruby: &Ruby) -> Result<(), Error> {
+        self.open(ruby).map(|_| ())
+    }
+
+    /// Takes a permit for `object`, waiting for it if need be: true, or false if `timeout` passed. `check` tells when
+    /// it is too late.
+    pub fn acquire(
+        &self,
+        ruby: &Ruby,
+        object: Value,
+        timeout: Timeout,
+        check: impl Fn() -> Result<(), Error>,
+    ) -> Result<bool, Error> {
         let semaphore = self.open(ruby)?;
         if semaphore.try_wait() {
             return Ok(true);
@@ -77,17 +90,32 @@ impl SemaphoreData {
             return Ok(true);
         }
         nogvl::refuse_in_trap(ruby)?;
-        if scheduled::is_non_blocking() {
-            return scheduled::wait_until(ruby, object, timeout, || Ok(semaphore.try_wait()));
-        }
         let thread = thread::current(ruby)?;
         let give_back = || {
             let _ = semaphore.post(&thread, self.max.load(Relaxed)); // at its most, somebody else has
         };
-        if !nogvl::block(ruby, || semaphore.wait(&thread, timeout.deadline()), give_back)? {
-            return Ok(false);
+        let acquired = if scheduled::is_non_blocking() {
+            scheduled::wait_until(ruby, object, timeout, || Ok(semaphore.try_wait()))?
+        } else {
+            let _waiting = Waiting::with(object);
+            nogvl::block(ruby, &check, || semaphore.wait(&thread, timeout.deadline()), give_back)?
+        };
+        if acquired {
+            check().inspect_err(|_| give_back())?;
         }
-        self.open(ruby).map(|_| true).inspect_err(|_| give_back())
+        Ok(acquired)
+    }
+
+    /// Waits until there may be a permit, without taking it; `check` as in `acquire`.
+    pub fn watch(
+        &self,
+        ruby: &Ruby,
+        timeout: Value,
+        check: impl Fn() -> Result<(), Error>,
+    ) -> Result<bool, Error> {
+        let (semaphore, timeout) = (self.open(ruby)?, Timeout::parse(ruby, timeout)?);
+        let thread = thread::current(ruby)?;
+        nogvl::block(ruby, check, || semaphore.watch(&thread, timeout.deadline()), || {})
     }
 
     pub fn post(&self, ruby: &Ruby) -> Result<(), Error> {
@@ -158,7 +186,8 @@ unsafe extern "C" fn wait_quickly(object: VALUE) -> VALUE {
 }
 
 fn wait(ruby: &Ruby, object: Value) -> Result<Value, Error> {
-    of(object).acquire(ruby, object, Timeout::Never).map(|_| object)
+    let data = of(object);
+    data.acquire(ruby, object, Timeout::Never, || data.check(ruby)).map(|_| object)
 }
 
 unsafe extern "C" fn post_quickly(object: VALUE) -> VALUE {
@@ -205,7 +234,7 @@ fn try_wait(ruby: &Ruby, object: Value, args: &[Value]) -> Result<Value, Error> 
         None => (Timeout::Passed, libc::EAGAIN, "no permit is free"),
         Some(seconds) => (Timeout::parse_try(ruby, seconds)?, libc::ETIMEDOUT, "no permit came in time"),
     };
-    if data.acquire(ruby, object, limit)? {
+    if data.acquire(ruby, object, limit, || data.check(ruby))? {
         return Ok(object);
     }
     Err(errors::system(ruby, what, errno))
@@ -219,17 +248,18 @@ fn waiters(ruby: &Ruby, object: Value) -> Result<usize, Error> {
     of(object).open(ruby).map(Semaphore::waiters)
 }
 
-/// Waits until there may be a permit, without taking it. For the helper threads of `scheduled`.
+/// For the helper threads of `scheduled`.
 fn watch(ruby: &Ruby, object: Value, timeout: Value) -> Result<bool, Error> {
-    let (semaphore, timeout) = (of(object).open(ruby)?, Timeout::parse(ruby, timeout)?);
-    let thread = thread::current(ruby)?;
-    nogvl::block(ruby, || semaphore.watch(&thread, timeout.deadline()), || {})
+    let data = of(object);
+    let _waiting = Waiting::with(object);
+    data.watch(ruby, timeout, || data.check(ruby))
 }
 
 fn close(ruby: &Ruby, object: Value) -> Result<(), Error> {
     let data = of(object);
     data.semaphore.get().ok_or_else(|| errors::not_initialized(ruby, NAME))?;
     data.closed.store(true, Relaxed);
+    waiting::rouse(object);
     Ok(())
 }
 

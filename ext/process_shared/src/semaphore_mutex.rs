@@ -12,6 +12,7 @@ use crate::mutex::{bind, define};
 use crate::section::yield_and;
 use crate::semaphore::{self, SemaphoreData};
 use crate::timeout::Timeout;
+use crate::waiting::{self, Waiting};
 use crate::{errors, nogvl, scheduled, thread};
 
 #[derive(Default)]
@@ -53,6 +54,23 @@ impl SemaphoreMutexData {
 
     fn open(&self, ruby: &Ruby) -> Result<&SemaphoreData, Error> {
         self.usable().ok_or_else(|| errors::unusable(ruby, NAME, self.semaphore().map(|_| true)))
+    }
+
+    /// Refuses a lock that cannot be used.
+    fn check(&self, ruby: &Ruby) -> Result<(), Error> {
+        self.open(ruby)?.check(ruby)
+    }
+
+    /// The semaphore's object. To be called once `open` has said that there is one.
+    fn semaphore_object(&self) -> Value {
+        // SAFETY: as in `semaphore`.
+        unsafe { Value::from_raw(self.semaphore.load(Relaxed) as VALUE) }
+    }
+
+    fn acquire(&self, ruby: &Ruby, object: Value, timeout: Timeout) -> Result<bool, Error> {
+        let semaphore = self.open(ruby)?;
+        let _waiting = Waiting::with(self.semaphore_object());
+        semaphore.acquire(ruby, object, timeout, || self.check(ruby))
     }
 
     pub fn name(&self, ruby: &Ruby) -> Result<u32, Error> {
@@ -114,7 +132,7 @@ unsafe extern "C" fn lock_quickly(object: VALUE) -> VALUE {
 }
 
 fn lock(ruby: &Ruby, object: Value) -> Result<Value, Error> {
-    of(object).open(ruby)?.acquire(ruby, object, Timeout::Never).map(|_| object)
+    of(object).acquire(ruby, object, Timeout::Never).map(|_| object)
 }
 
 unsafe extern "C" fn unlock_quickly(object: VALUE) -> VALUE {
@@ -163,7 +181,7 @@ fn try_lock(ruby: &Ruby, object: Value, args: &[Value]) -> Result<bool, Error> {
         Some(seconds) => Timeout::parse_try(ruby, seconds)?,
         None => Timeout::Passed,
     };
-    of(object).open(ruby)?.acquire(ruby, object, timeout)
+    of(object).acquire(ruby, object, timeout)
 }
 
 fn is_locked(ruby: &Ruby, object: Value) -> Result<bool, Error> {
@@ -188,17 +206,18 @@ fn sleep(ruby: &Ruby, object: Value, args: &[Value]) -> Result<Value, Error> {
     class.funcall::<_, _, Value>("new", ())?.funcall("wait", (object, timeout))
 }
 
-/// For the helper threads of `scheduled`: the semaphore's.
-fn watch(ruby: &Ruby, object: Value, timeout: Value) -> Result<Value, Error> {
-    of(object).open(ruby)?;
-    // SAFETY: just checked to be there.
-    let semaphore = unsafe { Value::from_raw(of(object).semaphore.load(Relaxed) as VALUE) };
-    semaphore.funcall("watch", (timeout,))
+/// For the helper threads of `scheduled`.
+fn watch(ruby: &Ruby, object: Value, timeout: Value) -> Result<bool, Error> {
+    let data = of(object);
+    let semaphore = data.open(ruby)?;
+    let _waiting = (Waiting::with(object), Waiting::with(data.semaphore_object()));
+    semaphore.watch(ruby, timeout, || data.check(ruby))
 }
 
 fn close(ruby: &Ruby, object: Value) -> Result<(), Error> {
     is_closed(ruby, object)?;
     of(object).closed.store(true, Relaxed);
+    waiting::rouse(object);
     Ok(())
 }
 
