@@ -89,7 +89,8 @@ module ProcessShared
     def waiters; end
 
     # Ends the use of this object in this process; other processes go on using the lock. If the calling fiber holds it, it
-    # is given back; what another thread of this process holds, its +synchronize+ or +unlock+ gives back.
+    # is given back; what another thread of this process holds, its +synchronize+ or +unlock+ gives back. A thread of this
+    # process that waits for it raises {ClosedError}.
     # @return [nil]
     def close; end
 

@@ -55,7 +55,7 @@ module ProcessShared
     # @return [Integer] how many, in all processes, wait for a permit now
     def waiters; end
 
-    # Gives this process's part up. Others go on using it.
+    # Gives this process's part up. Others go on using it. A thread of this process that waits raises {ClosedError}.
     # @return [nil]
     def close; end
 

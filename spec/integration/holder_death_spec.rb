@@ -267,6 +267,29 @@
       end
     end
 
+    describe "with on_abandoned that unlocks" do
+      let!(:mutex) { klass.new(on_abandoned: :unlock.to_proc) }
+
+      { "lock" => :lock, "try_lock" => :try_lock, "synchronize" => ->(mutex, &block) { mutex.synchronize(&block) && mutex.lock } }.each do |name, take|
+        it "holds the lock all the same after #{name}" do
+          holder.kill
+          take.to_proc.call(mutex) { true }
+          expect([mutex.owned?, mutex.abandoned?]).to eq [true, false]
+        end
+      end
+
+      it "holds the lock all the same after a wait" do
+        condition = ProcessShared::ConditionVariable.new
+        waiter = fork_child { mutex.synchronize { condition.wait(mutex) && mutex.owned? } }
+        wait_until { condition.waiters == 1 }
+        child = holder
+        condition.signal
+        wait_until { mutex.waiters == 1 }
+        child.kill
+        expect(waiter.value).to be true
+      end
+    end
+
     # It has been woken, and others that have been wait for it to have the mutex.
     it "lets on_abandoned, run by one that was woken, wait for another that was" do
       condition = ProcessShared::ConditionVariable.new

@@ -90,7 +90,7 @@
       calls.each do |name, with|
         it "makes #{name} raise ClosedError" do
           object.close
-          expect { call(object, name, with) }.to raise_error(ProcessShared::ClosedError, /closed/)
+          expect { call(object, name, with) }.to raise_error(ProcessShared::ClosedError, /\Aclosed #{klass}: /)
         end
       end
 

@@ -78,7 +78,16 @@ unsafe extern "C" fn size<T: Data>(data: *const c_void) -> rb_sys::size_t {
 
 /// The allocation function for a class of such objects.
 pub unsafe extern "C" fn allocate<T: Data>(class: VALUE) -> VALUE {
-    let data = Box::into_raw(Box::<T>::default());
+    // SAFETY: Ruby passes a class.
+    unsafe { wrap(class, T::default()) }
+}
+
+/// A new object of `class` around `data`.
+///
+/// # Safety
+/// The class is one whose objects hold such data.
+pub unsafe fn wrap<T: Data>(class: VALUE, data: T) -> VALUE {
+    let data = Box::into_raw(Box::new(data));
     // SAFETY: `data` is what the functions of `T::TYPE` expect.
     unsafe { rb_data_typed_object_wrap(class, data.cast(), T::TYPE.as_ptr()) }
 }

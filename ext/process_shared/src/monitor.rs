@@ -1,7 +1,7 @@
 //! `ProcessShared::Monitor`: a Mutex that the fiber which holds it can take again.
 
 use magnus::scan_args::scan_args;
-use magnus::{Error, RClass, RModule, Ruby, Value, method, prelude::*};
+use magnus::{Error, RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue};
 use rb_sys::VALUE;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -53,11 +53,9 @@ fn lock(ruby: &Ruby, object: Value) -> Result<Value, Error> {
                 format!("this fiber has entered {levels} times without an exit"),
             ));
         }
-        data.repair(ruby, object)?;
-    } else {
-        data.acquire(ruby, object, Timeout::Never)?;
+        return mutex::repaired(ruby, object);
     }
-    Ok(object)
+    data.acquire(ruby, object, Timeout::Never).map(|_| object)
 }
 
 unsafe extern "C" fn enter(object: VALUE) -> VALUE {
@@ -128,9 +126,14 @@ fn wait_for_cond(ruby: &Ruby, object: Value, condition: Value, timeout: Value) -
 }
 
 pub fn init(_: &Ruby, module: RModule, mutex: RClass) -> Result<(), Error> {
+    unsafe extern "C" fn allocate(class: VALUE) -> VALUE {
+        // SAFETY: Ruby passes a class: this one, or one derived from it.
+        unsafe { data::wrap(class, MutexData::of_monitor()) }
+    }
     let class = define::<MutexData>(module, "Monitor", mutex)?;
     // SAFETY: all of them take the receiver alone.
     unsafe {
+        rb_sys::rb_define_alloc_func(class.as_raw(), Some(allocate));
         bind(class, c"lock", lock_quickly as *const (), 0);
         bind(class, c"unlock", unlock_quickly as *const (), 0);
         for name in [c"enter", c"mon_enter"] {

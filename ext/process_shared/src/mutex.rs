@@ -33,6 +33,8 @@ pub struct MutexData {
     pub levels: AtomicU32,
     /// The callable, or 0.
     on_abandoned: AtomicUsize,
+    /// For messages.
+    is_monitor: AtomicBool,
     /// The data under the lock is not repaired yet: unlocking leaves the lock marked as abandoned.
     unrepaired: AtomicBool,
 }
@@ -91,10 +93,19 @@ fn give_back(mutex: &Mutex, thread: &Thread) {
 }
 
 impl MutexData {
+    /// For an object of Monitor.
+    pub fn of_monitor() -> Self {
+        MutexData { is_monitor: AtomicBool::new(true), ..MutexData::default() }
+    }
+
+    fn class_name(&self) -> &'static str {
+        if self.is_monitor.load(Relaxed) { "ProcessShared::Monitor" } else { "ProcessShared::Mutex" }
+    }
+
     /// The mutex, unless this handle cannot be used.
     pub fn open(&self, ruby: &Ruby) -> Result<&Mutex, Error> {
         let reached = || self.mutex.get().map(Mutex::is_reached);
-        self.usable().ok_or_else(|| errors::unusable(ruby, "ProcessShared::Mutex", reached()))
+        self.usable().ok_or_else(|| errors::unusable(ruby, self.class_name(), reached()))
     }
 
     /// Refuses a handle that cannot be used.
@@ -198,10 +209,21 @@ impl MutexData {
 
     /// Takes the lock, waiting for it if need be: true, or false if `timeout` passed.
     pub fn acquire(&self, ruby: &Ruby, object: Value, timeout: Timeout) -> Result<bool, Error> {
+        loop {
+            if !self.await_lock(ruby, object, timeout)? {
+                return Ok(false);
+            }
+            self.own(object.as_raw());
+            if self.repair(ruby, object)? {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn await_lock(&self, ruby: &Ruby, object: Value, timeout: Timeout) -> Result<bool, Error> {
         let (mutex, thread) = (self.open(ruby)?, thread::current(ruby)?);
         if try_at_once(ruby, mutex, &thread)? {
-            self.own(object.as_raw());
-            return self.repair(ruby, object).map(|()| true);
+            return Ok(true);
         }
         if mutex.is_held_by(&thread) {
             if self.is_owned(mutex, &thread) {
@@ -213,8 +235,7 @@ impl MutexData {
             }
         }
         if mutex.try_lock_soon(&thread) {
-            self.own(object.as_raw());
-            return self.repair(ruby, object).map(|()| true);
+            return Ok(true);
         }
         nogvl::refuse_in_trap(ruby)?;
         let acquired = if scheduled::is_non_blocking() {
@@ -224,37 +245,30 @@ impl MutexData {
             let give_back = || give_back(mutex, &thread);
             nogvl::block(ruby, || self.check(ruby), || mutex.lock(&thread, timeout.deadline()), give_back)?
         };
-        if !acquired {
-            return Ok(false);
+        if acquired {
+            self.check(ruby).inspect_err(|_| give_back(mutex, &thread))?;
         }
-        if let Err(closed) = self.open(ruby) {
-            give_back(mutex, &thread);
-            return Err(closed);
-        }
-        self.own(object.as_raw());
-        self.repair(ruby, object).map(|()| true)
+        Ok(acquired)
     }
 
-    /// With the lock just taken: lets `on_abandoned` repair what a dead holder left. If that raises, the lock is given
-    /// back, still marked as abandoned.
-    pub fn repair(&self, ruby: &Ruby, object: Value) -> Result<(), Error> {
-        let Some(mutex) = self.mutex.get() else { return Ok(()) };
+    /// With the lock just taken: lets `on_abandoned` repair what a dead holder left. Returns whether the lock is still held:
+    /// that may have given it away. If it raises, the lock is given back, still marked as abandoned.
+    pub fn repair(&self, ruby: &Ruby, object: Value) -> Result<bool, Error> {
+        let Some(mutex) = self.mutex.get() else { return Ok(true) };
         self.unrepaired.store(false, Relaxed);
         let callable = self.on_abandoned.load(Relaxed);
         if callable == 0 || !mutex.is_abandoned() {
-            return Ok(());
+            return Ok(true);
         }
         // SAFETY: stored by `initialize`, and marked since.
         let callable = unsafe { Value::from_raw(callable as VALUE) };
         let result = interrupts::call(ruby, callable, "call", [object]);
-        if let Err(error) = result {
-            let thread = thread::current(ruby)?;
-            if self.is_owned(mutex, &thread) {
-                mutex.abandon(&thread);
-            }
-            return Err(error);
+        let thread = thread::current(ruby)?;
+        let held = self.is_owned(mutex, &thread);
+        if result.is_err() && held {
+            mutex.abandon(&thread);
         }
-        Ok(())
+        result.map(|_| held)
     }
 
     /// Gives the lock, which the caller holds, back for a while: all levels of it. Returns how many.
@@ -317,6 +331,9 @@ impl MutexData {
         // SAFETY: stored by `initialize`, and marked since.
         let callable = unsafe { Value::from_raw(callable as VALUE) };
         let error = interrupts::call(ruby, callable, "call", [object]).err();
+        if !self.is_owned(mutex, &thread) {
+            return self.retake(ruby, object, levels, error, rest);
+        }
         self.unrepaired.store(error.is_some(), Relaxed);
         error
     }
@@ -339,7 +356,7 @@ fn initialize(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
     }
     let mutex = Mutex::new().map_err(|error| errors::to_ruby(ruby, error))?;
     if data.mutex.set(mutex).is_err() {
-        return Err(errors::already_initialized(ruby, "ProcessShared::Mutex"));
+        return Err(errors::already_initialized(ruby, data.class_name()));
     }
     if let Some(callable) = on_abandoned {
         data.on_abandoned.store(callable.as_raw() as usize, Relaxed);
@@ -399,8 +416,9 @@ fn lock(ruby: &Ruby, object: Value) -> Result<Value, Error> {
     of(object).acquire(ruby, object, Timeout::Never).map(|_| object)
 }
 
-fn repaired(ruby: &Ruby, object: Value) -> Result<Value, Error> {
-    of(object).repair(ruby, object).map(|()| object)
+/// Goes on where a lock has just been taken from a holder that died.
+pub fn repaired(ruby: &Ruby, object: Value) -> Result<Value, Error> {
+    if of(object).repair(ruby, object)? { Ok(object) } else { lock(ruby, object) }
 }
 
 unsafe extern "C" fn unlock_quickly(object: VALUE) -> VALUE {
@@ -465,9 +483,11 @@ fn try_lock(ruby: &Ruby, object: Value, args: &[Value]) -> Result<bool, Error> {
 /// Takes the lock within `timeout`; false at once if the calling fiber has it.
 pub fn try_acquire(ruby: &Ruby, data: &MutexData, object: Value, timeout: Timeout) -> Result<bool, Error> {
     let (mutex, thread) = (data.open(ruby)?, thread::current(ruby)?);
-    if try_at_once(ruby, mutex, &thread)? {
+    while try_at_once(ruby, mutex, &thread)? {
         data.own(object.as_raw());
-        return data.repair(ruby, object).map(|()| true);
+        if data.repair(ruby, object)? {
+            return Ok(true);
+        }
     }
     let never = mutex.is_held_by(&thread) && (data.is_owned(mutex, &thread) || !scheduled::is_non_blocking());
     if never || timeout.has_passed() { Ok(false) } else { data.acquire(ruby, object, timeout) }
@@ -531,7 +551,7 @@ fn waiters(ruby: &Ruby, object: Value) -> Result<usize, Error> {
 fn close(ruby: &Ruby, object: Value) -> Result<(), Error> {
     let data = of(object);
     if data.mutex.get().is_none() {
-        return Err(errors::not_initialized(ruby, "ProcessShared::Mutex"));
+        return Err(errors::not_initialized(ruby, data.class_name()));
     }
     if let Some(mutex) = data.usable() {
         let thread = thread::current(ruby)?;
@@ -548,7 +568,7 @@ fn is_closed(ruby: &Ruby, object: Value) -> Result<bool, Error> {
     let data = of(object);
     match data.mutex.get() {
         Some(_) => Ok(data.closed.load(Relaxed)),
-        None => Err(errors::not_initialized(ruby, "ProcessShared::Mutex")),
+        None => Err(errors::not_initialized(ruby, data.class_name())),
     }
 }
 

@@ -40,7 +40,11 @@ const NAME: &str = "ProcessShared::Semaphore";
 impl SemaphoreData {
     pub fn open(&self, ruby: &Ruby) -> Result<&Semaphore, Error> {
         let reached = || self.semaphore.get().map(Semaphore::is_reached);
-        self.usable().ok_or_else(|| errors::unusable(ruby, NAME, reached()))
+        self.usable().ok_or_else(|| errors::unusable(ruby, self.class_name(), reached()))
+    }
+
+    fn class_name(&self) -> &'static str {
+        if self.max.load(Relaxed) == 1 { "ProcessShared::BinarySemaphore" } else { NAME }
     }
 
     #[inline]
