@@ -18,6 +18,19 @@ module ProcessShared
       ProcessShared.__send__(:thread_ends)
     end
 
+    # Waits for the end of the calling thread, the first of a Ractor: Ruby then ends the Ractor's other threads, this one
+    # among them, and waits for them. `memory` is for what does it.
+    def self.guard(memory)
+      begun = Thread::Queue.new
+      Thread.new do
+        begun << true
+        loop { sleep }
+      ensure
+        ProcessShared.__send__(:first_thread_ends, memory)
+      end
+      begun.pop # one that is ended before it began would do nothing
+    end
+
     # For Thread#initialize.
     module Initialize
       ruby2_keywords def initialize(*args, &block)

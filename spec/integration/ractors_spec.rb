@@ -92,6 +92,15 @@ RSpec.describe "Ractors" do
         RUBY
       end
 
+      it "take over from one that ended with the lock by an exception" do
+        expect(run(<<~RUBY)).to eq "[true, true, true]\n"
+          mutex = Ractor.make_shareable(ProcessShared::Mutex.new)
+          ractor = Ractor.new(mutex) { |m| Thread.current.report_on_exception = false; m.lock; raise KeyError }
+          Ractor.take_all([ractor]) rescue nil
+          p [mutex.try_lock(1) && mutex.owned?, mutex.abandoned?, Ractor.take_all([Ractor.new(mutex) { |m| !m.try_lock }]).first]
+        RUBY
+      end
+
       it "take over from another process that died with the lock" do
         expect(run(<<~RUBY)).to eq "[true, true]\n"
           mutex = Ractor.make_shareable(ProcessShared::Mutex.new)

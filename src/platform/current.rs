@@ -39,6 +39,20 @@ impl Thread {
         CURRENT.set(None);
     }
 
+    /// Where the calling native thread remembers this, for `forget_at`.
+    pub fn memory() -> usize {
+        CURRENT.with(|current| std::ptr::from_ref(current).expose_provenance())
+    }
+
+    /// Does `forget` for another native thread, and tells what that was.
+    ///
+    /// # Safety
+    /// `memory` is what `memory` said there. That thread is alive, and waits for this one meanwhile.
+    pub unsafe fn forget_at(memory: usize) -> Option<Thread> {
+        // SAFETY: the caller's promise.
+        unsafe { &*std::ptr::with_exposed_provenance::<Cell<Option<Thread>>>(memory) }.take()
+    }
+
     /// Has `current` say this: the calling native thread itself, or the `StandIn` that owns locks for it.
     pub fn go_by(thread: Thread) {
         CURRENT.set(Some(thread));

@@ -7,7 +7,7 @@
 //! The order is: try with the GVL (the caller did), look at interrupts, wait without it, repeat. The look comes first
 //! because an exception that is due under `Thread.handle_interrupt(.. => :on_blocking)` would otherwise be slept over.
 
-use magnus::{Error, RModule, Ruby, Value, function, prelude::*, rb_sys::AsRawValue};
+use magnus::{Error, RModule, Ruby, Value, function, prelude::*};
 use process_shared_core::Outcome;
 use rb_sys::{VALUE, rb_mutex_lock, rb_mutex_new, rb_mutex_unlock, rb_thread_call_without_gvl2};
 use std::ffi::c_void;
@@ -147,10 +147,9 @@ pub fn forget_wakeup(ruby: &Ruby) -> Result<(), Error> {
     if is_main(ruby) { was_woken_up(ruby).map(|_| ()) } else { Ok(()) }
 }
 
-/// Whether this is the thread that runs signal handlers: in other Ractors, `rb_thread_main` is theirs.
+/// Whether this is the thread that runs signal handlers.
 fn is_main(ruby: &Ruby) -> bool {
-    // SAFETY: needs the GVL, which whoever has a `Ruby` has.
-    thread::in_main_ractor() && ruby.thread_current().as_raw() == unsafe { rb_sys::rb_thread_main() }
+    thread::in_main_ractor() && thread::is_first(ruby)
 }
 
 static PROBE: OnceLock<VALUE> = OnceLock::new();

@@ -1,7 +1,8 @@
 //! The calling thread as the core knows it, and what Ruby adds to threads: they may move between native threads, and
 //! may end while their native thread lives on.
 
-use magnus::{Error, Ruby, prelude::*};
+use magnus::rb_sys::AsRawValue;
+use magnus::{Error, RModule, Ruby, prelude::*};
 use process_shared_core::kernel::Kernel;
 use process_shared_core::{Thread, abandon_held};
 use rb_sys::{ID, VALUE, rb_event_flag_t};
@@ -33,12 +34,12 @@ fn introduce(ruby: &Ruby) -> Result<Thread, Error> {
         return Ok(thread);
     }
     if let Some(thread) = movable::introduce(ruby)? {
-        watch_thread_ends();
+        watch_thread_ends(ruby)?;
         return Ok(thread);
     }
     let thread = Thread::current().map_err(|error| errors::to_ruby(ruby, error))?;
     if thread.id() != thread.pid() {
-        watch_thread_ends();
+        watch_thread_ends(ruby)?;
     }
     Ok(thread)
 }
@@ -48,7 +49,7 @@ fn introduce(ruby: &Ruby) -> Result<Thread, Error> {
 ///
 /// Ruby 3.2 and newer have a hook for it. Ruby 3.1 has an event that misses threads which are killed or raise, and
 /// which has to be asked for in each Ractor; `lib/process_shared/thread_end.rb` sees to the rest.
-fn watch_thread_ends() {
+fn watch_thread_ends(ruby: &Ruby) -> Result<(), Error> {
     type Callback = unsafe extern "C" fn(rb_event_flag_t, *const c_void, *mut c_void);
     type AddHook = unsafe extern "C" fn(Callback, rb_event_flag_t, *mut c_void) -> *mut c_void;
     const EXITED: rb_event_flag_t = 1 << 4; // RUBY_INTERNAL_THREAD_EVENT_EXITED
@@ -85,14 +86,27 @@ fn watch_thread_ends() {
                 // SAFETY: called on a Ruby thread with the GVL; the hook touches no object.
                 unsafe { rb_sys::rb_add_event_hook(Some(ended), end, nothing) };
             }
+            if ractor_marks() & (MAIN | GUARDED) == 0 && is_first(ruby) {
+                mark_ractor(GUARDED);
+                let ends: RModule = ruby.get_inner(&errors::MODULE).const_get("ThreadEnd")?;
+                ends.funcall::<_, _, magnus::Value>("guard", (Thread::memory(),))?;
+            }
         }
     }
+    Ok(())
 }
 
-/// A place in each Ractor: `MAIN`, `HOOKED` (has the hook of Ruby 3.1), both, or null.
+/// Whether this is the first thread of its Ractor.
+pub fn is_first(ruby: &Ruby) -> bool {
+    // SAFETY: called on a Ruby thread with the GVL.
+    ruby.thread_current().as_raw() == unsafe { rb_sys::rb_thread_main() }
+}
+
+/// A place in each Ractor, for marks: `HOOKED` and `GUARDED` say what has been done for Ruby 3.1.
 static RACTOR_KEY: OnceLock<usize> = OnceLock::new();
 const MAIN: usize = 1;
 const HOOKED: usize = 2;
+const GUARDED: usize = 4;
 
 fn ractor_marks() -> usize {
     let Some(&key) = RACTOR_KEY.get() else { return 0 };
@@ -123,12 +137,22 @@ pub fn thread_ended() {
     }
 }
 
-pub fn init(module: magnus::RModule) -> Result<(), Error> {
+/// The same for the first thread of a Ractor, which waits for this one; `memory` is its `Thread::memory`.
+fn first_thread_ended(memory: usize) {
+    // SAFETY: called by `ThreadEnd.guard`, with what it was given, when Ruby ends a Ractor's other threads after its first.
+    if let Some(thread) = unsafe { Thread::forget_at(memory) } {
+        abandon_held(&thread);
+    }
+}
+
+pub fn init(module: RModule) -> Result<(), Error> {
     // SAFETY: on a Ruby thread.
     let _ =
         RACTOR_KEY.set(unsafe { rb_sys::rb_ractor_local_storage_ptr_newkey(&raw const NO_FREE) } as usize);
     mark_ractor(MAIN);
     movable::init();
     module.define_singleton_method("thread_ends", magnus::function!(thread_ended, 0))?;
-    module.singleton_class()?.funcall::<_, _, magnus::Value>("private", ("thread_ends",)).map(|_| ())
+    module.define_singleton_method("first_thread_ends", magnus::function!(first_thread_ended, 1))?;
+    let names = ("thread_ends", "first_thread_ends");
+    module.singleton_class()?.funcall::<_, _, magnus::Value>("private", names).map(|_| ())
 }
