@@ -136,6 +136,7 @@ impl Worker<'_> {
         if mutex.is_abandoned() {
             self.storm.board.taken_over.fetch_add(1, SeqCst);
             assert!(first == second || first == second + 1);
+            pair[1].store(first, SeqCst); // repaired first: who dies below leaves them one apart again
         } else {
             assert_eq!(first, second, "two held the mutex at once");
         }

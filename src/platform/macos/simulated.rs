@@ -153,10 +153,15 @@ pub extern "C" fn call_ends() {
 
 /// Does `action` while no process is inside a call.
 pub fn between_calls<T>(action: impl FnOnce() -> T) -> T {
+    struct Between;
+    impl Drop for Between {
+        fn drop(&mut self) {
+            unlock(); // also where `action` panicked
+        }
+    }
     lock();
-    let result = action();
-    unlock();
-    result
+    let _between = Between;
+    action()
 }
 
 /// Where a process of this program has the number of calls its threads are inside of, for one who traces it.
