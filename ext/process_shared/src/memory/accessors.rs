@@ -10,9 +10,10 @@ use magnus::{Error, RClass};
 use rb_sys::VALUE;
 use rb_sys::macros::{RARRAY_CONST_PTR, RARRAY_LEN, RB_TYPE_P};
 
-use super::handle::{Handle, Place};
+use super::handle::{Handle, Place, frozen};
 use super::number::{
-    Float32, Float64, Int8, Int16, Int32, Int64, Long, Number, UInt8, UInt16, UInt32, UInt64, ULong, index,
+    Float32, Float64, Int8, Int16, Int32, Int64, Long, Number, UInt8, UInt16, UInt32, UInt64, ULong, fixnum,
+    index,
 };
 use crate::bind::{Method0, Method1, Method2, answer, answer_with, define, raising, ruby};
 
@@ -53,7 +54,7 @@ pub unsafe fn get_at<T: Number>(this: VALUE, place: impl Place) -> Result<VALUE,
     // SAFETY: as the caller promises; and `locate` has checked the range that is read.
     unsafe {
         let handle = Handle::of(this);
-        let address = place.locate(handle, size_of::<T::Native>() as i64)?;
+        let address = place.locate(handle, T::WIDTH)?;
         Ok(T::to_ruby(load::<T>(address, handle.swapped())))
     }
 }
@@ -66,7 +67,7 @@ pub unsafe fn put_at<T: Number>(this: VALUE, place: impl Place, native: T::Nativ
     unsafe {
         let handle = Handle::of(this);
         handle.check_writable(this)?;
-        let address = place.locate(handle, size_of::<T::Native>() as i64)?;
+        let address = place.locate(handle, T::WIDTH)?;
         store::<T>(address, native, handle.swapped());
     }
     Ok(())
@@ -81,7 +82,7 @@ pub unsafe fn get_array_at<T: Number>(this: VALUE, offset: i64, count: i64) -> R
         let text = "negative array size (or size too big)";
         return Err(Error::new(ruby().exception_arg_error(), text));
     }
-    let width = size_of::<T::Native>() as i64;
+    let width = T::WIDTH;
     let mut address = handle.bytes(offset, count.saturating_mul(width))?.cast_const();
     let (count, swapped) = (count as usize, handle.swapped());
     raising(|| {
@@ -189,12 +190,46 @@ pub fn check_type(value: VALUE, wanted: rb_sys::ruby_value_type) -> Result<(), E
     raising(|| unsafe { rb_sys::rb_check_type(value, wanted as _) })
 }
 
+/// Nearly all calls are done in this function; what is left needs room for an error.
 pub unsafe extern "C" fn get<T: Number, P: Place>(this: VALUE, place: VALUE) -> VALUE {
-    // SAFETY: `this` is a Pointer (rule 3 of bind.rs); so below.
+    // SAFETY: `this` is a Pointer (rule 3 of bind.rs); so below. `find` has checked the range that is read.
+    unsafe {
+        let handle = Handle::of(this);
+        match fixnum(place).and_then(|number| P::from(number).find(handle, T::WIDTH)) {
+            Some(address) => T::to_ruby(load::<T>(address, handle.swapped())),
+            None => get_slowly::<T, P>(this, place),
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+unsafe fn get_slowly<T: Number, P: Place>(this: VALUE, place: VALUE) -> VALUE {
+    // SAFETY: as above.
     answer(|| unsafe { get_at::<T>(this, P::from(index(place)?)) })
 }
 
+/// As `get`.
 pub unsafe extern "C" fn put<T: Number, P: Place>(this: VALUE, place: VALUE, value: VALUE) -> VALUE {
+    // SAFETY: as above; nothing is written through a frozen object.
+    unsafe {
+        let handle = Handle::of(this);
+        let quick = fixnum(place).zip(T::quick(value)).filter(|_| !frozen(this));
+        let found =
+            quick.and_then(|(number, native)| Some((P::from(number).find(handle, T::WIDTH)?, native)));
+        match found {
+            Some((address, native)) => {
+                store::<T>(address, native, handle.swapped());
+                this
+            }
+            None => put_slowly::<T, P>(this, place, value),
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+unsafe fn put_slowly<T: Number, P: Place>(this: VALUE, place: VALUE, value: VALUE) -> VALUE {
     // SAFETY: as above.
     answer_with(this, || unsafe {
         let place = P::from(index(place)?);

@@ -36,14 +36,30 @@ pub static POINTER: Lazy<RClass> = Lazy::new(|ruby| {
 
 /// Where in a window something lies: an `i64` is an offset in bytes.
 pub trait Place: Copy + From<i64> {
-    /// The address of `width` bytes there, if the handle is open and they lie inside it.
-    fn locate(self, handle: &Handle, width: i64) -> Result<*mut u8, Error>;
+    /// The address of `width` bytes there, at least 1, if the handle is open and they lie inside it.
+    fn find(self, handle: &Handle, width: i64) -> Option<*mut u8>;
+
+    /// Why there is none.
+    fn refuse(self, handle: &Handle, width: i64) -> Error;
+
+    #[inline(always)]
+    fn locate(self, handle: &Handle, width: i64) -> Result<*mut u8, Error> {
+        self.find(handle, width).ok_or_else(|| self.refuse(handle, width))
+    }
 }
 
 impl Place for i64 {
     #[inline(always)]
-    fn locate(self, handle: &Handle, width: i64) -> Result<*mut u8, Error> {
-        handle.bytes(self, width)
+    fn find(self, handle: &Handle, width: i64) -> Option<*mut u8> {
+        // A window is empty when unborn or closed.
+        let index = span(self, width, handle.size.load(Ordering::Relaxed)).ok()?;
+        Some(handle.window().start.wrapping_add(index))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refuse(self, handle: &Handle, width: i64) -> Error {
+        handle.refuse(self, width)
     }
 }
 
@@ -59,13 +75,23 @@ impl From<i64> for Nth {
 
 impl Place for Nth {
     #[inline(always)]
-    fn locate(self, handle: &Handle, width: i64) -> Result<*mut u8, Error> {
+    fn find(self, handle: &Handle, width: i64) -> Option<*mut u8> {
         let count = handle.size.load(Ordering::Relaxed) / width as usize;
         let place = if self.0 < 0 { (self.0 as usize).wrapping_add(count) } else { self.0 as usize };
         // One comparison for both ends. An array that is unborn or closed has no elements.
-        match place < count {
-            true => Ok(handle.window().start.wrapping_add(place * width as usize)),
-            false => Err(handle.refuse_nth(self)),
+        (place < count).then(|| handle.window().start.wrapping_add(place * width as usize))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refuse(self, handle: &Handle, _: i64) -> Error {
+        match handle.check() {
+            Err(error) => error,
+            Ok(window) => {
+                let (position, count) = (self.0, window.size / window.type_size);
+                let text = format!("index {position} outside of array bounds: -{count}...{count}");
+                Error::new(ruby().exception_index_error(), text)
+            }
         }
     }
 }
@@ -174,7 +200,7 @@ impl Handle {
     #[inline(always)]
     pub fn bytes(&self, offset: i64, length: i64) -> Result<*mut u8, Error> {
         match span(offset, length, self.size.load(Ordering::Relaxed)) {
-            // A window is never empty but when unborn or closed; views of no bytes at all say so by their state.
+            // Views of no bytes at all say by their state whether they are open.
             Ok(index) if length != 0 || self.is_open() => Ok(self.window().start.wrapping_add(index)),
             _ => Err(self.refuse(offset, length)),
         }
@@ -187,19 +213,6 @@ impl Handle {
         match self.check() {
             Ok(_) => errors::to_ruby(&ruby(), CoreError::OutOfBounds { offset, length, size }),
             Err(error) => error,
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn refuse_nth(&self, Nth(position): Nth) -> Error {
-        match self.check() {
-            Err(error) => error,
-            Ok(window) => {
-                let count = window.size / window.type_size;
-                let text = format!("index {position} outside of array bounds: -{count}...{count}");
-                Error::new(ruby().exception_index_error(), text)
-            }
         }
     }
 
@@ -353,7 +366,7 @@ impl Handle {
 /// # Safety
 /// `object` is a heap object.
 #[inline(always)]
-unsafe fn frozen(object: VALUE) -> bool {
+pub unsafe fn frozen(object: VALUE) -> bool {
     // SAFETY: every heap object begins with an RBasic.
     let flags = unsafe { (*(object as *const rb_sys::RBasic)).flags };
     flags & (rb_sys::ruby_fl_type::RUBY_FL_FREEZE as VALUE) != 0

@@ -17,6 +17,9 @@ pub trait Number {
     /// What lies in memory.
     type Native: Copy + Default;
 
+    /// Bytes in memory.
+    const WIDTH: i64 = size_of::<Self::Native>() as i64;
+
     /// The conversion, where it needs no call into Ruby.
     fn quick(value: VALUE) -> Option<Self::Native>;
 
@@ -186,7 +189,7 @@ fn integral(number: c_long) -> i64 {
 
 #[inline(always)]
 #[allow(clippy::useless_conversion)] // as above
-fn fixnum(value: VALUE) -> Option<i64> {
+pub fn fixnum(value: VALUE) -> Option<i64> {
     // A fixnum is its number, shifted left by one, with a 1 behind.
     FIXNUM_P(value).then(|| i64::from((value as c_long) >> 1))
 }
