@@ -11,12 +11,12 @@ use magnus::{Error, RClass};
 use process_shared_core::Error as CoreError;
 use process_shared_core::memory::populate;
 use rb_sys::VALUE;
-use rb_sys::macros::{RSTRING_LEN, RSTRING_PTR};
+use rb_sys::macros::{RB_TYPE_P, RSTRING_LEN, RSTRING_PTR};
 use rb_sys::ruby_value_type::RUBY_T_STRING;
 
 use super::accessors::check_type;
-use super::handle::Handle;
-use super::number::{index, optional_index};
+use super::handle::{Handle, Place, frozen};
+use super::number::{fixnum, index, optional_index};
 use crate::bind::{Method1, Method2, MethodN, answer, answer_with, arguments, define, ruby};
 use crate::errors;
 
@@ -121,8 +121,28 @@ unsafe extern "C" fn read_bytes(this: VALUE, length: VALUE) -> VALUE {
     answer(|| unsafe { get(this, 0, index(length)?) })
 }
 
-/// `put_bytes(offset, string, index = 0, length = nil)`
+/// `put_bytes(offset, string, index = 0, length = nil)`: a whole String, in nearly all calls.
 unsafe extern "C" fn put_bytes(argc: c_int, argv: *const VALUE, this: VALUE) -> VALUE {
+    // SAFETY: as above: there are as many arguments as Ruby says. `find` has checked the range that is written; for the
+    // source, see `put`.
+    unsafe {
+        if argc == 2 && RB_TYPE_P(*argv.add(1), RUBY_T_STRING) && !frozen(this) {
+            let (offset, text) = (fixnum(*argv), *argv.add(1));
+            let length = RSTRING_LEN(text) as i64;
+            let place =
+                offset.filter(|_| length > 0).and_then(|offset| offset.find(Handle::of(this), length));
+            if let Some(address) = place {
+                ptr::copy_nonoverlapping(RSTRING_PTR(text).cast(), address, length as usize);
+                return this;
+            }
+        }
+        put_bytes_slowly(argc, argv, this)
+    }
+}
+
+#[cold]
+#[inline(never)]
+unsafe fn put_bytes_slowly(argc: c_int, argv: *const VALUE, this: VALUE) -> VALUE {
     // SAFETY: as above.
     answer_with(this, || unsafe {
         let given = arguments(argc, argv, 2, 4)?;
