@@ -2,76 +2,146 @@
 
 module ProcessShared
   # Waits that a helper thread does: for a non-blocking fiber, so that its thread's other fibers go on, and for locks
-  # of other libraries, which only know how to sleep. Waiting for a thread or a queue is what a scheduler understands.
+  # of other libraries, which only know how to sleep. Waiting for a queue is what a scheduler understands.
+  #
+  # A thread may be killed while its fibers wait. They run no ensure then, and Ruby must not be asked to wake them: it
+  # would look at memory that is gone. So nobody says anything to a thread that is over, and its helpers end with it.
   module Scheduled
-    # The fiber that a helper thread waits for has stopped waiting.
+    # The fiber that a helper waits for has stopped waiting.
     class Interrupted < StandardError; end
+
+    # The helpers of one thread, in a thread variable of its, and a warden that ends those it leaves behind.
+    class Helpers
+      KEY = :process_shared_helpers
+
+      # Those of the calling thread; new ones in a forked child, which has neither helpers nor warden.
+      def self.mine
+        thread = Thread.current
+        helpers = thread.thread_variable_get(KEY)
+        helpers&.guarded? ? helpers : new(thread).tap { |fresh| thread.thread_variable_set(KEY, fresh) }
+      end
+
+      def initialize(owner)
+        threads = @threads = {}.compare_by_identity
+        return if owner == Thread.main # with which all others end
+
+        @warden = Thread.new do
+          Thread.current.report_on_exception = false
+          owner.join
+        ensure
+          threads.each_key(&:kill)
+        end
+      end
+
+      def guarded? = @warden.nil? || @warden.alive?
+      def add(thread) = @threads[thread] = true
+      def forget(thread) = @threads.delete(thread)
+    end
+
+    # A thread that waits for the calling one, and tells it what comes of it.
+    class Helper
+      # Gives the block a helper that does `work`, which gets something to say words with, for as long as the block needs
+      # it. let_go makes sure that the work can end, also when an exception came before the block began.
+      def self.for(work, let_go = nil)
+        helpers = Helpers.mine
+        helper = new(work)
+        helpers.add(helper.thread)
+        yield helper
+      ensure
+        let_go&.call
+        if helper
+          helper.finish
+          helpers.forget(helper.thread)
+        end
+      end
+
+      attr_reader :thread
+
+      def initialize(work)
+        owner = Thread.current
+        said = @said = Thread::Queue.new
+        say = ->(word) { owner.alive? ? said << word : raise(Interrupted) }
+        @thread = Thread.new do
+          Thread.current.report_on_exception = false
+          outcome = [nil, ThreadError.new("the thread that waited in place of a fiber was killed")]
+          outcome = [work.call(say)]
+        rescue Exception => error # rubocop:disable Lint/RescueException -- it is raised in the other thread
+          outcome = [nil, error]
+        ensure
+          said << outcome if owner.alive?
+        end
+      end
+
+      # Returns once the helper has said the next word, or is over.
+      def await
+        @outcome ||= @said.pop.then { |word| word if word.is_a?(Array) }
+      end
+
+      # What the work returned or raised.
+      def value
+        await until @outcome
+        result, error = @outcome
+        raise error if error
+
+        result
+      end
+
+      # Ends it. That takes no longer than for a thread to wake up.
+      def finish
+        @thread.kill
+        Thread.pass while @thread.alive?
+      end
+    end
+    private_constant :Helpers, :Helper
 
     class << self
       # Until object (a lock or semaphore) may be free, or timeout seconds have passed.
       def watch(object, timeout)
-        helper(-> { object.__send__(:watch, timeout) }, &:value)
+        Helper.for(->(_) { object.__send__(:watch, timeout) }, &:value)
       end
 
       # ConditionVariable#wait and Mutex#sleep: condition is the object waited for, lock what is released meanwhile.
       def wait(condition, lock, timeout)
-        entered = Thread::Queue.new
-        woken = Thread::Queue.new
         locked = Thread::Queue.new
-        release = -> { entered << true }
-        retake = lambda do
-          woken << true
-          locked.pop or raise Interrupted # so that a signal goes to the next
+        work = lambda do |say|
+          retake = lambda do |broken|
+            next if broken # the fiber is told of that
+
+            say.call(:woken)
+            locked.pop or raise Interrupted # so that a signal goes to the next
+          end
+          condition.__send__(:wait_between, -> { say.call(:entered) }, retake, timeout)
         end
-        work = -> { condition.__send__(:wait_between, release, retake, timeout) }
-        helper(work, -> { locked.close }) do |thread|
-          entered.pop
-          asleep(lock) { woken.pop }
+        Helper.for(work, -> { locked.close }) do |helper|
+          helper.await # until it has entered
+          asleep(lock) { helper.await }
           locked << true
-          thread.value
+          helper.value
         end
       end
 
       # ConditionVariable#wait with a lock that has nothing but sleep(timeout), as in core.
       def sleep_on(condition, lock, timeout)
         sleeper = Thread.current
-        entered = Thread::Queue.new
         over = false
-        # The sleeper may not be asleep yet: wake it until it says that it has been.
-        retake = lambda do
-          until over
-            sleeper.wakeup
-            sleep 0.001
+        work = lambda do |say|
+          # The sleeper may not be asleep yet: wake it until it says that it has been.
+          retake = lambda do |_|
+            until over
+              sleeper.wakeup
+              sleep 0.001
+            end
           end
+          condition.__send__(:wait_between, -> { say.call(:entered) }, retake, nil)
         end
-        work = -> { condition.__send__(:wait_between, -> { entered << true }, retake, nil) }
-        helper(work, -> { over = true }) do
-          entered.pop
-          lock.sleep(timeout)
+        Helper.for(work, -> { over = true }) do |helper|
+          helper.await
+          slept = lock.sleep(timeout)
+          condition.closed? ? condition.waiters : slept # which says that it is closed
         end
       end
 
       private
-
-      # Runs work in a thread of its own for as long as the block needs it; let_go makes sure that it can end, also when
-      # an exception came before the block began.
-      def helper(work, let_go = nil)
-        thread = Thread.new do
-          Thread.current.report_on_exception = false
-          work.call
-        end
-        yield thread
-      ensure
-        let_go&.call
-        thread&.kill
-        finish(thread) if thread
-      end
-
-      def finish(thread)
-        thread.join
-      rescue Interrupted
-        nil
-      end
 
       def asleep(lock)
         levels = lock.__send__(:release)

@@ -54,9 +54,6 @@ module ProcessShared
   end
   private_constant :ThreadEnd
 
-  # The main thread's end waits for all others, one of which may be waiting for a lock that the main thread holds.
-  at_exit { thread_ends if Thread.list.size > 1 || Ractor.count > 1 }
-
   if RUBY_VERSION < "3.2"
     Thread.prepend(ThreadEnd::Initialize)
     Thread.singleton_class.__send__(:prepend, ThreadEnd::Start)

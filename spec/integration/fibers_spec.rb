@@ -174,5 +174,43 @@ RSpec.describe "Fibers" do
       end
       expect(taken).to eq [0, 1, 2]
     end
+
+    describe "of a thread that is killed" do
+      # A thread with a fiber that waits in the block; returns once the object has the waiter.
+      def killed(counted, &wait)
+        thread = Thread.new do
+          Fiber.set_scheduler(Scheduler.new)
+          Fiber.schedule(&wait)
+        end
+        thread.report_on_exception = false
+        wait_until { counted.waiters == 1 }
+        thread.kill.join
+        wait_until { counted.waiters.zero? }
+      end
+
+      before { @threads = Thread.list }
+      after { expect(wait_until { (Thread.list - @threads).empty? }).to be true } # no helper is left
+
+      it "takes no signal" do
+        mutex, condition = ProcessShared::Mutex.new, ProcessShared::ConditionVariable.new
+        killed(condition) { mutex.synchronize { condition.wait(mutex) } }
+        other = fork_child { mutex.synchronize { condition.wait(mutex, 10) } }
+        wait_until { condition.waiters == 1 }
+        condition.signal
+        expect(other.value).to be_an Integer
+      end
+
+      it "takes no lock and no permit, and what it waited for can be closed" do
+        mutex, semaphore = ProcessShared::Mutex.new.lock, ProcessShared::Semaphore.new(0)
+        killed(mutex) { mutex.lock }
+        killed(semaphore) { semaphore.wait }
+        killed(semaphore) { semaphore.to_mtx.lock }
+        GC.start
+        mutex.unlock
+        semaphore.post
+        expect(in_child { [mutex.try_lock, semaphore.value] }).to eq [true, 1]
+        [mutex, semaphore].each(&:close)
+      end
+    end
   end
 end

@@ -334,6 +334,22 @@
         expect(mutex.synchronize { mutex.abandoned? }).to be false
       end
 
+      it "leaves it so only until somebody has repaired it" do
+        condition = ProcessShared::ConditionVariable.new
+        mutex.synchronize { nil }
+        thread = in_thread do
+          mutex.lock
+          condition.wait(mutex) rescue nil # and ends with the lock
+        end
+        wait_until { condition.waiters == 1 }
+        fork_child { mutex.lock && condition.signal && sleep }.then { |child| wait_until { mutex.waiters == 1 } && child.kill }
+        thread.join
+        tries.write_int(3)
+        in_child { mutex.lock.unlock && nil }
+        mutex.lock.unlock
+        expect(in_child { mutex.lock.abandoned? }).to be false
+      end
+
       it "runs no block of synchronize" do
         holder.kill
         ran = false

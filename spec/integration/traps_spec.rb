@@ -55,6 +55,33 @@ RSpec.describe "Signals" do
         expect { child.value }.to raise_error(Child::Failed, /SignalException|SIGTERM/)
       end
 
+      it "handled by a trap that forks let the wait go on in both processes, each with what it waits for" do
+        begun, done = Array.new(2) { ProcessShared::Semaphore.new(0) }
+        child = fork_child do |parent|
+          me = Process.pid
+          trap(:USR1) { fork && trap(:USR1, "IGNORE") }
+          parent.say
+          call.enter.call
+          call.wait.call
+          done.post
+          begun.wait
+          call.leave.call rescue nil # the note that one has entered is there once
+          exit!(true) if Process.pid != me
+          Process.waitall.map { |_, status| status.success? }
+        end
+        child.hear
+        wait_until { call.waiting.call }
+        wait_until_blocked(child)
+        child.signal(:USR1)
+        wait_until { Dir["/proc/#{child.pid}/task/*/children"].any? { |file| !File.read(file).empty? } }
+        2.times do |number|
+          call.release.call unless call.sleeps || number.positive?
+          wait_until { call.release.call if call.sleeps; done.value == number + 1 }
+          begun.post
+        end
+        expect(child.value).to eq [true]
+      end
+
       it "that stop and continue the process let the wait go on" do
         child = waiting_child { |wait, _| wait.call && :done }
         child.signal(:STOP)

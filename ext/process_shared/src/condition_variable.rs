@@ -1,6 +1,7 @@
 //! `ProcessShared::ConditionVariable`, and the wait that `Mutex#sleep` shares with it.
 
 use magnus::{Error, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue};
+use process_shared_core::platform::generation;
 use process_shared_core::{ConditionRef, ConditionVariable, Outcome, deadline};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -47,7 +48,7 @@ pub enum Lock<'a> {
     Mutex(&'a MutexData, Value),
     /// What `Semaphore#to_mtx` gives, and its object.
     Semaphore(&'a SemaphoreMutexData, Value),
-    /// Two callables: one that releases it, one that takes it again.
+    /// Two callables: one that releases it, one that takes it again, and is told whether an exception ended the wait.
     Procs(Value, Value),
 }
 
@@ -82,7 +83,11 @@ impl Lock<'_> {
             Lock::Mutex(data, object) => data.retake(ruby, *object, levels, raised, rest),
             Lock::Semaphore(data, object) => data.retake(ruby, *object, raised, rest),
             // Nobody waits for the one who wants a lock without a name, so there is no need to rest.
-            Lock::Procs(_, retake) => interrupts::call(ruby, *retake, "call", []).err().or(raised),
+            Lock::Procs(_, retake) => {
+                let broken =
+                    if raised.is_some() { ruby.qtrue().as_value() } else { ruby.qfalse().as_value() };
+                interrupts::call(ruby, *retake, "call", [broken]).err().or(raised)
+            }
         }
     }
 }
@@ -98,9 +103,9 @@ pub fn wait(ruby: &Ruby, object: Value, lock: &Lock<'_>, timeout: Timeout) -> Re
     let start = deadline::now();
     interrupts::check(ruby)?;
     nogvl::forget_wakeup(ruby)?;
-    let thread = thread::current(ruby)?;
-    let mut wait =
-        condition.enter(&thread, lock.name(ruby)?).map_err(|error| errors::to_ruby(ruby, error))?;
+    let (mut thread, mut born) = (thread::current(ruby)?, generation());
+    let name = lock.name(ruby)?;
+    let mut wait = condition.enter(&thread, name).map_err(|error| errors::to_ruby(ruby, error))?;
     let levels = match lock.release(ruby) {
         Ok(levels) => levels,
         Err(error) => {
@@ -123,6 +128,18 @@ pub fn wait(ruby: &Ruby, object: Value, lock: &Lock<'_>, timeout: Timeout) -> Re
             |wait| condition.sleep(&thread, wait, until),
             |wait| condition.rest(&thread, wait),
         );
+        if generation() != born {
+            // A signal handler has forked, and this is the child: that wait is its parent's, and this one begins anew.
+            let again = nap.and_then(|_| {
+                thread = thread::current(ruby)?;
+                condition.enter(&thread, name).map_err(|error| errors::to_ruby(ruby, error))
+            });
+            match again {
+                Ok(own) => (wait, born) = (own, generation()),
+                Err(error) => break (None, false, Some(error)),
+            }
+            continue;
+        }
         match nap {
             Ok(Nap::Over(Outcome::Acquired)) => break (Some(wait), false, None),
             Ok(Nap::Over(_)) => match condition.expire(&thread, wait) {
@@ -142,7 +159,7 @@ pub fn wait(ruby: &Ruby, object: Value, lock: &Lock<'_>, timeout: Timeout) -> Re
     };
     drop(waiting);
     let mut rest = || {
-        if let Some(wait) = &mut granted {
+        if let Some(wait) = granted.as_mut().filter(|_| generation() == born) {
             condition.rest(&thread, wait);
         }
     };
@@ -151,7 +168,7 @@ pub fn wait(ruby: &Ruby, object: Value, lock: &Lock<'_>, timeout: Timeout) -> Re
         rest();
         raised = interrupts::check(ruby).err();
     }
-    match (granted, &raised) {
+    match (granted.filter(|_| generation() == born), &raised) {
         (Some(wait), None) => condition.finish(&thread, wait),
         (Some(wait), Some(_)) => condition.leave(&thread, wait), // an exception takes no signal
         (None, _) => {}

@@ -43,7 +43,7 @@ fn semaphore_signal_all(ruby: &Ruby, semaphore: Name) -> Result<(), Error> {
 
 /// Waits without the GVL; signal handlers run, and the wait goes on if they return.
 /// `give_back` undoes a call that succeeded while an interrupt came due: it is then made again, if nothing is raised.
-fn wait(ruby: &Ruby, call: impl Fn() -> Answer<()>, give_back: impl FnMut()) -> Result<(), Error> {
+fn wait(ruby: &Ruby, call: impl Fn() -> Answer<()>, mut give_back: impl FnMut()) -> Result<(), Error> {
     let failed = Cell::new(None);
     let once = || match call() {
         Ok(()) => Outcome::Acquired,
@@ -53,7 +53,7 @@ fn wait(ruby: &Ruby, call: impl Fn() -> Answer<()>, give_back: impl FnMut()) -> 
             Outcome::TimedOut
         }
     };
-    nogvl::block(ruby, || Ok(()), once, give_back)?;
+    nogvl::block(ruby, || Ok(()), |_| once(), |_| give_back())?;
     failed.get().map_or(Ok(()), |code| Err(to_ruby(ruby, code)))
 }
 

@@ -239,13 +239,16 @@ impl MutexData {
         }
         nogvl::refuse_in_trap(ruby)?;
         let acquired = if scheduled::is_non_blocking() {
-            scheduled::wait_until(ruby, object, timeout, || try_at_once(ruby, mutex, &thread))?
+            scheduled::wait_until(ruby, object, timeout, || {
+                try_at_once(ruby, mutex, &thread::current(ruby)?)
+            })?
         } else {
             let _waiting = Waiting::with(object);
-            let give_back = || give_back(mutex, &thread);
-            nogvl::block(ruby, || self.check(ruby), || mutex.lock(&thread, timeout.deadline()), give_back)?
+            let wait = |thread: &Thread| mutex.lock(thread, timeout.deadline());
+            nogvl::block(ruby, || self.check(ruby), wait, |thread| give_back(mutex, thread))?
         };
         if acquired {
+            let thread = thread::current(ruby)?;
             self.check(ruby).inspect_err(|_| give_back(mutex, &thread))?;
         }
         Ok(acquired)
@@ -290,8 +293,8 @@ impl MutexData {
 
     #[inline]
     pub fn let_go(&self, mutex: &Mutex, thread: &Thread) {
-        if self.unrepaired.load(Relaxed) {
-            self.unrepaired.store(false, Relaxed);
+        // What is not repaired may have been lost, and be in order again since.
+        if self.unrepaired.load(Relaxed) && self.unrepaired.swap(false, Relaxed) && mutex.is_abandoned() {
             mutex.abandon(thread);
         } else {
             mutex.unlock(thread);
@@ -313,10 +316,12 @@ impl MutexData {
             raised
         } else if scheduled::is_non_blocking() {
             rest();
-            scheduled::wait_through(ruby, object, || matches!(mutex.try_lock(&thread), Ok(true))).or(raised)
+            let attempt = |thread: &Thread| matches!(mutex.try_lock(thread), Ok(true));
+            scheduled::wait_through(ruby, object, attempt).or(raised)
         } else {
-            nogvl::block_through(ruby, || mutex.lock(&thread, None), rest).or(raised)
+            nogvl::block_through(ruby, |thread| mutex.lock(thread, None), rest).or(raised)
         };
+        let Some(thread) = thread::known().filter(|thread| mutex.is_held_by(thread)) else { return raised };
         self.own(object.as_raw());
         self.levels.store(levels, Relaxed);
         let callable = self.on_abandoned.load(Relaxed);
@@ -522,9 +527,9 @@ fn retake(ruby: &Ruby, object: Value, levels: u32) -> Result<(), Error> {
 /// Waits until the lock may be free, without taking it. For the helper threads of `scheduled`.
 fn watch(ruby: &Ruby, object: Value, timeout: Value) -> Result<bool, Error> {
     let (data, timeout) = (of(object), Timeout::parse(ruby, timeout)?);
-    let (mutex, thread) = (data.open(ruby)?, thread::current(ruby)?);
+    let mutex = data.open(ruby)?;
     let _waiting = Waiting::with(object);
-    nogvl::block(ruby, || data.check(ruby), || mutex.watch(&thread, timeout.deadline()), || {})
+    nogvl::block(ruby, || data.check(ruby), |thread| mutex.watch(thread, timeout.deadline()), |_| {})
 }
 
 pub fn is_locked(ruby: &Ruby, object: Value) -> Result<bool, Error> {

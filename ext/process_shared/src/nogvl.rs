@@ -8,7 +8,7 @@
 //! because an exception that is due under `Thread.handle_interrupt(.. => :on_blocking)` would otherwise be slept over.
 
 use magnus::{Error, RModule, Ruby, Value, function, prelude::*};
-use process_shared_core::Outcome;
+use process_shared_core::{Outcome, Thread};
 use rb_sys::{VALUE, rb_mutex_lock, rb_mutex_new, rb_mutex_unlock, rb_thread_call_without_gvl2};
 use std::ffi::c_void;
 use std::sync::OnceLock;
@@ -41,7 +41,8 @@ pub fn without_gvl<T>(call: impl FnOnce() -> T) -> Option<T> {
     job.result
 }
 
-/// Waits until `wait`, called without the GVL, says that it acquired (true) or timed out (false).
+/// Waits until `wait`, called without the GVL, says that it acquired (true) or timed out (false). It gets the calling
+/// thread, which is another after a signal handler that forked.
 ///
 /// What was acquired while an interrupt came due is given back before that is looked at: the GVL may have been long in
 /// coming, and an exception takes nothing with it. So does Ruby's own mutex.
@@ -51,14 +52,15 @@ pub fn without_gvl<T>(call: impl FnOnce() -> T) -> Option<T> {
 pub fn block(
     ruby: &Ruby,
     mut check: impl FnMut() -> Result<(), Error>,
-    mut wait: impl FnMut() -> Outcome,
-    mut give_back: impl FnMut(),
+    mut wait: impl FnMut(&Thread) -> Outcome,
+    mut give_back: impl FnMut(&Thread),
 ) -> Result<bool, Error> {
     loop {
         interrupts::check(ruby)?;
         check()?;
-        match without_gvl(&mut wait) {
-            Some(Outcome::Acquired) if interrupts::are_due(ruby) => give_back(),
+        let thread = thread::current(ruby)?;
+        match without_gvl(|| wait(&thread)) {
+            Some(Outcome::Acquired) if interrupts::are_due(ruby) => give_back(&thread),
             Some(Outcome::Acquired) => return Ok(true),
             Some(Outcome::TimedOut) => return Ok(false),
             Some(Outcome::Interrupted) | None => {}
@@ -70,12 +72,17 @@ pub fn block(
 /// `rest` runs before any Ruby code does.
 pub fn block_through(
     ruby: &Ruby,
-    mut wait: impl FnMut() -> Outcome,
+    mut wait: impl FnMut(&Thread) -> Outcome,
     rest: &mut dyn FnMut(),
 ) -> Option<Error> {
     let mut raised = None;
     loop {
-        match without_gvl(&mut wait) {
+        thread::give_up_main(ruby);
+        let thread = match thread::current(ruby) {
+            Ok(thread) => thread,
+            Err(error) => return raised.or(Some(error)),
+        };
+        match without_gvl(|| wait(&thread)) {
             Some(Outcome::Acquired | Outcome::TimedOut) => return raised,
             Some(Outcome::Interrupted) | None => {
                 rest();

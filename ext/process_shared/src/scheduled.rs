@@ -2,10 +2,11 @@
 //! and are written in Ruby (`lib/process_shared/scheduled.rb`). This is the way there.
 
 use magnus::{Error, RModule, Ruby, Value, prelude::*};
+use process_shared_core::Thread;
 
 use crate::condition_variable::Lock;
 use crate::timeout::Timeout;
-use crate::{errors, interrupts};
+use crate::{errors, interrupts, thread};
 
 /// Whether a wait in the calling fiber has to leave the thread to its other fibers.
 pub fn is_non_blocking() -> bool {
@@ -44,15 +45,20 @@ pub fn wait_until(
 }
 
 /// Tries until it works, whatever happens; returns what has to be raised then.
-pub fn wait_through(ruby: &Ruby, object: Value, mut attempt: impl FnMut() -> bool) -> Option<Error> {
+pub fn wait_through(ruby: &Ruby, object: Value, mut attempt: impl FnMut(&Thread) -> bool) -> Option<Error> {
     let mut raised = None;
-    while !attempt() {
+    loop {
+        thread::give_up_main(ruby);
+        match thread::current(ruby) {
+            Ok(thread) if attempt(&thread) => return raised,
+            Ok(_) => {}
+            Err(error) => return raised.or(Some(error)),
+        }
         let watched = module(ruby).and_then(|scheduled| {
             interrupts::call(ruby, scheduled.as_value(), "watch", [object, ruby.qnil().as_value()])
         });
         raised = watched.err().or(raised);
     }
-    raised
 }
 
 /// `condition_variable::wait` in a helper thread; `lock` is given back and taken again in this one.

@@ -3,7 +3,7 @@
 use magnus::scan_args::scan_args;
 use magnus::{Error, RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue};
 use process_shared_core::semaphore::{MAX, Overflow};
-use process_shared_core::{Error as CoreError, Semaphore};
+use process_shared_core::{Error as CoreError, Semaphore, Thread};
 use rb_sys::VALUE;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
@@ -75,11 +75,12 @@ impl SemaphoreData {
     }
 
     /// Takes a permit for `object`, waiting for it if need be: true, or false if `timeout` passed. `check` tells when
-    /// it is too late.
+    /// it is too late: when `object` has been closed, or another one `behind` it.
     pub fn acquire(
         &self,
         ruby: &Ruby,
         object: Value,
+        behind: Option<Value>,
         timeout: Timeout,
         check: impl Fn() -> Result<(), Error>,
     ) -> Result<bool, Error> {
@@ -94,18 +95,20 @@ impl SemaphoreData {
             return Ok(true);
         }
         nogvl::refuse_in_trap(ruby)?;
-        let thread = thread::current(ruby)?;
-        let give_back = || {
-            let _ = semaphore.post(&thread, self.max.load(Relaxed)); // at its most, somebody else has
+        let give_back = |thread: &Thread| {
+            let _ = semaphore.post(thread, self.max.load(Relaxed)); // at its most, somebody else has
         };
         let acquired = if scheduled::is_non_blocking() {
             scheduled::wait_until(ruby, object, timeout, || Ok(semaphore.try_wait()))?
         } else {
-            let _waiting = Waiting::with(object);
-            nogvl::block(ruby, &check, || semaphore.wait(&thread, timeout.deadline()), give_back)?
+            // Not in the other branch: a fiber may never come back to take itself off the book.
+            let _waiting = (Waiting::with(object), behind.map(Waiting::with));
+            let wait = |thread: &Thread| semaphore.wait(thread, timeout.deadline());
+            nogvl::block(ruby, &check, wait, give_back)?
         };
         if acquired {
-            check().inspect_err(|_| give_back())?;
+            let thread = thread::current(ruby)?;
+            check().inspect_err(|_| give_back(&thread))?;
         }
         Ok(acquired)
     }
@@ -118,8 +121,7 @@ impl SemaphoreData {
         check: impl Fn() -> Result<(), Error>,
     ) -> Result<bool, Error> {
         let (semaphore, timeout) = (self.open(ruby)?, Timeout::parse(ruby, timeout)?);
-        let thread = thread::current(ruby)?;
-        nogvl::block(ruby, check, || semaphore.watch(&thread, timeout.deadline()), || {})
+        nogvl::block(ruby, check, |thread| semaphore.watch(thread, timeout.deadline()), |_| {})
     }
 
     pub fn post(&self, ruby: &Ruby) -> Result<(), Error> {
@@ -191,7 +193,7 @@ unsafe extern "C" fn wait_quickly(object: VALUE) -> VALUE {
 
 fn wait(ruby: &Ruby, object: Value) -> Result<Value, Error> {
     let data = of(object);
-    data.acquire(ruby, object, Timeout::Never, || data.check(ruby)).map(|_| object)
+    data.acquire(ruby, object, None, Timeout::Never, || data.check(ruby)).map(|_| object)
 }
 
 unsafe extern "C" fn post_quickly(object: VALUE) -> VALUE {
@@ -238,7 +240,7 @@ fn try_wait(ruby: &Ruby, object: Value, args: &[Value]) -> Result<Value, Error> 
         None => (Timeout::Passed, libc::EAGAIN, "no permit is free"),
         Some(seconds) => (Timeout::parse_try(ruby, seconds)?, libc::ETIMEDOUT, "no permit came in time"),
     };
-    if data.acquire(ruby, object, limit, || data.check(ruby))? {
+    if data.acquire(ruby, object, None, limit, || data.check(ruby))? {
         return Ok(object);
     }
     Err(errors::system(ruby, what, errno))

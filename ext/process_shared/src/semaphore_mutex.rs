@@ -13,7 +13,7 @@ use crate::section::yield_and;
 use crate::semaphore::{self, SemaphoreData};
 use crate::timeout::Timeout;
 use crate::waiting::{self, Waiting};
-use crate::{errors, nogvl, scheduled, thread};
+use crate::{errors, nogvl, scheduled};
 
 #[derive(Default)]
 pub struct SemaphoreMutexData {
@@ -69,8 +69,7 @@ impl SemaphoreMutexData {
 
     fn acquire(&self, ruby: &Ruby, object: Value, timeout: Timeout) -> Result<bool, Error> {
         let semaphore = self.open(ruby)?;
-        let _waiting = Waiting::with(self.semaphore_object());
-        semaphore.acquire(ruby, object, timeout, || self.check(ruby))
+        semaphore.acquire(ruby, object, Some(self.semaphore_object()), timeout, || self.check(ruby))
     }
 
     pub fn name(&self, ruby: &Ruby) -> Result<u32, Error> {
@@ -89,15 +88,15 @@ impl SemaphoreMutexData {
         raised: Option<Error>,
         rest: &mut dyn FnMut(),
     ) -> Option<Error> {
-        let (Some(data), Ok(thread)) = (self.semaphore(), thread::current(ruby)) else { return raised };
+        let Some(data) = self.semaphore() else { return raised };
         let Some(semaphore) = data.reached() else { return raised.or(data.open(ruby).err()) };
         if semaphore.try_wait() || semaphore.wait_soon() {
             raised
         } else if scheduled::is_non_blocking() {
             rest();
-            scheduled::wait_through(ruby, object, || semaphore.try_wait()).or(raised)
+            scheduled::wait_through(ruby, object, |_| semaphore.try_wait()).or(raised)
         } else {
-            nogvl::block_through(ruby, || semaphore.wait(&thread, None), rest).or(raised)
+            nogvl::block_through(ruby, |thread| semaphore.wait(thread, None), rest).or(raised)
         }
     }
 }

@@ -1,16 +1,15 @@
 //! The calling thread as the core knows it, and what Ruby adds to threads: they may move between native threads, and
 //! may end while their native thread lives on.
 
-use magnus::rb_sys::AsRawValue;
+use magnus::rb_sys::{AsRawValue, FromRawValue};
 use magnus::{Error, RModule, Ruby, prelude::*};
-use process_shared_core::kernel::Kernel;
-use process_shared_core::{Thread, abandon_held};
+use process_shared_core::{Thread, abandon_held, platform::generation};
 use rb_sys::{ID, VALUE, rb_event_flag_t};
 use std::ffi::c_void;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
-use crate::{bind, errors, movable};
+use crate::{bind, errors, interrupts, movable};
 
 /// The calling thread, if it has been here before.
 #[inline]
@@ -38,7 +37,9 @@ fn introduce(ruby: &Ruby) -> Result<Thread, Error> {
         return Ok(thread);
     }
     let thread = Thread::current().map_err(|error| errors::to_ruby(ruby, error))?;
-    if thread.id() != thread.pid() {
+    if in_main_ractor() && is_first(ruby) {
+        remember_main(ruby);
+    } else {
         watch_thread_ends(ruby)?;
     }
     Ok(thread)
@@ -96,6 +97,31 @@ fn watch_thread_ends(ruby: &Ruby) -> Result<(), Error> {
     Ok(())
 }
 
+/// The process's main thread, as Ruby and as the core know it, and the fork generation that it is the main thread of.
+static MAIN_THREAD: AtomicUsize = AtomicUsize::new(0);
+static MAIN_MEMORY: AtomicUsize = AtomicUsize::new(0);
+static MAIN_GENERATION: AtomicU32 = AtomicU32::new(0);
+
+fn remember_main(ruby: &Ruby) {
+    MAIN_THREAD.store(ruby.thread_current().as_raw() as usize, Relaxed);
+    MAIN_MEMORY.store(Thread::memory(), Relaxed);
+    MAIN_GENERATION.store(generation(), Relaxed);
+}
+
+/// If the main thread is over, gives up what it holds: it waits for all other threads to end, of which this one may be
+/// waiting for its lock. So does Ruby with its own mutexes.
+pub fn give_up_main(ruby: &Ruby) {
+    let main = MAIN_THREAD.load(Relaxed);
+    if main == 0 || MAIN_GENERATION.load(Relaxed) != generation() {
+        return;
+    }
+    // SAFETY: the main thread's object lives as long as the process.
+    let main = unsafe { magnus::Value::from_raw(main as VALUE) };
+    if matches!(interrupts::call(ruby, main, "alive?", []), Ok(alive) if !alive.to_bool()) {
+        first_thread_ended(MAIN_MEMORY.load(Relaxed));
+    }
+}
+
 /// Whether this is the first thread of its Ractor.
 pub fn is_first(ruby: &Ruby) -> bool {
     // SAFETY: called on a Ruby thread with the GVL.
@@ -137,9 +163,10 @@ pub fn thread_ended() {
     }
 }
 
-/// The same for the first thread of a Ractor, which waits for this one; `memory` is its `Thread::memory`.
+/// The same for the first thread of a Ractor, which is over and waits for this one; `memory` is its `Thread::memory`.
 fn first_thread_ended(memory: usize) {
-    // SAFETY: called by `ThreadEnd.guard`, with what it was given, when Ruby ends a Ractor's other threads after its first.
+    // SAFETY: called by `ThreadEnd.guard`, with what it was given, and by `give_up_main`, when Ruby ends a Ractor's other
+    // threads after its first.
     if let Some(thread) = unsafe { Thread::forget_at(memory) } {
         abandon_held(&thread);
     }
