@@ -8,7 +8,8 @@ end
 
 # The signatures in sig/ against the running classes: all public methods, and none that is not there, each taking
 # as many arguments as the method does.
-RSpec.describe "Signatures", skip: !defined?(RBS) && "the rbs gem is not here" do
+RSpec.describe "Signatures", skip: !defined?(RBS) && "the rbs gem is not here",
+                             unstressed: "the parser of rbs 2.1, which comes with Ruby 3.1, does not keep its strings" do
   # Mach is there on macOS only.
   def modules
     require "mach" if ProcessShared.const_defined?(:MachCalls, false)

@@ -16,7 +16,9 @@ RSpec.configure do |config|
   config.before(:suite) { Watchdog.start }
   config.after(:suite) { Watchdog.stop }
   config.around do |example|
-    Watchdog.watch(example.metadata[:limit] || Watchdog::LIMIT) { example.run }
+    Watchdog.watch(example.metadata[:limit] || Watchdog::LIMIT) do
+      example.metadata[:unstressed] ? example.run : Stress.during { example.run }
+    end
   ensure
     Child.reap_all
     Blocking.end_threads

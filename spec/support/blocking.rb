@@ -35,7 +35,7 @@ module Blocking
   # Seconds the block takes.
   def seconds
     start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
-    yield
+    Stress.lifted { yield }
     Process.clock_gettime(Process::CLOCK_MONOTONIC) - start
   end
 

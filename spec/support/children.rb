@@ -153,6 +153,7 @@ class Child
 
   def run(link)
     Child.begin_anew
+    Stress.begin_anew
     talker = Talker.new(link)
     value = yield(talker)
     link.say([:done, marshallable?(value) ? value : nil])

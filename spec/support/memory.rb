@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require_relative "stress"
+
 # For the specs of memory: what one operation does, in a form that can be compared between our memory and ffi's, and
 # objects that behave badly while they are converted.
 module MemorySupport
@@ -8,8 +10,8 @@ module MemorySupport
 
   FFI_LOADED =
     begin
-      require "ffi"
-      true
+      require "ffi" unless Stress::MODE == "compact"
+      defined?(FFI) ? true : false
     rescue LoadError
       false
     end
@@ -17,6 +19,7 @@ module MemorySupport
   # Runs the block in a child, which must end well; reaps it.
   def in_child(&block)
     pid = fork do
+      Stress.begin_anew
       block.call
       exit!(0)
     rescue Exception => error # rubocop:disable Lint/RescueException -- whatever it was, it is reported

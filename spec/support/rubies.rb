@@ -18,7 +18,7 @@ module Rubies
   end
 
   def ruby_with_status(script, options: [], env: {}, within: 20)
-    command = [env, RbConfig.ruby, "-I#{LIB}", *options, "-rprocess_shared", "-e", script]
+    command = [env, RbConfig.ruby, "-I#{LIB}", *options, "-rprocess_shared", *Stress.options, "-e", script]
     Open3.popen2e(*command, pgroup: true) do |input, output, thread|
       input.close
       text = Timeout.timeout(within) { output.read }
