@@ -114,6 +114,44 @@ RSpec.describe "Garbage collection" do
     expect(said).to eq(Array.new(50) { |i| "callable #{i}" })
   end
 
+  # Collections of young objects pass over old ones: they see what these refer to only if they were told.
+  describe "of young objects alone" do
+    def aged(objects)
+      4.times { GC.start }
+      objects
+    end
+
+    def collect
+      4.times { GC.start(full_mark: false) }
+    end
+
+    it "keeps the fiber that holds an old mutex, so that no other is taken for it" do
+      mutexes = aged(Array.new(50) { ProcessShared::Mutex.new })
+      mutexes.each { |mutex| Fiber.new { mutex.lock }.resume }
+      collect
+      owned = Array.new(10_000) { Fiber.new { mutexes.any?(&:owned?) }.resume }
+      expect(owned.none?).to be true
+    end
+
+    it "keeps the on_abandoned callable of an old mutex" do
+      mutexes = aged(Array.new(50) { ProcessShared::Mutex.allocate })
+      mutexes.each_with_index { |mutex, i| mutex.send(:initialize, on_abandoned: ->(_) { raise KeyError, "callable #{i}" }) }
+      collect
+      Array.new(10_000) { Object.new } # where a callable would have been
+      fork_child { |parent| mutexes.each(&:lock) && parent.say && parent.listen }.tap { |child| child.hear && child.kill }
+      said = in_child { mutexes.map { |mutex| mutex.lock rescue $!.message } }
+      expect(said).to eq(Array.new(50) { |i| "callable #{i}" })
+    end
+
+    it "keeps the memory of an old SharedMemoryIO" do
+      ios = aged(Array.new(50) { ProcessShared::SharedMemoryIO.allocate })
+      ios.each_with_index { |io, i| io.send(:initialize, ProcessShared::SharedMemory.new(8).put_int64(0, i)) }
+      collect
+      Array.new(10_000) { Object.new }
+      expect(in_child { ios.map { |io| io.read.unpack1("q") } }).to eq [*0...50]
+    end
+  end
+
   it "under GC.stress, and with compaction, changes nothing" do
     script = <<~RUBY
       GC.auto_compact = true if GC.respond_to?(:auto_compact=)
