@@ -1,7 +1,8 @@
 # frozen_string_literal: true
 
-# The collector at work all the time: with SPEC_STRESS=minor or SPEC_STRESS=compact, each example begins with a
-# collection at every allocation, in its children and in the Rubies it starts too. `rake spec:stress` runs both.
+# The collector at work all the time: with SPEC_STRESS=minor (`rake spec:stress`) or SPEC_STRESS=compact
+# (`rake spec:compact`), each example begins with a collection at every allocation, in its children and in the Rubies it
+# starts too.
 #
 #   minor    young objects only, which is cheap: what is not marked, or has no write barrier, is gone soon
 #   compact  all objects, and they are moved
