@@ -30,7 +30,7 @@ class Audience
   end
 end
 
-calls = Bench.quick? ? 2 : 20
+calls = Bench.quick? ? 2 : 60
 Bench.compare("ConditionVariable", "broadcast to 64 processes", rounds: 11) do |c|
   c.timed("ConditionVariable") do
     mutex = ProcessShared::Mutex.new

@@ -52,7 +52,7 @@ rounds = Bench.quick? ? 20 : 4000
   "round trip, 4 pairs of processes" => [4, 2, 1.0],
   "round through a ring of 8 processes" => [1, 8, 1.0]
 }.each do |work, (rings, size, goal)|
-  Bench.compare("Semaphore", work, rounds: 11) do |c|
+  Bench.compare("Semaphore", work, rounds: 31) do |c|
     c.timed("Semaphore") { HandOver.time(HandOver::Semaphores, rings, size, rounds / size) }
     c.timed("a byte over pipes", goal: goal) { HandOver.time(HandOver::Pipes, rings, size, rounds / size) }
   end

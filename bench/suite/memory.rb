@@ -16,7 +16,7 @@ def compare_with_ffi(work, size, code, goal:, y: nil, ours: nil, rounds: nil)
     c.code(memory.class.name.split("::").last, code, x: memory, y: y)
     if (rival = Bench::Rivals.ffi_memory(size))
       rival.put_bytes(0, content)
-      c.code("FFI::MemoryPointer", code.sub("x[3]", "x.get_int32(12)"), x: rival, y: y, goal: goal)
+      c.code("FFI::MemoryPointer", code.sub("x[3]", "x.get_int32(12)").sub("x[y]", "x.get_int32(y * 4)"), x: rival, y: y, goal: goal)
     else
       c.leave_out("FFI::MemoryPointer", "the ffi gem is not installed")
     end
@@ -27,7 +27,9 @@ compare_with_ffi("get_int32", SMALL, "x.get_int32(8)", goal: 1.0)
 compare_with_ffi("put_int32", SMALL, "x.put_int32(8, 42)", goal: 1.0)
 compare_with_ffi("get_double", SMALL, "x.get_double(8)", goal: 1.0)
 compare_with_ffi("put_double", SMALL, "x.put_double(8, 4.2)", goal: 1.0)
-compare_with_ffi("SharedArray#[]", SMALL, "x[3]", goal: 1.0, ours: ProcessShared::SharedArray.new(:int32, 16))
+integers = ProcessShared::SharedArray.new(:int32, 16)
+compare_with_ffi("SharedArray#[], a number", SMALL, "x[3]", goal: 1.0, ours: integers)
+compare_with_ffi("SharedArray#[], a variable", SMALL, "x[y]", goal: 1.0, y: 3, ours: integers)
 
 [1000, LONG].each do |length|
   label = Bench::Report.number(length)
