@@ -24,7 +24,7 @@ end
 compare_with_marshal("small", small, 4096)
 compare_with_marshal("small, in a 1 GB region", small, huge)
 compare_with_marshal(
-  "10 MB", Array.new(Bench.quick? ? 1000 : 100_000) { |index| "string number #{index} ".ljust(92, "x") }, 16 << 20, rounds: 5
+  "10 MB", Array.new(Bench.quick? ? 1000 : 100_000) { |index| "string number #{index} ".ljust(92, "x") }, 16 << 20, rounds: 11
 )
 
 size = 1 << 20

@@ -12,7 +12,7 @@ end
 
 # Each side in a process of its own, which has only its own kind of lock.
 many = Bench.quick? ? 1000 : 100_000
-forks = Bench.quick? ? 1 : 5
+forks = Bench.quick? ? 1 : 20
 fork_with = lambda do |lock, leave|
   result, result_in = IO.pipe
   pid = fork do
