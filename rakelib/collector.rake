@@ -9,7 +9,7 @@ namespace :spec do
   task(stress: :compile) { run.call("minor", []) }
 
   # Beside moved objects, nothing may be loaded that cannot bear it, such as rbs.
-  desc "Specs with a collection of all objects at every allocation, which also moves them"
+  desc "Specs whose objects are moved again and again (ten minutes)"
   task(compact: :compile) { run.call("compact", FileList["spec/*/*_spec.rb"]) }
 end
 
