@@ -97,8 +97,10 @@ RSpec.describe "Objects in shared memory" do
     expect { memory.get_object(0) }.to raise_error(TypeError, wrong)
     expect(memory.get_object(2)).to eq("string")
     expect { memory.get_object(1 << 20) }.to raise_error(ArgumentError, "marshal data too short")
-    expect { memory.get_object((1 << 20) + 1) }.to raise_error(IndexError)
-    expect { memory.get_object(-1) }.to raise_error(IndexError)
+    [(1 << 20) + 1, -1].each do |offset|
+      message = "Memory access offset=#{offset} size=1 is out of bounds"
+      expect { memory.get_object(offset) }.to raise_error(IndexError, message)
+    end
     expect { memory.get_object(nil) }.to raise_error(TypeError)
   end
 

@@ -183,7 +183,7 @@ RSpec.describe ProcessShared::SharedMemory do
       expect { IO.for_fd(fd, autoclose: false) }.to raise_error(Errno::EBADF)
       expect(view.put_int32(0, 3).get_int32(0)).to eq(3)
       view.close
-      expect { view.get_int32(0) }.to raise_error(ProcessShared::ClosedError, /\Aclosed Pointer: /)
+      expect { view.get_int32(0) }.to raise_error(ProcessShared::ClosedError, /\Aclosed ProcessShared::Pointer: /)
     end
 
     it "is noticed by an access whose own conversions close the memory" do
@@ -258,9 +258,9 @@ RSpec.describe ProcessShared::SharedMemory do
         unborn.close
       end
       memory = described_class.new(4)
-      expect { memory.send(:initialize, 8) }.to raise_error(TypeError, "SharedMemory already initialized")
+      expect { memory.send(:initialize, 8) }.to raise_error(TypeError, "ProcessShared::SharedMemory already initialized")
       memory.close
-      expect { memory.send(:initialize, 8) }.to raise_error(TypeError, "SharedMemory already initialized")
+      expect { memory.send(:initialize, 8) }.to raise_error(TypeError, "ProcessShared::SharedMemory already initialized")
     end
 
     it "cannot be copied or dumped" do

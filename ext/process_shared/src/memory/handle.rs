@@ -255,7 +255,7 @@ impl Handle {
 
     /// Turns an allocated object into a live one.
     pub fn open(&self, this: VALUE, window: Window) -> Result<(), Error> {
-        let kind = if window.whole { "SharedMemory" } else { "Pointer" };
+        let kind = name(window.whole);
         if self.state.load(Ordering::Relaxed) != UNBORN {
             return Err(errors::already_initialized(&ruby(), kind));
         }
@@ -351,9 +351,9 @@ impl Handle {
         unsafe { &*self.window.get() }
     }
 
-    /// What to call it in a message.
+    /// What to call it in a message. A SharedArray is a SharedMemory.
     fn kind(&self) -> &'static str {
-        if self.window().whole { "SharedMemory" } else { "Pointer" }
+        name(self.window().whole)
     }
 
     /// True where numbers have to be swapped; known without a check, because `bytes` does that.
@@ -361,6 +361,10 @@ impl Handle {
     pub fn swapped(&self) -> bool {
         self.window().swapped
     }
+}
+
+fn name(whole: bool) -> &'static str {
+    if whole { "ProcessShared::SharedMemory" } else { "ProcessShared::Pointer" }
 }
 
 /// # Safety

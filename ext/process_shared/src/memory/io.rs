@@ -53,7 +53,7 @@ impl Cursor {
         // SAFETY: as the caller promises.
         let cursor: &Cursor = unsafe { data::get(this) };
         match cursor.memory.load(Relaxed) {
-            0 => Err(errors::not_initialized(&ruby(), "SharedMemoryIO")),
+            0 => Err(errors::not_initialized(&ruby(), "ProcessShared::SharedMemoryIO")),
             _ => Ok(cursor),
         }
     }
@@ -145,7 +145,7 @@ unsafe extern "C" fn initialize(this: VALUE, memory: VALUE) -> VALUE {
     answer(|| unsafe {
         let cursor: &Cursor = data::get(this);
         if cursor.memory.load(Relaxed) != 0 {
-            return Err(errors::already_initialized(&ruby(), "SharedMemoryIO"));
+            return Err(errors::already_initialized(&ruby(), "ProcessShared::SharedMemoryIO"));
         }
         cursor.attach(this, memory).map(|()| NIL)
     })
@@ -277,7 +277,7 @@ fn flag(this: Value, pick: fn(&Cursor) -> &AtomicBool) -> Result<bool, Error> {
 
 fn cursor<'a>(this: Value) -> Result<&'a Cursor, Error> {
     let cursor = data::find::<Cursor>(this.as_raw()).filter(|cursor| cursor.memory.load(Relaxed) != 0);
-    cursor.ok_or_else(|| errors::not_initialized(&ruby(), "SharedMemoryIO"))
+    cursor.ok_or_else(|| errors::not_initialized(&ruby(), "ProcessShared::SharedMemoryIO"))
 }
 
 fn closed_read(this: Value) -> Result<bool, Error> {

@@ -124,8 +124,9 @@ unsafe fn load(this: VALUE, offset: i64) -> Result<VALUE, Error> {
     // Emptying it touches none of them: it becomes one with a place of its own.
     unsafe {
         let handle = Handle::of(this);
-        let length = (handle.check()?.size as i64).saturating_sub(offset);
-        let address = handle.bytes(offset, length)?;
+        let size = handle.check()?.size as i64;
+        let length = if (0..=size).contains(&offset) { size - offset } else { 1 };
+        let address = handle.bytes(offset, length)?; // refuses what lies outside
         let window = rb_sys::rb_obj_hide(rb_sys::rb_str_new_static(address.cast(), length as _));
         handle.pin();
         let object = raising(|| rb_sys::rb_marshal_load(window));

@@ -33,7 +33,7 @@ pub fn create(
     elements: fn(Element) -> Result<Elements, Error>,
 ) -> Result<(), Error> {
     if this.is_open() || this.is_closed() {
-        return Err(errors::already_initialized(ruby, "SharedMemory"));
+        return Err(errors::already_initialized(ruby, "ProcessShared::SharedMemory"));
     }
     type Optional = (Option<Value>, Option<Value>);
     let arguments = scan_args::<(), Optional, (), (), _, ()>(arguments)?;
