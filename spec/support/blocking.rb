@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require_relative "stress"
+
 # Tells when a thread or a child process sleeps, so that no spec needs a fixed pause to mean "it is blocked now".
 module Blocking
   PATIENCE = 15 # seconds
@@ -9,7 +11,10 @@ module Blocking
     deadline = Process.clock_gettime(Process::CLOCK_MONOTONIC) + within
     loop do
       value = yield
-      return value if value
+      if value
+        Stress.waited
+        return value
+      end
       raise "#{what} did not come true within #{within} s" if Process.clock_gettime(Process::CLOCK_MONOTONIC) > deadline
 
       sleep 0.001

@@ -91,6 +91,7 @@ class Child
   # The child's next message.
   def hear(within: PATIENCE)
     kind, message = @link.listen_within(within)
+    Stress.waited
     case kind
     when :said then message
     when nil then raise Failed, "child #{pid} ended without a word: #{wait.inspect}"

@@ -4,21 +4,20 @@
 # (`rake spec:compact`), in the children of an example too.
 #
 #   minor    a collection of young objects at every allocation, in the Rubies it starts too: what is not marked, or has
-#            no write barrier, is gone soon
-#   compact  all objects that can be are moved when an example or a child of it begins, and again and again by a
-#            thread, which has its turn when the example waits
-#
-# What an example does after its first BUDGET seconds, or in `seconds`, runs at the usual pace: thousands of comparisons
-# with other classes would take hours, and bounds on time would mean nothing. `unstressed: "why"` leaves an example out.
-#
-# Objects are moved by GC.compact, as GC.auto_compact makes Ruby 3.1 itself crash where a thread begins.
+#            no write barrier, is gone soon. What an example does after its first BUDGET seconds, or in `seconds`, runs
+#            at the usual pace: thousands of comparisons with other classes would take hours, and bounds on time would
+#            mean nothing. `unstressed: "why"` leaves an example out
+#   compact  all objects that can be are moved when an example or a child of it begins, and whenever it has waited for
+#            something: for a thread or a child that sleeps, or for word from a child. Never while a thread may read or
+#            write a file, which in Ruby 3.1 fails then with EFAULT; nor by GC.auto_compact, with which it crashes where
+#            a thread begins
 module Stress
   MODE = ENV["SPEC_STRESS"]
   BUDGET = 0.25 # seconds; 2000 examples that all use it up take eight minutes
-  PAUSE = 0.02 # seconds between two compactions, which take as long
+  MOVES = 20 # in one process of an example; each takes some ten milliseconds
 
   class << self
-    # Runs the block with the collector stressed, for so long.
+    # Runs the block with the collector stressed.
     def during
       return yield unless MODE
 
@@ -30,16 +29,24 @@ module Stress
 
     # Runs the block at the usual pace.
     def lifted
-      was_active = @active
-      rest if was_active
+      level = GC.stress
+      GC.stress = false
       yield
     ensure
-      go if was_active
+      GC.stress = level
     end
 
-    # In a forked child, where the thread that ends it is not.
+    # In a forked child, where the thread that lifts the stress is not.
     def begin_anew
-      start if @active
+      start if GC.stress || @moves
+    end
+
+    # Something was waited for.
+    def waited
+      return unless @moves&.positive?
+
+      @moves -= 1
+      GC.compact
     end
 
     # What has a script in a Ruby of its own begin with the same.
@@ -50,33 +57,22 @@ module Stress
     private
 
     def start
-      GC.compact if MODE == "compact"
-      go
-      @end = Thread.new { keep_on }
-    end
-
-    def keep_on
-      stop_at = Process.clock_gettime(Process::CLOCK_MONOTONIC) + BUDGET
-      while (left = stop_at - Process.clock_gettime(Process::CLOCK_MONOTONIC)).positive?
-        sleep(MODE == "compact" ? PAUSE : left)
-        GC.compact if MODE == "compact" && @active
+      if MODE == "compact"
+        @moves = MOVES
+        waited
+      else
+        @end = Thread.new do
+          sleep BUDGET
+          GC.stress = false
+        end
+        GC.stress = 1
       end
-      rest
     end
 
     def stop
-      rest
-      @end.kill.join
-    end
-
-    def go
-      @active = true
-      GC.stress = 1 if MODE == "minor"
-    end
-
-    def rest
-      @active = false
+      @moves = nil
       GC.stress = false
+      @end&.kill&.join
     end
   end
 end
