@@ -102,4 +102,23 @@ RSpec.describe "Bad arguments" do
       end
     end
   end
+
+  describe "an object that is asked something and throws" do
+    let(:thrower) do
+      Class.new(Numeric) do
+        %i[< respond_to_missing? inspect to_s to_int].each { |name| define_method(name) { |*| throw :thrown, :caught } }
+      end.new
+    end
+
+    it "is heard" do
+      word = Class.new { %i[inspect to_s respond_to_missing?].each { |name| define_method(name) { |*| throw :thrown, :caught } } }.new
+      [
+        -> { ProcessShared::Mutex.new.try_lock(thrower) }, -> { ProcessShared::Semaphore.new.try_wait(thrower) },
+        -> { ProcessShared::SharedMemory.new(thrower) }, -> { ProcessShared::SharedMemory.new(word) },
+        -> { ProcessShared::SharedMemory.new(8).get(word, 0) }, -> { ProcessShared::SharedMemory.new(8).put(word, 0, 1) }
+      ].each do |call|
+        expect(catch(:thrown) { call.call }).to be :caught
+      end
+    end
+  end
 end

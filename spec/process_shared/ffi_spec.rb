@@ -263,6 +263,23 @@ RSpec.describe "SharedMemory beside FFI::MemoryPointer", if: MemorySupport::FFI_
     end
   end
 
+  it "lets exceptions go on that come while ffi is asked for a type" do
+    answer = nil
+    struct = Class.new(FFI::Struct) { layout :a, :int32 }
+    struct.define_singleton_method(:size) { answer.call }
+    memory = ProcessShared::SharedMemory.new(8)
+    [-> { ProcessShared::SharedMemory.new(struct) }, -> { memory.get(struct, 0) }, -> { memory.put(struct, 0, 1) }].each do |call|
+      answer = -> { throw :thrown, :caught }
+      expect(catch(:thrown) { call.call }).to be :caught
+      [Interrupt, Timeout::Error].each do |error|
+        answer = -> { raise error }
+        expect(&call).to raise_error(error)
+      end
+      answer = -> { raise TypeError }
+      expect(&call).to raise_error(StandardError, /type '#<Class/)
+    end
+  end
+
   it "sizes every type as ffi does without ffi" do
     expected = FFI::TypeDefs.keys.grep(/\A[a-z]/).grep_v(/fast|least|fd_mask|pthread|loff|timer|daddr|register|process_shared/)
     expected = expected.to_h { |type| [type, FFI.type_size(type)] }

@@ -86,6 +86,20 @@ pub fn unusable(ruby: &Ruby, class: &'static str, reached: Option<bool>) -> Erro
     }
 }
 
+/// What an object answered; None if it did not understand the question. Every other exception may be somebody else's, such
+/// as a Timeout's or `Thread#kill`, and must go on.
+///
+/// # Errors
+/// Those.
+pub fn understood<T>(ruby: &Ruby, answer: Result<T, Error>) -> Result<Option<T>, Error> {
+    let not = [ruby.exception_type_error(), ruby.exception_name_error(), ruby.exception_arg_error()];
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if not.iter().any(|class| error.is_kind_of(*class)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// The name of `object`'s class, for messages.
 pub fn class_name(object: Value) -> String {
     // SAFETY: the name is copied before anything else can touch it.

@@ -4,6 +4,8 @@ use magnus::{Error, Ruby, Value, prelude::*, rb_sys::AsRawValue};
 use process_shared_core::Deadline;
 use std::time::Duration;
 
+use crate::errors;
+
 /// When to give up.
 #[derive(Clone, Copy)]
 pub enum Timeout {
@@ -38,7 +40,7 @@ impl Timeout {
     /// As `parse`.
     pub fn parse_try(ruby: &Ruby, seconds: Value) -> Result<Self, Error> {
         let number = seconds.is_kind_of(ruby.class_numeric());
-        if number && seconds.funcall::<_, _, bool>("<", (0,)).unwrap_or(false) {
+        if number && errors::understood(ruby, seconds.funcall("<", (0,)))? == Some(true) {
             return Ok(Timeout::Passed);
         }
         Self::parse(ruby, seconds)

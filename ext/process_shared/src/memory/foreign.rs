@@ -22,8 +22,8 @@ pub const WIDTH: i64 = size_of::<usize>() as i64;
 /// How often `to_ptr` may answer with yet another thing that has a `to_ptr`.
 const DEPTH: usize = 8;
 
-fn pointer_class(ruby: &Ruby) -> Option<RClass> {
-    types::ffi(ruby)?.const_get("Pointer").ok()
+fn pointer_class(ruby: &Ruby) -> Result<Option<RClass>, Error> {
+    types::ffi(ruby)?.map(|ffi| ffi.const_get("Pointer")).transpose()
 }
 
 fn missing(ruby: &Ruby, what: &str) -> Error {
@@ -34,14 +34,14 @@ fn missing(ruby: &Ruby, what: &str) -> Error {
 /// An `FFI::Pointer` to an address somebody stored.
 fn pointer_to(address: usize) -> Result<Value, Error> {
     let ruby = ruby();
-    let class = pointer_class(&ruby).ok_or_else(|| missing(&ruby, "reading a pointer"))?;
+    let class = pointer_class(&ruby)?.ok_or_else(|| missing(&ruby, "reading a pointer"))?;
     // ffi takes the upper half of all addresses as negative numbers only.
     class.funcall("new", (address as isize,))
 }
 
 /// The address of an `FFI::Pointer`; None for anything else.
 pub fn address_of(other: Value) -> Result<Option<usize>, Error> {
-    match pointer_class(&ruby()) {
+    match pointer_class(&ruby())? {
         Some(class) if other.is_kind_of(class) => other.funcall("address", ()).map(Some),
         _ => Ok(None),
     }
@@ -195,7 +195,7 @@ pub unsafe fn to_ffi(this: VALUE) -> Result<Value, Error> {
     let handle = unsafe { Handle::of(this) };
     let window = handle.check()?;
     let (start, size, swapped) = (window.start.addr(), window.size, window.swapped);
-    let class = pointer_class(&ruby).ok_or_else(|| missing(&ruby, "to_ptr"))?;
+    let class = pointer_class(&ruby)?.ok_or_else(|| missing(&ruby, "to_ptr"))?;
     let kept = handle.whole_view(this)?;
     let everywhere: Value = class.funcall("new", (start as isize,))?;
     let bounded: Value = everywhere.funcall("slice", (0, size))?;

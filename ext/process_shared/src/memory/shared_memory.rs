@@ -87,7 +87,7 @@ impl Shape {
         let Some(kind) = kind else {
             return Ok(Shape { shown: uchar, element: Element::UInt8, type_size: 1, count: 1 });
         };
-        if is_number(kind) {
+        if is_number(kind)? {
             let bytes = amount(ruby, kind)?;
             return match count {
                 None => Ok(Shape { shown: uchar, element: Element::UInt8, type_size: 1, count: bytes }),
@@ -102,7 +102,7 @@ impl Shape {
         if RString::from_value(kind).is_some() {
             return Err(types::unknown(ruby, kind));
         }
-        let (element, type_size) = types::element(ruby, kind).ok_or_else(|| types::unknown(ruby, kind))?;
+        let (element, type_size) = types::element(ruby, kind)?.ok_or_else(|| types::unknown(ruby, kind))?;
         let count = count.map_or(Ok(1), |count| amount(ruby, count))?;
         Ok(Shape { shown: kind, element, type_size, count })
     }
@@ -117,11 +117,12 @@ impl Shape {
 }
 
 /// What counts bytes, rather than naming a type.
-fn is_number(value: Value) -> bool {
-    Symbol::from_value(value).is_none()
-        && (value.is_nil()
-            || value.is_kind_of(Ruby::get_with(value).class_numeric())
-            || (RClass::from_value(value).is_none() && value.respond_to("to_int", true).unwrap_or(false)))
+fn is_number(value: Value) -> Result<bool, Error> {
+    if value.is_nil() || value.is_kind_of(Ruby::get_with(value).class_numeric()) {
+        return Ok(true);
+    }
+    let names = Symbol::from_value(value).is_some() || RClass::from_value(value).is_some();
+    Ok(!names && value.respond_to("to_int", true)?)
 }
 
 /// A count of bytes or elements: at least 1, and not more than an address can hold.

@@ -79,9 +79,8 @@ impl Elements {
 
 unsafe fn get_by(this: VALUE, kind: VALUE, offset: VALUE) -> Result<VALUE, Error> {
     let ruby = ruby();
-    let Some((element, size)) = types::element(&ruby, value(kind)) else {
-        let text = format!("undefined type '{}'", value(kind));
-        return Err(Error::new(ruby.exception_arg_error(), text));
+    let Some((element, size)) = types::element(&ruby, value(kind))? else {
+        return Err(types::refused(ruby.exception_arg_error(), "undefined", value(kind), "to_s"));
     };
     let offset = index(offset)?;
     // SAFETY: as the caller promises.
@@ -101,9 +100,8 @@ unsafe fn get_by(this: VALUE, kind: VALUE, offset: VALUE) -> Result<VALUE, Error
 
 unsafe fn put_by(this: VALUE, kind: VALUE, offset: VALUE, given: VALUE) -> Result<VALUE, Error> {
     let ruby = ruby();
-    let Some((element, size)) = types::element(&ruby, value(kind)) else {
-        let text = format!("unsupported type '{}'", value(kind));
-        return Err(Error::new(ruby.exception_arg_error(), text));
+    let Some((element, size)) = types::element(&ruby, value(kind))? else {
+        return Err(types::refused(ruby.exception_arg_error(), "unsupported", value(kind), "to_s"));
     };
     let offset = index(offset)?;
     // SAFETY: as the caller promises.
@@ -144,7 +142,7 @@ unsafe extern "C" fn size_of_type(_this: VALUE, kind: VALUE) -> VALUE {
     answer(|| {
         let ruby = ruby();
         let kind = value(kind);
-        let (_, size) = types::element(&ruby, kind).ok_or_else(|| types::unknown(&ruby, kind))?;
+        let (_, size) = types::element(&ruby, kind)?.ok_or_else(|| types::unknown(&ruby, kind))?;
         Ok(super::number::integer(size as u64))
     })
 }

@@ -3,9 +3,13 @@
 //! The names work without the ffi gem. Where it is loaded, its own types (`FFI::Type`, `FFI::Enum`, a Struct class,
 //! what `FFI.typedef` named) are understood too: they are looked up through `FFI.find_type`.
 
+use std::borrow::Cow;
 use std::ffi::{c_long, c_void};
 
-use magnus::{Error, RClass, RModule, Ruby, Symbol, Value, prelude::*};
+use magnus::rb_sys::AsRawValue;
+use magnus::{Error, ExceptionClass, RClass, RModule, Ruby, Symbol, Value, prelude::*};
+
+use crate::errors;
 
 /// What one element in memory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,27 +148,34 @@ fn foreign_size(name: &str) -> Option<usize> {
 }
 
 /// A type as an accessor needs it. None: nobody knows it.
-pub fn element(ruby: &Ruby, given: Value) -> Option<(Element, usize)> {
+///
+/// # Errors
+/// Exceptions that come while ffi is asked.
+pub fn element(ruby: &Ruby, given: Value) -> Result<Option<(Element, usize)>, Error> {
     if let Some(symbol) = Symbol::from_value(given) {
-        let name = symbol.name().ok()?;
+        let Ok(name) = symbol.name() else { return Ok(None) };
         if let Some(element) = named(&name) {
-            return Some((element, element.size().or_else(|| foreign_size(&name))?));
+            return Ok(element.size().or_else(|| foreign_size(&name)).map(|size| (element, size)));
         }
     }
-    let ffi = ffi(ruby)?;
+    let Some(ffi) = ffi(ruby)? else { return Ok(None) };
+    errors::understood(ruby, foreign(ffi, given))
+}
+
+/// What ffi knows of a type.
+fn foreign(ffi: RModule, given: Value) -> Result<(Element, usize), Error> {
     if let Some(class) = RClass::from_value(given) {
-        let base: RClass = ffi.const_get("Struct").ok()?;
-        if class.is_inherited(base) {
-            return Some((Element::Foreign, class.funcall("size", ()).ok()?));
+        if class.is_inherited(ffi.const_get::<_, RClass>("Struct")?) {
+            return Ok((Element::Foreign, class.funcall("size", ())?));
         }
     }
-    let found: Value = ffi.funcall("find_type", (given,)).ok()?;
-    let size = found.funcall("size", ()).ok()?;
-    Some((builtin(ffi, found).unwrap_or(Element::Foreign), size))
+    let found: Value = ffi.funcall("find_type", (given,))?;
+    let size = found.funcall("size", ())?;
+    Ok((builtin(ffi, found)?.unwrap_or(Element::Foreign), size))
 }
 
 /// Which of ffi's own constants (`FFI::Type::INT32` ...) a type is.
-fn builtin(ffi: RModule, found: Value) -> Option<Element> {
+fn builtin(ffi: RModule, found: Value) -> Result<Option<Element>, Error> {
     const CONSTANTS: [(&str, Element); 14] = [
         ("INT8", Element::Int8),
         ("UINT8", Element::UInt8),
@@ -181,30 +192,42 @@ fn builtin(ffi: RModule, found: Value) -> Option<Element> {
         ("BOOL", Element::Bool),
         ("POINTER", Element::Pointer),
     ];
-    let types: RClass = ffi.const_get("Type").ok()?;
-    CONSTANTS.iter().find_map(|&(name, element)| {
-        let constant: Value = types.const_get(name).ok()?;
+    let types: RClass = ffi.const_get("Type")?;
+    for (name, element) in CONSTANTS {
         // The same object: no Ruby code decides.
-        (magnus::rb_sys::AsRawValue::as_raw(constant) == magnus::rb_sys::AsRawValue::as_raw(found))
-            .then_some(element)
-    })
+        if types.const_get::<_, Value>(name)?.as_raw() == found.as_raw() {
+            return Ok(Some(element));
+        }
+    }
+    Ok(None)
 }
 
 /// The `FFI` module, once the gem is loaded. It is never loaded from here.
-pub fn ffi(ruby: &Ruby) -> Option<RModule> {
+///
+/// # Errors
+/// Exceptions that come meanwhile.
+pub fn ffi(ruby: &Ruby) -> Result<Option<RModule>, Error> {
     let object = ruby.class_object();
-    let loaded = object.funcall::<_, _, bool>("const_defined?", ("FFI", false)).unwrap_or(false)
-        && object.funcall::<_, _, Value>("autoload?", ("FFI",)).is_ok_and(|file| file.is_nil());
+    let loaded = object.funcall("const_defined?", ("FFI", false))?
+        && object.funcall::<_, _, Value>("autoload?", ("FFI",))?.is_nil();
     if !loaded {
-        return None;
+        return Ok(None);
     }
-    let ffi: RModule = object.const_get("FFI").ok()?;
-    ffi.funcall::<_, _, bool>("const_defined?", ("Pointer", false)).unwrap_or(false).then_some(ffi)
+    let Some(ffi) = RModule::from_value(object.const_get("FFI")?) else { return Ok(None) };
+    let complete: bool = ffi.funcall("const_defined?", ("Pointer", false))?;
+    Ok(complete.then_some(ffi))
 }
 
 /// The `TypeError` for a type that nobody knows, worded as ffi does.
 pub fn unknown(ruby: &Ruby, given: Value) -> Error {
-    let shown = Symbol::from_value(given).and_then(|symbol| symbol.name().ok().map(|name| name.into_owned()));
-    let shown = shown.unwrap_or_else(|| given.inspect());
-    Error::new(ruby.exception_type_error(), format!("unable to resolve type '{shown}'"))
+    refused(ruby.exception_type_error(), "unable to resolve", given, "inspect")
+}
+
+/// An error that says of a type what is the matter with it; `shown` as this method does if it is no Symbol.
+pub fn refused(class: ExceptionClass, what: &str, given: Value, shown: &str) -> Error {
+    let name = Symbol::from_value(given).and_then(|symbol| symbol.name().ok().map(Cow::into_owned));
+    match name.map_or_else(|| given.funcall(shown, ()), Ok) {
+        Ok::<String, _>(name) => Error::new(class, format!("{what} type '{name}'")),
+        Err(error) => error,
+    }
 }
