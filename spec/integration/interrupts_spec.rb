@@ -211,24 +211,30 @@ RSpec.describe "Interrupts" do
 
     after { mutex.unlock if mutex.owned? }
 
-    # A thread whose wait has ended by `how`, and which waits for the mutex, held by the caller. Its value is what the
+    # A thread whose wait has ended by `how`, and which waits for the mutex, held by the caller. With it, what tells what its
     # ensure part saw.
     def retaking(how)
-      seen = nil
-      thread = in_thread do
-        mutex.lock
-        begin
-          how.call
-        ensure
-          seen = [mutex.owned?, condition.waiters, mutex.waiters]
-          mutex.unlock
+      loop do
+        seen = nil
+        thread = in_thread do
+          mutex.lock
+          begin
+            how.call
+          ensure
+            seen = [mutex.owned?, condition.waiters, mutex.waiters]
+            mutex.unlock
+          end
         end
+        wait_until { condition.waiters == 1 }
+        mutex.lock
+        if seen # its time was over before it could be kept from the mutex
+          mutex.unlock
+          next
+        end
+        yield thread
+        wait_until { mutex.waiters == 1 }
+        return [thread, -> { seen }]
       end
-      wait_until { condition.waiters == 1 }
-      mutex.lock
-      yield thread
-      wait_until { mutex.waiters == 1 }
-      [thread, -> { seen }]
     end
 
     ways = {

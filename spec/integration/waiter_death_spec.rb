@@ -104,17 +104,17 @@ RSpec.describe "A waiter that dies" do
       third = waiting_on_condition
       first.kill
       condition.signal
-      expect(second.value).to eq [0, true]
+      expect(second.value).to match [Integer, true]
       expect(third).to be_alive
       condition.broadcast
-      expect(third.value).to eq [0, true]
+      expect(third.value).to match [Integer, true]
     end
 
     it "delays no broadcast" do
       children = Array.new(5) { waiting_on_condition }
       children.values_at(0, 2, 4).each(&:kill)
       expect(seconds { condition.broadcast }).to be < 1
-      expect(children.values_at(1, 3).map(&:value)).to eq [[0, true], [0, true]]
+      expect(children.values_at(1, 3).map(&:value)).to match [[Integer, true]] * 2
     end
 
     it "after its signal, before it has the mutex, leaves the mutex to others" do
@@ -134,7 +134,7 @@ RSpec.describe "A waiter that dies" do
         condition.signal
         doomed.kill
         mutex.synchronize { condition.signal }
-        expect(other.value).to eq [0, true]
+        expect(other.value).to match [Integer, true]
       end
       expect([condition.waiters, mutex.locked?]).to eq [0, false]
     end

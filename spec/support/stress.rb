@@ -14,7 +14,7 @@
 module Stress
   MODE = ENV["SPEC_STRESS"]
   BUDGET = 0.25 # seconds; 2000 examples that all use it up take eight minutes
-  MOVES = 20 # in one process of an example; each takes some ten milliseconds
+  MOVES = 5 # in one process of an example; each takes some ten milliseconds
 
   class << self
     # Runs the block with the collector stressed.

@@ -24,7 +24,7 @@ RSpec.shared_examples "a condition variable" do
     it "frees the mutex while it waits, and holds it again afterwards" do
       thread = waiting_thread
       mutex.synchronize { condition.signal }
-      expect(thread.value).to eq [0, true]
+      expect(thread.value).to match [Integer, true]
     end
 
     it "returns nil when the time is up, with the mutex held" do
@@ -39,7 +39,7 @@ RSpec.shared_examples "a condition variable" do
     it "returns an Integer when woken before the time is up" do
       thread = waiting_thread(100)
       condition.signal
-      expect(thread.value).to eq [0, true]
+      expect(thread.value).to match [Integer, true]
     end
 
     it "waits for the mutex before it returns" do
@@ -48,7 +48,7 @@ RSpec.shared_examples "a condition variable" do
       condition.signal
       wait_until_blocked(thread)
       mutex.unlock
-      expect(thread.value).to eq [0, true]
+      expect(thread.value).to match [Integer, true]
     end
 
     it "holds the mutex again before an exception comes out" do
@@ -139,7 +139,7 @@ RSpec.shared_examples "a condition variable" do
     it "wakes all that wait" do
       threads = Array.new(5) { waiting_thread }
       condition.broadcast
-      expect(threads.map(&:value)).to eq([[0, true]] * 5)
+      expect(threads.map(&:value)).to match([[Integer, true]] * 5)
     end
 
     it "is forgotten when nobody waits" do
