@@ -42,4 +42,26 @@ RSpec.describe "The end of a process" do
       Thread.pass until condition.waiters == 1
     RUBY
   end
+
+  it "lets no object pass for what it is not, however late" do
+    output = ruby(<<~'RUBY')
+      $mutex, $semaphore = ProcessShared::Mutex.new, ProcessShared::Semaphore.new
+      # Finalizers that are defined in finalizers run after all others.
+      def late(turn)
+        proc do
+          [$mutex, $semaphore].each do |object|
+            [-> { Thread.kill(object) }, -> { ThreadGroup.new.add(object) }].each do |call|
+              call.call
+              puts "accepted"
+            rescue TypeError, NoMethodError
+              print "."
+            end
+          end
+          ObjectSpace.define_finalizer(Object.new, late(turn + 1)) if turn < 3
+        end
+      end
+      ObjectSpace.define_finalizer(Object.new, late(1))
+    RUBY
+    expect(output).to match(/\A\.{4,}\z/)
+  end
 end

@@ -139,3 +139,30 @@
     end
   end
 end
+
+RSpec.describe "An interrupt that comes while an exception of ours is made" do
+  calls = {
+    "unlock" => ["ThreadError", "mutex.unlock"], "a closed memory" => ["IOError", "closed.size"],
+    "an index" => ["IndexError", "array[9]"], "an offset" => ["IndexError", "array.get_bytes(99, 1)"],
+    "a type" => ["TypeError", "ProcessShared::SharedMemory.new(:nope)"],
+    "a size" => ["ArgumentError", "ProcessShared::SharedMemory.new(0)"],
+    "the number of arguments" => ["ArgumentError", "ProcessShared::Mutex.new(1, 2)"]
+  }
+  calls.each do |name, (error, call)|
+    it "goes on: #{name}" do
+      expect(ruby(<<~RUBY)).to eq "[:thrown, :ended]\n"
+        array = ProcessShared::SharedArray.new(:int32, 4)
+        closed = ProcessShared::SharedMemory.new(8).tap(&:close)
+        mutex = ProcessShared::Mutex.new
+        call = -> { #{call} }
+        interrupt = -> { throw :thrown, :thrown }
+        #{error}.define_method(:initialize) { |*| interrupt.call }
+        thrown = catch(:thrown) { call.call }
+        interrupt = -> { Thread.current.kill }
+        ended = :going_on
+        Thread.new { call.call rescue nil; ended = :went_on }.join
+        p [thrown, ended == :went_on ? :went_on : :ended]
+      RUBY
+    end
+  end
+end

@@ -12,9 +12,12 @@ use std::mem::transmute;
 use std::panic::AssertUnwindSafe;
 use std::slice;
 
+use magnus::error::IntoError;
 use magnus::rb_sys::{AsRawValue, FromRawValue, catch_unwind, protect, resume_error};
-use magnus::{Error, RModule, Ruby, Value};
+use magnus::{RModule, Ruby, Value};
 use rb_sys::VALUE;
+
+use crate::errors::Error;
 
 pub const NIL: VALUE = rb_sys::Qnil as VALUE;
 
@@ -80,7 +83,8 @@ pub fn find(name: &CStr) -> Option<*mut c_void> {
 pub fn answer(body: impl FnOnce() -> Result<VALUE, Error>) -> VALUE {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(value)) => value,
-        Ok(Err(error)) | Err(error) => raise(error),
+        Ok(Err(error)) => raise(error),
+        Err(panic) => raise(panic.into()),
     }
 }
 
@@ -89,7 +93,8 @@ pub fn answer(body: impl FnOnce() -> Result<VALUE, Error>) -> VALUE {
 pub fn answer_with(this: VALUE, body: impl FnOnce() -> Result<(), Error>) -> VALUE {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => this,
-        Ok(Err(error)) | Err(error) => raise(error),
+        Ok(Err(error)) => raise(error),
+        Err(panic) => raise(panic.into()),
     }
 }
 
@@ -97,7 +102,7 @@ pub fn answer_with(this: VALUE, body: impl FnOnce() -> Result<(), Error>) -> VAL
 #[inline(never)]
 fn raise(error: Error) -> ! {
     // SAFETY: called by Ruby itself, from a frame that owns nothing any more.
-    unsafe { resume_error(error) }
+    unsafe { resume_error(error.into_error(&ruby())) }
 }
 
 /// Runs code that may raise a Ruby exception. It must own nothing that needs a drop.

@@ -1,12 +1,13 @@
 //! `ProcessShared::ConditionVariable`, and the wait that `Mutex#sleep` shares with it.
 
-use magnus::{Error, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue};
+use magnus::{RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue};
 use process_shared_core::platform::generation;
 use process_shared_core::{ConditionRef, ConditionVariable, Outcome, deadline};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::data::{self, Data, DataType};
+use crate::errors::Error;
 use crate::mutex::{MutexData, define};
 use crate::nogvl::{self, Nap};
 use crate::semaphore_mutex::SemaphoreMutexData;
@@ -66,7 +67,7 @@ impl Lock<'_> {
         match self {
             Lock::Mutex(data, _) => data.release_all(ruby),
             Lock::Semaphore(data, _) => data.unlock(ruby).map(|()| 1),
-            Lock::Procs(release, _) => release.funcall::<_, _, Value>("call", ()).map(|_| 1),
+            Lock::Procs(release, _) => Ok(release.funcall::<_, _, Value>("call", ()).map(|_| 1)?),
         }
     }
 
@@ -286,7 +287,6 @@ pub fn init(ruby: &Ruby, module: RModule) -> Result<(), Error> {
     class.define_method("inspect", method!(inspect, 0))?;
     class.define_method("to_s", method!(inspect, 0))?;
     class.define_private_method("wait_between", method!(wait_between, 3))?;
-    ruby.get_inner(&errors::MODULE)
-        .const_get::<_, magnus::RClass>("Mutex")?
-        .define_private_method("wait_between", method!(wait_between, 3))
+    let mutex: magnus::RClass = module.const_get("Mutex")?;
+    Ok(mutex.define_private_method("wait_between", method!(wait_between, 3))?)
 }

@@ -49,11 +49,11 @@ impl DataType {
     }
 
     /// Has Ruby not free the objects of this type any more: there is nothing to call, and as they are a kind of `parent`,
-    /// a thread's, which Ruby passes over first when the process ends, it does not even write to them. In a forked
-    /// process each write would copy a page.
+    /// which Ruby passes over when the process ends, it does not even write to them. In a forked process each write
+    /// would copy a page.
     fn spare(&self, parent: *const rb_data_type_t) {
-        // SAFETY: as for `Sync`; both fields may be empty or set in any type. No method of Thread can be called on these
-        // objects, whose class is another.
+        // SAFETY: as for `Sync`; both fields may be empty or set in any type. No method of a Thread::Mutex can be called
+        // on these objects, whose class is another.
         unsafe {
             (*self.0.get()).function.dfree = None;
             (*self.0.get()).parent = parent;
@@ -139,18 +139,18 @@ static SPARED: OnceLock<&'static [&'static DataType]> = OnceLock::new();
 ///
 /// Ruby runs finalizers that are left right before it frees what still lives, after `at_exit` and other threads.
 pub fn leave_to_system(types: &'static [&'static DataType]) {
-    unsafe extern "C" fn spare(_: VALUE, _: VALUE, _: i32, _: *const VALUE, _: VALUE) -> VALUE {
-        // SAFETY: called on a Ruby thread, whose object is typed data.
-        let parent = unsafe { api().rtypeddata_type(rb_sys::rb_thread_current()) };
+    unsafe extern "C" fn spare(_: VALUE, mutex: VALUE, _: i32, _: *const VALUE, _: VALUE) -> VALUE {
+        // SAFETY: a Thread::Mutex, which is typed data.
+        let parent = unsafe { api().rtypeddata_type(mutex) };
         SPARED.get().into_iter().copied().flatten().for_each(|data_type| data_type.spare(parent));
         rb_sys::Qnil as VALUE
     }
     if SPARED.set(types).is_ok() {
-        // SAFETY: `spare` has the signature of a block; the object is kept for ever.
+        // SAFETY: `spare` has the signature of a block; the mutex is kept for ever.
         unsafe {
-            let object = rb_sys::rb_obj_alloc(rb_sys::rb_cObject);
-            rb_sys::rb_gc_register_mark_object(object);
-            rb_sys::rb_define_finalizer(object, rb_sys::rb_proc_new(Some(spare), object));
+            let mutex = rb_sys::rb_mutex_new();
+            rb_sys::rb_gc_register_mark_object(mutex);
+            rb_sys::rb_define_finalizer(mutex, rb_sys::rb_proc_new(Some(spare), mutex));
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The one place where an error of the core becomes a Ruby exception.
 
-use magnus::{Error, ExceptionClass, Module, RModule, Ruby, Value, prelude::*, value::Lazy};
+use magnus::error::{ErrorType, IntoError};
+use magnus::{Exception, ExceptionClass, Module, RModule, Ruby, Value, prelude::*, value::Lazy};
 use process_shared_core::Error as CoreError;
+use std::borrow::Cow;
 
 /// `ProcessShared`.
 pub static MODULE: Lazy<RModule> =
@@ -22,6 +24,46 @@ pub static CLOSED_ERROR: Lazy<ExceptionClass> = Lazy::new(|ruby| {
     ruby.get_inner(&MODULE).define_error("ClosedError", parent).unwrap_or(parent)
 });
 
+/// What a method raises in the end. Making an exception is a call into Ruby, which an interrupt may end: `Thread#kill`, a
+/// `throw` in a signal handler. Where that can be, magnus makes none yet: it would take such a jump for impossible.
+#[derive(Debug)]
+pub struct Error(magnus::Error);
+
+impl Error {
+    pub fn new(class: ExceptionClass, text: impl Into<Cow<'static, str>>) -> Self {
+        Error(magnus::Error::new(class, text))
+    }
+
+    /// Whether it is an exception of that class; a jump is none.
+    pub fn is_kind_of(&self, class: ExceptionClass) -> bool {
+        self.0.is_kind_of(class)
+    }
+}
+
+impl From<magnus::Error> for Error {
+    fn from(error: magnus::Error) -> Self {
+        Error(error)
+    }
+}
+
+impl From<Exception> for Error {
+    fn from(exception: Exception) -> Self {
+        Error(exception.into())
+    }
+}
+
+/// The last step of each method: with the exception, or the jump that came instead.
+impl IntoError for Error {
+    fn into_error(self, _: &Ruby) -> magnus::Error {
+        match self.0.error_type() {
+            ErrorType::Error(class, text) => {
+                class.new_instance((text.as_ref(),)).map_or_else(|error| error, Exception::into)
+            }
+            _ => self.0,
+        }
+    }
+}
+
 /// The Ruby exception for an error of the core.
 pub fn to_ruby(ruby: &Ruby, error: CoreError) -> Error {
     match error {
@@ -38,7 +80,7 @@ pub fn system(ruby: &Ruby, attempt: &str, errno: i32) -> Error {
     let class = ruby.exception_system_call_error();
     match class.new_instance((attempt, errno)) {
         Ok(exception) => exception.into(),
-        Err(error) => error,
+        Err(error) => error.into(),
     }
 }
 

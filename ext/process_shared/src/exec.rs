@@ -3,12 +3,12 @@
 //! ever. So for the time of the call a `StandIn` holds them. It ends with the other threads, under its own number; if the
 //! program cannot be executed, it gives everything back.
 
-use magnus::{Error, RModule, Ruby, function, prelude::*};
+use magnus::{RModule, Ruby, function, prelude::*};
 use process_shared_core::kernel::Kernel;
 use process_shared_core::{Thread, pass_on_held, platform::StandIn};
 use std::cell::RefCell;
 
-use crate::errors;
+use crate::errors::{self, Error};
 
 thread_local! {
     /// The one that holds for this native thread, and the thread as it was before.
@@ -45,5 +45,6 @@ pub fn init(module: RModule) -> Result<(), Error> {
     module.define_singleton_method("exec_begins", function!(exec_begins, 0))?;
     module.define_singleton_method("exec_failed", function!(exec_failed, 0))?;
     let class = module.singleton_class()?;
-    class.funcall::<_, _, magnus::Value>("private", ("exec_begins", "exec_failed")).map(|_| ())
+    class.funcall::<_, _, magnus::Value>("private", ("exec_begins", "exec_failed"))?;
+    Ok(())
 }

@@ -1,10 +1,11 @@
 //! `ProcessShared::Handover`: one fork's part of `lib/process_shared/fork_hook.rb`.
 
-use magnus::{Error, RModule, Ruby, function, method, prelude::*};
+use magnus::{RModule, Ruby, function, method, prelude::*};
 use process_shared_core::platform::handover::{Handover as Core, Unprepared, prepare};
 use process_shared_core::platform::mach::{Mach, System};
 use std::cell::Cell;
 
+use crate::errors::Error;
 use crate::{errors, nogvl};
 
 /// A fork that is prepared, in the process that prepared it and in its child.
@@ -59,5 +60,5 @@ pub fn init(ruby: &Ruby, module: RModule) -> Result<(), Error> {
     let class = module.define_class("Handover", ruby.class_object())?;
     class.undef_default_alloc_func();
     class.define_singleton_method("prepare", function!(Handover::prepare, 0))?;
-    class.define_method("finish", method!(Handover::finish, 1))
+    Ok(class.define_method("finish", method!(Handover::finish, 1))?)
 }

@@ -1,8 +1,10 @@
 //! `movable` where there are no stand-ins for threads that move: every thread counts as its native thread.
 
-use magnus::{Error, Ruby};
+use magnus::Ruby;
 use process_shared_core::Thread;
 use rb_sys::VALUE;
+
+use crate::errors::Error;
 
 pub fn init() {}
 

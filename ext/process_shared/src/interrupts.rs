@@ -5,8 +5,10 @@
 //! not try to restore it, as `magnus` does: the new exception takes the jump's place, as in an `ensure`.
 
 use magnus::rb_sys::{AsRawValue, FromRawValue};
-use magnus::{Error, Exception, Ruby, Value};
+use magnus::{Exception, Ruby, Value};
 use rb_sys::{VALUE, rb_errinfo, rb_funcallv, rb_intern2, rb_jump_tag, rb_protect, rb_set_errinfo};
+
+use crate::errors::Error;
 
 const NIL: VALUE = rb_sys::Qnil as VALUE;
 const TAG_RAISE: libc::c_int = 6;
@@ -54,7 +56,8 @@ fn is_exception(ruby: &Ruby, object: VALUE) -> bool {
 fn jump(state: libc::c_int) -> Error {
     // SAFETY: the jump of the `rb_protect` before, caught again at once: nothing else ran in between.
     let caught = magnus::rb_sys::protect(|| unsafe { rb_jump_tag(state) });
-    caught.err().unwrap_or_else(|| Error::new(crate::bind::ruby().exception_fatal(), "a jump went nowhere"))
+    let nowhere = || Error::new(crate::bind::ruby().exception_fatal(), "a jump went nowhere");
+    caught.err().map_or_else(nowhere, Error::from)
 }
 
 /// Whether `check` would do anything.

@@ -26,7 +26,9 @@ mod timeout;
 mod waiting;
 
 use data::Data;
-use magnus::{Error, Ruby};
+use magnus::Ruby;
+
+use crate::errors::Error;
 
 static TYPES: [&data::DataType; 4] = [
     mutex::MutexData::TYPE,

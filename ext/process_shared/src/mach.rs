@@ -1,12 +1,13 @@
 //! The kernel's calls for `lib/mach.rb`, as functions of the module `ProcessShared::MachCalls`: numbers in, numbers out.
 //! What fails raises the `Mach::Error` of its code.
 
-use magnus::{Error, ExceptionClass, RModule, Ruby, Value, function, prelude::*};
+use magnus::{ExceptionClass, RModule, Ruby, Value, function, prelude::*};
 use process_shared_core::Outcome;
 use process_shared_core::platform::mach::{Code, Mach, Name, Result as Answer, System};
 use std::cell::Cell;
 use std::time::Duration;
 
+use crate::errors::Error;
 use crate::nogvl;
 use crate::timeout::Timeout;
 
@@ -17,7 +18,7 @@ fn to_ruby(ruby: &Ruby, code: Code) -> Error {
     });
     match error {
         Ok(exception) => exception.into(),
-        Err(error) => error,
+        Err(error) => error.into(),
     }
 }
 
@@ -161,5 +162,5 @@ pub fn init(_: &Ruby, module: RModule) -> Result<(), Error> {
     calls.define_module_function("send_right", function!(send_right, 3))?;
     calls.define_module_function("receive_right", function!(receive_right, 1))?;
     calls.define_module_function("clock_service", function!(clock_service, 1))?;
-    calls.define_module_function("clock_time", function!(clock_time, 1))
+    Ok(calls.define_module_function("clock_time", function!(clock_time, 1))?)
 }

@@ -1,11 +1,12 @@
 //! `ProcessShared::Monitor`: a Mutex that the fiber which holds it can take again.
 
 use magnus::scan_args::scan_args;
-use magnus::{Error, RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue};
+use magnus::{RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue};
 use rb_sys::VALUE;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::bind::slowly;
+use crate::errors::Error;
 use crate::mutex::{self, MutexData, Taken, bind, define, of, try_acquire};
 use crate::section;
 use crate::thread;

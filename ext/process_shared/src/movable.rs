@@ -5,7 +5,7 @@
 //! Binding it to its native thread is no way out: Ruby 3.3 cannot, and with Ruby 3.4 (`rb_thread_lock_native_thread`)
 //! nobody is left to run the other Ractors when eight of them have done it.
 
-use magnus::{Error, Ruby};
+use magnus::Ruby;
 use process_shared_core::{Thread, abandon_held, platform::StandIn};
 use rb_sys::VALUE;
 use std::ffi::{c_int, c_void};
@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::bind::{find, raising};
+use crate::errors::Error;
 use crate::{errors, thread};
 
 /// What Ruby keeps for each of its threads, since Ruby 3.3.

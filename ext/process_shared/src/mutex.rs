@@ -8,9 +8,7 @@
 //! few nanoseconds, and hand all else to the functions below them.
 
 use magnus::scan_args::{get_kwargs, scan_args};
-use magnus::{
-    Error, RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue, rb_sys::FromRawValue,
-};
+use magnus::{RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue, rb_sys::FromRawValue};
 use process_shared_core::{Mutex, Thread};
 use rb_sys::{VALUE, rb_fiber_current, rb_gc_writebarrier};
 use std::sync::OnceLock;
@@ -19,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use crate::bind::slowly;
 use crate::condition_variable::{self, Lock};
 use crate::data::{self, Data, DataType};
+use crate::errors::Error;
 use crate::timeout::Timeout;
 use crate::waiting::Waiting;
 use crate::{errors, interrupts, nogvl, scheduled, section, thread, waiting};

@@ -7,13 +7,14 @@
 //! The order is: try with the GVL (the caller did), look at interrupts, wait without it, repeat. The look comes first
 //! because an exception that is due under `Thread.handle_interrupt(.. => :on_blocking)` would otherwise be slept over.
 
-use magnus::{Error, RModule, Ruby, Value, function, prelude::*};
+use magnus::{RModule, Ruby, Value, function, prelude::*};
 use process_shared_core::{Outcome, Thread};
 use rb_sys::{VALUE, rb_mutex_lock, rb_mutex_new, rb_mutex_unlock, rb_thread_call_without_gvl2};
 use std::ffi::c_void;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
+use crate::errors::Error;
 use crate::{errors, interrupts, thread};
 
 /// Runs `call` without the GVL. `None` if Ruby skipped it because an interrupt is due. `call` must not touch Ruby.
@@ -168,7 +169,7 @@ pub fn init(module: RModule) -> Result<(), Error> {
         rb_sys::rb_gc_register_mark_object(mutex);
         mutex
     });
-    module.define_module("Wakeup")?.define_singleton_method("note", function!(note_wakeup, 0))
+    Ok(module.define_module("Wakeup")?.define_singleton_method("note", function!(note_wakeup, 0))?)
 }
 
 /// Refuses to wait in a signal handler, where nobody else could run.
@@ -187,6 +188,6 @@ pub fn refuse_in_trap(ruby: &Ruby) -> Result<(), Error> {
             rb_mutex_lock(probe);
             rb_mutex_unlock(probe)
         }
-    })
-    .map(|_| ())
+    })?;
+    Ok(())
 }

@@ -1,10 +1,11 @@
 //! Waiting in a non-blocking fiber under a fiber scheduler, and on locks that are not ours: both need a helper thread,
 //! and are written in Ruby (`lib/process_shared/scheduled.rb`). This is the way there.
 
-use magnus::{Error, RModule, Ruby, Value, prelude::*};
+use magnus::{RModule, Ruby, Value, prelude::*};
 use process_shared_core::Thread;
 
 use crate::condition_variable::Lock;
+use crate::errors::Error;
 use crate::timeout::Timeout;
 use crate::{errors, interrupts, thread};
 
@@ -15,7 +16,7 @@ pub fn is_non_blocking() -> bool {
 }
 
 fn module(ruby: &Ruby) -> Result<RModule, Error> {
-    ruby.get_inner(&errors::MODULE).const_get("Scheduled")
+    Ok(ruby.get_inner(&errors::MODULE).const_get("Scheduled")?)
 }
 
 /// Seconds left, for Ruby.
@@ -67,10 +68,10 @@ pub fn wait(ruby: &Ruby, object: Value, lock: &Lock<'_>, timeout: Timeout) -> Re
         Lock::Mutex(_, lock) | Lock::Semaphore(_, lock) => *lock,
         Lock::Procs(..) => return Err(errors::ownership(ruby, "wait within a wait".to_owned())),
     };
-    module(ruby)?.funcall("wait", (object, lock, seconds(ruby, timeout)))
+    Ok(module(ruby)?.funcall("wait", (object, lock, seconds(ruby, timeout)))?)
 }
 
 /// Waits for the ConditionVariable `object` in the `sleep` of a lock that is not ours.
 pub fn sleep_on(ruby: &Ruby, object: Value, lock: Value, timeout: Value) -> Result<Value, Error> {
-    module(ruby)?.funcall("sleep_on", (object, lock, timeout))
+    Ok(module(ruby)?.funcall("sleep_on", (object, lock, timeout))?)
 }

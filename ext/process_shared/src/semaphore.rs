@@ -1,7 +1,7 @@
 //! `ProcessShared::Semaphore` and `BinarySemaphore`.
 
 use magnus::scan_args::scan_args;
-use magnus::{Error, RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue};
+use magnus::{RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue};
 use process_shared_core::semaphore::{MAX, Overflow};
 use process_shared_core::{Error as CoreError, Semaphore, Thread};
 use rb_sys::VALUE;
@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use crate::bind::slowly;
 use crate::data::{self, Data, DataType};
+use crate::errors::Error;
 use crate::mutex::{bind, define};
 use crate::section::yield_and;
 use crate::timeout::Timeout;
@@ -306,5 +307,5 @@ pub fn init(ruby: &Ruby, module: RModule) -> Result<(), Error> {
     class.define_method("to_s", method!(inspect, 0))?;
     class.define_private_method("watch", method!(watch, 1))?;
     let binary = define::<SemaphoreData>(module, "BinarySemaphore", class)?;
-    binary.define_method("initialize", method!(initialize_binary, -1))
+    Ok(binary.define_method("initialize", method!(initialize_binary, -1))?)
 }

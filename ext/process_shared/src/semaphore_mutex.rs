@@ -2,12 +2,13 @@
 //! checks. Whoever likes may unlock it.
 
 use magnus::scan_args::scan_args;
-use magnus::{Error, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue, rb_sys::FromRawValue};
+use magnus::{RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue, rb_sys::FromRawValue};
 use rb_sys::{VALUE, rb_gc_writebarrier};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use crate::bind::slowly;
 use crate::data::{self, Data, DataType};
+use crate::errors::Error;
 use crate::mutex::{bind, define};
 use crate::section::yield_and;
 use crate::semaphore::{self, SemaphoreData};
@@ -202,7 +203,7 @@ fn sleep(ruby: &Ruby, object: Value, args: &[Value]) -> Result<Value, Error> {
     let timeout = scan_args::<(), (Option<Value>,), (), (), (), ()>(args)?.optional.0;
     of(object).open(ruby)?;
     let class: magnus::RClass = ruby.get_inner(&errors::MODULE).const_get("ConditionVariable")?;
-    class.funcall::<_, _, Value>("new", ())?.funcall("wait", (object, timeout))
+    Ok(class.funcall::<_, _, Value>("new", ())?.funcall("wait", (object, timeout))?)
 }
 
 /// For the helper threads of `scheduled`.
@@ -232,7 +233,7 @@ fn to_mtx(object: Value) -> Result<Value, Error> {
     let ruby = Ruby::get_with(object);
     semaphore::of(object).open(&ruby)?;
     let class: magnus::RClass = ruby.get_inner(&errors::MODULE).const_get("SemaphoreMutex")?;
-    class.funcall("new", (object,))
+    Ok(class.funcall("new", (object,))?)
 }
 
 fn inspect(object: Value) -> String {
@@ -265,5 +266,6 @@ pub fn init(ruby: &Ruby, module: RModule) -> Result<(), Error> {
     class.define_private_method("release", method!(release, 0))?;
     class.define_private_method("retake", method!(retake, 1))?;
     class.define_private_method("watch", method!(watch, 1))?;
-    module.const_get::<_, magnus::RClass>("Semaphore")?.define_method("to_mtx", method!(to_mtx, 0))
+    let semaphore: magnus::RClass = module.const_get("Semaphore")?;
+    Ok(semaphore.define_method("to_mtx", method!(to_mtx, 0))?)
 }

@@ -2,13 +2,14 @@
 //! may end while their native thread lives on.
 
 use magnus::rb_sys::{AsRawValue, FromRawValue};
-use magnus::{Error, RModule, Ruby, prelude::*};
+use magnus::{RModule, Ruby, prelude::*};
 use process_shared_core::{Thread, abandon_held, platform::generation};
 use rb_sys::{ID, VALUE, rb_event_flag_t};
 use std::ffi::c_void;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
+use crate::errors::Error;
 use crate::{bind, errors, interrupts, movable};
 
 /// The calling thread, if it has been here before.
@@ -181,5 +182,6 @@ pub fn init(module: RModule) -> Result<(), Error> {
     module.define_singleton_method("thread_ends", magnus::function!(thread_ended, 0))?;
     module.define_singleton_method("first_thread_ends", magnus::function!(first_thread_ended, 1))?;
     let names = ("thread_ends", "first_thread_ends");
-    module.singleton_class()?.funcall::<_, _, magnus::Value>("private", names).map(|_| ())
+    module.singleton_class()?.funcall::<_, _, magnus::Value>("private", names)?;
+    Ok(())
 }

@@ -1,10 +1,11 @@
 //! Timeouts as Ruby users write them: nil, or seconds as Integer, Float or Rational.
 
-use magnus::{Error, Ruby, Value, prelude::*, rb_sys::AsRawValue};
+use magnus::value::Fixnum;
+use magnus::{Float, Ruby, Value, prelude::*, rb_sys::AsRawValue};
 use process_shared_core::Deadline;
 use std::time::Duration;
 
-use crate::errors;
+use crate::errors::{self, Error};
 
 /// When to give up.
 #[derive(Clone, Copy)]
@@ -39,8 +40,16 @@ impl Timeout {
     /// # Errors
     /// As `parse`.
     pub fn parse_try(ruby: &Ruby, seconds: Value) -> Result<Self, Error> {
-        let number = seconds.is_kind_of(ruby.class_numeric());
-        if number && errors::understood(ruby, seconds.funcall("<", (0,)))? == Some(true) {
+        let passed = match (Fixnum::from_value(seconds), Float::from_value(seconds)) {
+            (Some(seconds), _) => seconds.to_i64() < 0,
+            (_, Some(seconds)) => seconds.to_f64() < 0.0,
+            _ if seconds.is_kind_of(ruby.class_numeric()) => {
+                let below: Result<bool, _> = seconds.funcall("<", (0,));
+                errors::understood(ruby, below.map_err(Error::from))? == Some(true)
+            }
+            _ => false,
+        };
+        if passed {
             return Ok(Timeout::Passed);
         }
         Self::parse(ruby, seconds)

@@ -6,7 +6,7 @@
 
 use std::slice;
 
-use magnus::{Error, RClass};
+use magnus::RClass;
 use rb_sys::VALUE;
 use rb_sys::macros::{RARRAY_CONST_PTR, RARRAY_LEN, RB_TYPE_P};
 
@@ -16,6 +16,7 @@ use super::number::{
     index,
 };
 use crate::bind::{Method0, Method1, Method2, answer, answer_with, define, raising, ruby};
+use crate::errors::Error;
 
 /// Elements converted between two calls into Ruby's array functions.
 const BATCH: usize = 256;

@@ -7,7 +7,7 @@
 use std::ffi::c_int;
 use std::ptr;
 
-use magnus::{Error, RClass};
+use magnus::RClass;
 use process_shared_core::Error as CoreError;
 use process_shared_core::memory::populate;
 use rb_sys::VALUE;
@@ -18,7 +18,7 @@ use super::accessors::check_type;
 use super::handle::{Handle, Place, frozen};
 use super::number::{fixnum, index, optional_index};
 use crate::bind::{Method1, Method2, MethodN, answer, answer_with, arguments, define, ruby};
-use crate::errors;
+use crate::errors::{self, Error};
 
 /// So large a String gets memory of its own from the system (glibc's allocator keeps none of this size), and to take that
 /// is most of the work.

@@ -6,7 +6,7 @@
 use std::ffi::c_int;
 
 use magnus::rb_sys::AsRawValue;
-use magnus::{Error, Integer, RClass, Ruby, Value, prelude::*};
+use magnus::{Integer, RClass, Ruby, Value, prelude::*};
 use rb_sys::VALUE;
 use rb_sys::ruby_value_type::{RUBY_T_ARRAY, RUBY_T_STRING};
 
@@ -15,6 +15,7 @@ use super::handle::{Handle, Place};
 use super::number::{Number, UInt64, index, optional_index};
 use super::types;
 use crate::bind::{Method0, Method1, Method2, MethodN, answer, answer_with, arguments, define, ruby, value};
+use crate::errors::Error;
 
 /// Bytes an address takes.
 pub const WIDTH: i64 = size_of::<usize>() as i64;
@@ -23,7 +24,7 @@ pub const WIDTH: i64 = size_of::<usize>() as i64;
 const DEPTH: usize = 8;
 
 fn pointer_class(ruby: &Ruby) -> Result<Option<RClass>, Error> {
-    types::ffi(ruby)?.map(|ffi| ffi.const_get("Pointer")).transpose()
+    Ok(types::ffi(ruby)?.map(|ffi| ffi.const_get("Pointer")).transpose()?)
 }
 
 fn missing(ruby: &Ruby, what: &str) -> Error {
@@ -36,13 +37,13 @@ fn pointer_to(address: usize) -> Result<Value, Error> {
     let ruby = ruby();
     let class = pointer_class(&ruby)?.ok_or_else(|| missing(&ruby, "reading a pointer"))?;
     // ffi takes the upper half of all addresses as negative numbers only.
-    class.funcall("new", (address as isize,))
+    Ok(class.funcall("new", (address as isize,))?)
 }
 
 /// The address of an `FFI::Pointer`; None for anything else.
 pub fn address_of(other: Value) -> Result<Option<usize>, Error> {
     match pointer_class(&ruby())? {
-        Some(class) if other.is_kind_of(class) => other.funcall("address", ()).map(Some),
+        Some(class) if other.is_kind_of(class) => Ok(other.funcall("address", ())?),
         _ => Ok(None),
     }
 }
@@ -159,7 +160,7 @@ fn string_at(address: usize) -> Result<Value, Error> {
     if address == 0 {
         return Ok(ruby().qnil().as_value());
     }
-    pointer_to(address)?.funcall("read_string", ())
+    Ok(pointer_to(address)?.funcall("read_string", ())?)
 }
 
 pub unsafe fn get_string_at(this: VALUE, offset: i64) -> Result<VALUE, Error> {
@@ -200,11 +201,11 @@ pub unsafe fn to_ffi(this: VALUE) -> Result<Value, Error> {
     let everywhere: Value = class.funcall("new", (start as isize,))?;
     let bounded: Value = everywhere.funcall("slice", (0, size))?;
     let _: Value = bounded.funcall("instance_variable_set", (ruby.to_symbol("@process_shared"), kept))?;
-    match swapped {
-        false => Ok(bounded),
-        true => bounded
-            .funcall("order", (ruby.to_symbol(if cfg!(target_endian = "big") { "little" } else { "big" }),)),
+    if !swapped {
+        return Ok(bounded);
     }
+    let order = ruby.to_symbol(if cfg!(target_endian = "big") { "little" } else { "big" });
+    Ok(bounded.funcall("order", (order,))?)
 }
 
 pub unsafe extern "C" fn get_pointer<P: Place>(this: VALUE, place: VALUE) -> VALUE {

@@ -19,14 +19,14 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use magnus::rb_sys::AsRawValue;
 use magnus::typed_data::{DataType, DataTypeBuilder, Obj};
-use magnus::{DataTypeFunctions, Error, RClass, Ruby, TypedData, prelude::*, value::Lazy};
+use magnus::{DataTypeFunctions, RClass, Ruby, TypedData, prelude::*, value::Lazy};
 use process_shared_core::Error as CoreError;
 use process_shared_core::memory::{Region, span};
 use rb_sys::VALUE;
 
 use super::typed::Elements;
 use crate::bind::{raising, ruby};
-use crate::errors;
+use crate::errors::{self, Error};
 
 /// `ProcessShared::Pointer`.
 pub static POINTER: Lazy<RClass> = Lazy::new(|ruby| {

@@ -7,7 +7,7 @@ use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::Relaxed};
 
 use magnus::rb_sys::AsRawValue;
-use magnus::{Error, Integer, Ruby, Value, method, prelude::*};
+use magnus::{Integer, Ruby, Value, method, prelude::*};
 use rb_sys::macros::{RB_TYPE_P, RSTRING_LEN};
 use rb_sys::ruby_value_type::RUBY_T_STRING;
 use rb_sys::{VALUE, rb_gc_writebarrier};
@@ -18,7 +18,7 @@ use super::handle::Handle;
 use super::number::{index, integer};
 use crate::bind::{Method0, Method1, MethodN, NIL, answer, arguments, define, module, raising, ruby, value};
 use crate::data::{self, Data, DataType};
-use crate::errors;
+use crate::errors::{self, Error};
 
 /// Where an IO stands. `memory` is 0 until `initialize`.
 #[derive(Default)]
@@ -338,5 +338,5 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     class.define_method("closed_read?", method!(closed_read, 0))?;
     class.define_method("closed_write?", method!(closed_write, 0))?;
     class.define_private_method("check_readable", method!(check_readable, 0))?;
-    class.define_private_method("check_writable", method!(check_writable, 0))
+    Ok(class.define_private_method("check_writable", method!(check_writable, 0))?)
 }

@@ -16,7 +16,9 @@ mod shared_memory;
 mod typed;
 mod types;
 
-use magnus::{Error, Ruby};
+use magnus::Ruby;
+
+use crate::errors::Error;
 
 pub fn init(ruby: &Ruby) -> Result<(), Error> {
     let pointer = pointer::init(ruby)?;

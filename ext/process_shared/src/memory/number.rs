@@ -6,11 +6,11 @@
 
 use std::ffi::{c_int, c_long, c_longlong, c_uint, c_ulong, c_ulonglong};
 
-use magnus::Error;
 use rb_sys::VALUE;
 use rb_sys::macros::{FIXNUM_P, FLONUM_P};
 
 use crate::bind::{NIL, raising};
+use crate::errors::Error;
 
 /// A type of number in memory.
 pub trait Number {

@@ -12,7 +12,7 @@
 use std::ffi::CStr;
 use std::ptr;
 
-use magnus::{Error, RClass};
+use magnus::RClass;
 use rb_sys::macros::{RB_TYPE_P, RSTRING_LEN, RSTRING_PTR};
 use rb_sys::ruby_value_type::RUBY_T_STRING;
 use rb_sys::{RBasic, VALUE};
@@ -20,6 +20,7 @@ use rb_sys::{RBasic, VALUE};
 use super::handle::Handle;
 use super::number::{index, integer};
 use crate::bind::{Method0, Method1, Method2, NIL, answer, define, raising};
+use crate::errors::Error;
 
 /// # Safety
 /// `this` is a Pointer.

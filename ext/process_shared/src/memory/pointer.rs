@@ -5,11 +5,12 @@
 
 use magnus::rb_sys::AsRawValue;
 use magnus::typed_data::Obj;
-use magnus::{Error, RClass, Ruby, Symbol, Value, method, prelude::*};
+use magnus::{RClass, Ruby, Symbol, Value, method, prelude::*};
 
 use super::handle::{Handle, POINTER};
 use super::number::index;
 use crate::bind::ruby;
+use crate::errors::Error;
 
 fn initialize(ruby: &Ruby, _this: Obj<Handle>, _arguments: &[Value]) -> Result<(), Error> {
     let text = "a Pointer is a view of a SharedMemory: use its +, [], slice or order";

@@ -2,7 +2,7 @@
 //! (lib/process_shared/shared_array.rb).
 
 use magnus::typed_data::Obj;
-use magnus::{Error, RClass, Ruby, Value, method, prelude::*};
+use magnus::{RClass, Ruby, Value, method, prelude::*};
 use process_shared_core::Error as CoreError;
 use rb_sys::VALUE;
 
@@ -10,6 +10,7 @@ use super::handle::Handle;
 use super::shared_memory::create;
 use super::typed::Elements;
 use crate::bind::{Method1, Method2, define, module};
+use crate::errors::Error;
 
 unsafe extern "C" fn at(this: VALUE, position: VALUE) -> VALUE {
     // SAFETY: `this` is a SharedArray (rule 3 of bind.rs), and this frame owns nothing; so below.
@@ -39,5 +40,5 @@ pub fn init(ruby: &Ruby, shared_memory: RClass) -> Result<(), Error> {
     define(class, "[]", at as Method1)?;
     define(class, "[]=", put as Method2)?;
     class.define_method("length", method!(length, 0))?;
-    class.define_private_method("initialize", method!(initialize, -1))
+    Ok(class.define_private_method("initialize", method!(initialize, -1))?)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use magnus::rb_sys::{AsRawValue, FromRawValue};
 use magnus::scan_args::{get_kwargs, scan_args};
 use magnus::typed_data::Obj;
-use magnus::{Error, Integer, RClass, RString, Ruby, Symbol, Value, method, prelude::*};
+use magnus::{Integer, RClass, RString, Ruby, Symbol, Value, method, prelude::*};
 use process_shared_core::memory::Region;
 use process_shared_core::{Error as CoreError, Result as CoreResult};
 use rb_sys::VALUE;
@@ -15,6 +15,7 @@ use super::number::index;
 use super::typed::Elements;
 use super::types::{self, Element};
 use crate::bind::{module, raising};
+use crate::errors::Error;
 use crate::{errors, interrupts, nogvl};
 
 /// Instance variables without `@`: Ruby code cannot see them, the collector can.
@@ -69,7 +70,8 @@ pub fn create(
     }
     let outcome = ruby.yield_value::<_, Value>(this);
     this.close(this.as_raw());
-    outcome.map(|_| ())
+    outcome?;
+    Ok(())
 }
 
 /// What the arguments of `new` ask for.

@@ -1,7 +1,7 @@
 //! Access by type: `get put read write` with a type as argument, and what SharedArray does with its own.
 
 use magnus::rb_sys::AsRawValue;
-use magnus::{Error, RClass, prelude::*};
+use magnus::{RClass, prelude::*};
 use rb_sys::VALUE;
 
 use super::accessors::{self, get_at, put_at};
@@ -13,6 +13,7 @@ use super::number::{
 };
 use super::types::{self, Element};
 use crate::bind::{Method1, Method2, Method3, NIL, answer, define, ruby, value};
+use crate::errors::Error;
 
 /// Offset 0, as a Ruby Integer.
 const START: VALUE = rb_sys::ruby_special_consts::RUBY_FIXNUM_FLAG as VALUE;
@@ -92,9 +93,8 @@ unsafe fn get_by(this: VALUE, kind: VALUE, offset: VALUE) -> Result<VALUE, Error
             return foreign::get_string_at(this, offset);
         }
         Handle::of(this).bytes(offset, size as i64)?;
-        foreign::to_ffi(this)?
-            .funcall::<_, _, magnus::Value>("get", (value(kind), offset))
-            .map(AsRawValue::as_raw)
+        let got: magnus::Value = foreign::to_ffi(this)?.funcall("get", (value(kind), offset))?;
+        Ok(got.as_raw())
     }
 }
 
@@ -113,7 +113,8 @@ unsafe fn put_by(this: VALUE, kind: VALUE, offset: VALUE, given: VALUE) -> Resul
         handle.check_writable(this)?;
         handle.bytes(offset, size as i64)?;
         let arguments = (value(kind), offset, value(given));
-        foreign::to_ffi(this)?.funcall::<_, _, magnus::Value>("put", arguments).map(|_| NIL)
+        foreign::to_ffi(this)?.funcall::<_, _, magnus::Value>("put", arguments)?;
+        Ok(NIL)
     }
 }
 
@@ -153,5 +154,6 @@ pub fn init(class: RClass) -> Result<(), Error> {
     define(class, "read", read as Method1)?;
     define(class, "write", write as Method2)?;
     define(class, "size_of_type", size_of_type as Method1)?;
-    class.funcall::<_, _, magnus::Value>("private", ("size_of_type",)).map(|_| ())
+    class.funcall::<_, _, magnus::Value>("private", ("size_of_type",))?;
+    Ok(())
 }

@@ -7,9 +7,9 @@ use std::borrow::Cow;
 use std::ffi::{c_long, c_void};
 
 use magnus::rb_sys::AsRawValue;
-use magnus::{Error, ExceptionClass, RClass, RModule, Ruby, Symbol, Value, prelude::*};
+use magnus::{ExceptionClass, RClass, RModule, Ruby, Symbol, Value, prelude::*};
 
-use crate::errors;
+use crate::errors::{self, Error};
 
 /// What one element in memory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,6 +228,6 @@ pub fn refused(class: ExceptionClass, what: &str, given: Value, shown: &str) -> 
     let name = Symbol::from_value(given).and_then(|symbol| symbol.name().ok().map(Cow::into_owned));
     match name.map_or_else(|| given.funcall(shown, ()), Ok) {
         Ok::<String, _>(name) => Error::new(class, format!("{what} type '{name}'")),
-        Err(error) => error,
+        Err(error) => error.into(),
     }
 }
