@@ -10,6 +10,8 @@ module ProcessShared
     end
 
     def self.run(block, args)
+      # What a thread has left here that began before this file was loaded, and whose native thread is used again.
+      ProcessShared.__send__(:thread_ends)
       value = block.call(*args)
       # Ruby runs the fibers of a scheduler to their end after the block: before that, the thread has not ended.
       Fiber.set_scheduler(nil) if Fiber.scheduler

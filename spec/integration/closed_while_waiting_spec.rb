@@ -44,6 +44,21 @@ RSpec.describe "An object that is closed while a thread waits" do
         expect(child.value).to eq closed
       end
 
+      it "raises ClosedError in a process that a signal handler forked during the wait" do
+        told = ProcessShared::Semaphore.new(0)
+        child = fork_child do
+          trap(:USR1) do
+            fork || Thread.new { wait_until { Thread.main.status == "sleep" } && call.close.call }
+          end
+          outcome == closed && told.post
+          exit!
+        end
+        wait_until { call.waiting.call }
+        wait_until_blocked(child)
+        child.signal(:USR1)
+        expect(told.try_wait(10)).to be told
+      end
+
       it "raises ClosedError in a fiber under a scheduler" do
         value = Scheduler.run do
           Fiber.schedule do

@@ -457,3 +457,21 @@
     end
   end
 end
+
+RSpec.describe "A thread that began before process_shared was loaded" do
+  it "hands its lock on when it ends, at the latest with its native thread" do
+    expect(ruby_after(<<~RUBY, <<~'SCRIPT')).to eq "[true, true]\n"
+      $early = Thread.new do
+        sleep 0.001 until $mutex
+        $mutex.lock
+        sleep
+      end
+    RUBY
+      $mutex = ProcessShared::Mutex.new
+      Thread.pass until $mutex.locked?
+      $early.kill.join
+      Thread.new { sleep 0.001 }.join # which may be the next on that native thread
+      p [$mutex.try_lock(10), $mutex.abandoned?]
+    SCRIPT
+  end
+end

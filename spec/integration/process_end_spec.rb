@@ -1,20 +1,9 @@
 # frozen_string_literal: true
 
-require "tempfile"
-
 # The end of a process, by its main thread: what that holds, it holds in all of its at_exit handlers, and no longer.
 RSpec.describe "The end of a process" do
-  # Runs a script that was preceded by another, from before process_shared was loaded.
-  def run(before, script)
-    Tempfile.create(["before", ".rb"]) do |file|
-      file.write(before)
-      file.flush
-      ruby(script, options: ["-r", file.path])
-    end
-  end
-
   it "leaves the main thread its locks until the last at_exit handler, also where other threads live" do
-    expect(run("at_exit { p [$m.owned?, $m.unlock.locked?] }", <<~RUBY)).to eq "[true, false]\n"
+    expect(ruby_after("at_exit { p [$m.owned?, $m.unlock.locked?] }", <<~RUBY)).to eq "[true, false]\n"
       $m = ProcessShared::Mutex.new.lock
       Thread.new { sleep }
     RUBY
@@ -22,7 +11,7 @@ RSpec.describe "The end of a process" do
 
   [ProcessShared::Mutex, ProcessShared::Monitor].each do |klass|
     it "does not wait for a thread that wants a #{klass} of the main thread's back" do
-      expect(run("at_exit { $m.lock; puts :locked }", <<~RUBY)).to eq "locked\n"
+      expect(ruby_after("at_exit { $m.lock; puts :locked }", <<~RUBY)).to eq "locked\n"
         $m, condition = #{klass}.new, ProcessShared::ConditionVariable.new
         Thread.new { $m.synchronize { condition.wait($m) } }
         Thread.pass until condition.waiters == 1
@@ -32,7 +21,7 @@ RSpec.describe "The end of a process" do
 
   it "does not wait for a fiber's thread that wants a lock of the main thread's back" do
     scheduler = File.expand_path("../support/scheduler", __dir__)
-    expect(run("at_exit { $m.lock; puts :locked }", <<~RUBY)).to eq "locked\n"
+    expect(ruby_after("at_exit { $m.lock; puts :locked }", <<~RUBY)).to eq "locked\n"
       require #{scheduler.dump}
       $m, condition = ProcessShared::Mutex.new, ProcessShared::ConditionVariable.new
       Thread.new do

@@ -205,6 +205,54 @@ RSpec.describe "Signals" do
     expect(count.read_int).to be > 0
   end
 
+  describe "whose handler takes the lock that is waited for, and keeps it" do
+    # A child that waits in the block, and whose handler does so. Its value is the block's. `waits` has it wait for the
+    # lock, which is then the caller's.
+    def taking(lock, waits, &wait)
+      child = fork_child do |parent|
+        trap(:USR1) { parent.say(:begun) && parent.listen && lock.try_lock }
+        wait.call
+      end
+      waits.call
+      wait_until { lock.waiters == 1 }
+      child.signal(:USR1)
+      child.hear
+      lock.unlock
+      child.tell(:go)
+      child.value
+    end
+
+    it "have a Mutex refuse to wait for itself" do
+      mutex = ProcessShared::Mutex.new.lock
+      value = taking(mutex, -> {}) { [(mutex.lock rescue $!.message), mutex.owned?] }
+      expect(value).to eq ["deadlock; recursive locking", true]
+    end
+
+    it "have a Monitor entered twice" do
+      monitor = ProcessShared::Monitor.new.lock
+      value = taking(monitor, -> {}) { monitor.enter || Array.new(2) { monitor.exit || monitor.mon_owned? } }
+      expect(value).to eq [true, false]
+    end
+
+    [ProcessShared::Mutex, ProcessShared::Monitor].each do |klass|
+      it "have it after a sleep, once (#{klass})" do
+        mutex = klass.new
+        asleep = ProcessShared::Semaphore.new(0)
+        wake = lambda do
+          asleep.wait
+          mutex.lock
+          mutex.wakeup_first
+        end
+        value = taking(mutex, wake) do
+          mutex.lock
+          asleep.post
+          [mutex.sleep, mutex.owned?, mutex.unlock.owned?]
+        end
+        expect(value).to match [Integer, true, false]
+      end
+    end
+  end
+
   describe "while one that was woken waits for its mutex" do
     let!(:condition) { ProcessShared::ConditionVariable.new }
 

@@ -125,6 +125,14 @@
       expect(Ractor.shareable?(Ractor.make_shareable(object))).to be true
     end
 
+    it "can be made shareable while it is held, here or elsewhere" do
+      next unless object.respond_to?(:lock)
+
+      object.lock
+      expect(Ractor.shareable?(Ractor.make_shareable(object))).to be true
+      expect(object.unlock).not_to be_locked
+    end
+
     it "costs no descriptor" do
       before = Dir.children("/dev/fd").size
       kept = Array.new(1000) { klass.new(*arguments) }

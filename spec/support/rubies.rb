@@ -2,6 +2,7 @@
 
 require "open3"
 require "rbconfig"
+require "tempfile"
 require "timeout"
 
 # Scripts in a Ruby of their own: for what must not touch the process of the specs (Ractors, -w, limits), or needs a
@@ -15,6 +16,15 @@ module Rubies
     raise "#{status.inspect}: #{output}" unless status.success?
 
     output
+  end
+
+  # Runs a script that was preceded by another, from before process_shared was loaded.
+  def ruby_after(before, script)
+    Tempfile.create(["before", ".rb"]) do |file|
+      file.write(before)
+      file.flush
+      ruby(script, options: ["-r", file.path])
+    end
   end
 
   def ruby_with_status(script, options: [], env: {}, within: 20)

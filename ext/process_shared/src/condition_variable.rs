@@ -115,10 +115,10 @@ pub fn wait(ruby: &Ruby, object: Value, lock: &Lock<'_>, timeout: Timeout) -> Re
         }
     };
 
-    let waiting = Waiting::with(object);
     let mut until = timeout.deadline();
     // What is left of the wait, if it was granted; whether it timed out; what to raise.
     let (mut granted, timed_out, raised) = loop {
+        let _waiting = Waiting::with(object); // in this process: a signal handler may fork
         if let Err(closed) = condition_of(ruby, object) {
             condition.leave(&thread, wait);
             break (None, false, Some(closed));
@@ -158,7 +158,6 @@ pub fn wait(ruby: &Ruby, object: Value, lock: &Lock<'_>, timeout: Timeout) -> Re
             }
         }
     };
-    drop(waiting);
     let mut rest = || {
         if let Some(wait) = granted.as_mut().filter(|_| generation() == born) {
             condition.rest(&thread, wait);

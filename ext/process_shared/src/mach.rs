@@ -54,7 +54,7 @@ fn wait(ruby: &Ruby, call: impl Fn() -> Answer<()>, mut give_back: impl FnMut())
             Outcome::TimedOut
         }
     };
-    nogvl::block(ruby, || Ok(()), |_| once(), |_| give_back())?;
+    nogvl::block(ruby, [None; 2], || Ok(()), |_| once(), |_| give_back())?;
     failed.get().map_or(Ok(()), |code| Err(to_ruby(ruby, code)))
 }
 

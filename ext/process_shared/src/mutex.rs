@@ -9,7 +9,7 @@
 
 use magnus::scan_args::{get_kwargs, scan_args};
 use magnus::{RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue, rb_sys::FromRawValue};
-use process_shared_core::{Mutex, Thread};
+use process_shared_core::{Mutex, Outcome, Thread};
 use rb_sys::{VALUE, rb_fiber_current, rb_gc_writebarrier};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
@@ -19,7 +19,6 @@ use crate::condition_variable::{self, Lock};
 use crate::data::{self, Data, DataType};
 use crate::errors::Error;
 use crate::timeout::Timeout;
-use crate::waiting::Waiting;
 use crate::{errors, interrupts, nogvl, scheduled, section, thread, waiting};
 
 #[derive(Default)]
@@ -49,7 +48,11 @@ impl Data for MutexData {
         if !self.mutex.get().is_some_and(Mutex::is_locked) {
             self.fiber.store(0, Relaxed);
         }
-        for object in [self.fiber.load(Relaxed), self.on_abandoned.load(Relaxed)] {
+        // Only the collector has to know the fiber: who asks whether a lock can be shared is not told of its holder.
+        // SAFETY: asks where it is called.
+        let collecting = unsafe { rb_sys::rb_during_gc() } != 0;
+        let fiber = if collecting { self.fiber.load(Relaxed) } else { 0 };
+        for object in [fiber, self.on_abandoned.load(Relaxed)] {
             if object != 0 {
                 // SAFETY: called by the collector; the object was alive when it was stored, and has been marked since.
                 unsafe { rb_sys::rb_gc_mark(object as VALUE) };
@@ -68,6 +71,14 @@ pub enum Taken {
     No,
     Yes,
     Abandoned,
+}
+
+/// What waiting for the lock came to.
+enum Awaited {
+    Nothing,
+    Lock,
+    /// One level more of a Monitor that a signal handler entered meanwhile, and did not leave.
+    Level,
 }
 
 fn current_fiber() -> usize {
@@ -209,48 +220,66 @@ impl MutexData {
     /// Takes the lock, waiting for it if need be: true, or false if `timeout` passed.
     pub fn acquire(&self, ruby: &Ruby, object: Value, timeout: Timeout) -> Result<bool, Error> {
         loop {
-            if !self.await_lock(ruby, object, timeout)? {
-                return Ok(false);
+            match self.await_lock(ruby, object, timeout)? {
+                Awaited::Nothing => return Ok(false),
+                Awaited::Lock => self.own(object.as_raw()),
+                Awaited::Level => {
+                    self.levels.store(self.levels.load(Relaxed) + 1, Relaxed);
+                    return Ok(true);
+                }
             }
-            self.own(object.as_raw());
             if self.repair(ruby, object)? {
                 return Ok(true);
             }
         }
     }
 
-    fn await_lock(&self, ruby: &Ruby, object: Value, timeout: Timeout) -> Result<bool, Error> {
+    fn await_lock(&self, ruby: &Ruby, object: Value, timeout: Timeout) -> Result<Awaited, Error> {
         let (mutex, thread) = (self.open(ruby)?, thread::current(ruby)?);
         if try_at_once(ruby, mutex, &thread)? {
-            return Ok(true);
+            return Ok(Awaited::Lock);
         }
-        if mutex.is_held_by(&thread) {
-            if self.is_owned(mutex, &thread) {
-                return Err(errors::ownership(ruby, "deadlock; recursive locking".to_owned()));
-            }
-            if !scheduled::is_non_blocking() {
-                let text = "deadlock; lock already owned by another fiber belonging to the same thread";
-                return Err(errors::ownership(ruby, text.to_owned()));
-            }
-        }
+        self.refuse_own(ruby, mutex)?;
         if mutex.try_lock_soon(&thread) {
-            return Ok(true);
+            return Ok(Awaited::Lock);
         }
         nogvl::refuse_in_trap(ruby)?;
+        let mut taken_by_handler = false;
         let acquired = if scheduled::is_non_blocking() {
-            scheduled::wait_until(ruby, object, timeout, || {
-                try_at_once(ruby, mutex, &thread::current(ruby)?)
-            })?
+            scheduled::wait_until(ruby, object, timeout, || try_at_once(ruby, mutex, &thread::current(ruby)?))
         } else {
-            let _waiting = Waiting::with(object);
+            let check = || {
+                self.check(ruby)?;
+                self.refuse_own(ruby, mutex).inspect_err(|_| taken_by_handler = true)
+            };
             let wait = |thread: &Thread| mutex.lock(thread, timeout.deadline());
-            nogvl::block(ruby, || self.check(ruby), wait, |thread| give_back(mutex, thread))?
+            nogvl::block(ruby, [Some(object), None], check, wait, |thread| give_back(mutex, thread))
         };
-        if acquired {
-            let thread = thread::current(ruby)?;
-            self.check(ruby).inspect_err(|_| give_back(mutex, &thread))?;
+        if taken_by_handler && self.is_monitor.load(Relaxed) {
+            return Ok(Awaited::Level);
         }
-        Ok(acquired)
+        if !acquired? {
+            return Ok(Awaited::Nothing);
+        }
+        let thread = thread::current(ruby)?;
+        self.check(ruby).inspect_err(|_| give_back(mutex, &thread))?;
+        Ok(Awaited::Lock)
+    }
+
+    /// Refuses to wait for oneself: a signal handler, too, may have taken the lock for the fiber that it runs in.
+    fn refuse_own(&self, ruby: &Ruby, mutex: &Mutex) -> Result<(), Error> {
+        let thread = thread::current(ruby)?;
+        if !mutex.is_held_by(&thread) {
+            return Ok(());
+        }
+        let text = if self.is_owned(mutex, &thread) {
+            "deadlock; recursive locking"
+        } else if scheduled::is_non_blocking() {
+            return Ok(());
+        } else {
+            "deadlock; lock already owned by another fiber belonging to the same thread"
+        };
+        Err(errors::ownership(ruby, text.to_owned()))
     }
 
     /// With the lock just taken: lets `on_abandoned` repair what a dead holder left. Returns whether the lock is still held:
@@ -318,7 +347,12 @@ impl MutexData {
             let attempt = |thread: &Thread| matches!(mutex.try_lock(thread), Ok(true));
             scheduled::wait_through(ruby, object, attempt).or(raised)
         } else {
-            nogvl::block_through(ruby, |thread| mutex.lock(thread, None), rest).or(raised)
+            // A signal handler may have taken it, and not given it back: then it is taken.
+            let wait = |thread: &Thread| match mutex.is_held_by(thread) {
+                true => Outcome::Acquired,
+                false => mutex.lock(thread, None),
+            };
+            nogvl::block_through(ruby, wait, rest).or(raised)
         };
         let Some(thread) = thread::known().filter(|thread| mutex.is_held_by(thread)) else { return raised };
         self.own(object.as_raw());
@@ -527,8 +561,8 @@ fn retake(ruby: &Ruby, object: Value, levels: u32) -> Result<(), Error> {
 fn watch(ruby: &Ruby, object: Value, timeout: Value) -> Result<bool, Error> {
     let (data, timeout) = (of(object), Timeout::parse(ruby, timeout)?);
     let mutex = data.open(ruby)?;
-    let _waiting = Waiting::with(object);
-    nogvl::block(ruby, || data.check(ruby), |thread| mutex.watch(thread, timeout.deadline()), |_| {})
+    let wait = |thread: &Thread| mutex.watch(thread, timeout.deadline());
+    nogvl::block(ruby, [Some(object), None], || data.check(ruby), wait, |_| {})
 }
 
 pub fn is_locked(ruby: &Ruby, object: Value) -> Result<bool, Error> {

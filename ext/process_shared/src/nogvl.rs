@@ -15,6 +15,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use crate::errors::Error;
+use crate::waiting::Waiting;
 use crate::{errors, interrupts, thread};
 
 /// Runs `call` without the GVL. `None` if Ruby skipped it because an interrupt is due. `call` must not touch Ruby.
@@ -43,7 +44,7 @@ pub fn without_gvl<T>(call: impl FnOnce() -> T) -> Option<T> {
 }
 
 /// Waits until `wait`, called without the GVL, says that it acquired (true) or timed out (false). It gets the calling
-/// thread, which is another after a signal handler that forked.
+/// thread, which is another after a signal handler that forked. Closing one of `objects` has it looked at `check` again.
 ///
 /// What was acquired while an interrupt came due is given back before that is looked at: the GVL may have been long in
 /// coming, and an exception takes nothing with it. So does Ruby's own mutex.
@@ -52,6 +53,7 @@ pub fn without_gvl<T>(call: impl FnOnce() -> T) -> Option<T> {
 /// The exception that an interrupt raised, or what `check` says before each wait: then `wait` has taken nothing.
 pub fn block(
     ruby: &Ruby,
+    objects: [Option<Value>; 2],
     mut check: impl FnMut() -> Result<(), Error>,
     mut wait: impl FnMut(&Thread) -> Outcome,
     mut give_back: impl FnMut(&Thread),
@@ -60,6 +62,7 @@ pub fn block(
         interrupts::check(ruby)?;
         check()?;
         let thread = thread::current(ruby)?;
+        let _waiting = objects.map(|object| object.map(Waiting::with)); // in this process: see `thread`
         match without_gvl(|| wait(&thread)) {
             Some(Outcome::Acquired) if interrupts::are_due(ruby) => give_back(&thread),
             Some(Outcome::Acquired) => return Ok(true),
@@ -116,23 +119,22 @@ pub fn nap<S>(
         return Ok(Nap::Over(outcome));
     }
     rest(state);
-    let thread = ruby.thread_current();
     let meant = interrupts::are_due(ruby); // not by a signal that merely hit this native thread
     interrupts::check(ruby)?;
-    let deferred = meant && thread.funcall::<_, _, bool>("pending_interrupt?", ())?;
-    Ok(if meant && !deferred && was_woken_up(ruby)? { Nap::WokenUp } else { Nap::Again })
+    Ok(if meant && was_woken_up(ruby)? { Nap::WokenUp } else { Nap::Again })
 }
 
 /// Whether `Thread#wakeup` was called on the main thread since this was last asked, and the process in which it is noted:
-/// only the main thread runs signal handlers, and it may be another after a fork.
+/// the main thread may be another after a fork.
 static WOKEN_UP: AtomicBool = AtomicBool::new(false);
 static NOTED_IN: AtomicU32 = AtomicU32::new(0);
 
 /// Tells `Thread#wakeup` from a signal handler that ran. Only the main thread runs those, and there `wakeup` leaves a
-/// note (`lib/process_shared/wakeup.rb`); on any other thread nothing but `wakeup` interrupts without an exception.
+/// note (`lib/process_shared/wakeup.rb`); on any other thread nothing else interrupts but an exception, which raises, or
+/// is deferred.
 fn was_woken_up(ruby: &Ruby) -> Result<bool, Error> {
     if !is_main(ruby) {
-        return Ok(true);
+        return Ok(!ruby.thread_current().funcall::<_, _, bool>("pending_interrupt?", ())?);
     }
     let pid = thread::current(ruby)?.pid();
     if NOTED_IN.load(Relaxed) != pid {

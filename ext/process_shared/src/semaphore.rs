@@ -14,8 +14,7 @@ use crate::errors::Error;
 use crate::mutex::{bind, define};
 use crate::section::yield_and;
 use crate::timeout::Timeout;
-use crate::waiting::{self, Waiting};
-use crate::{errors, nogvl, scheduled, thread};
+use crate::{errors, nogvl, scheduled, thread, waiting};
 
 #[derive(Default)]
 pub struct SemaphoreData {
@@ -102,10 +101,8 @@ impl SemaphoreData {
         let acquired = if scheduled::is_non_blocking() {
             scheduled::wait_until(ruby, object, timeout, || Ok(semaphore.try_wait()))?
         } else {
-            // Not in the other branch: a fiber may never come back to take itself off the book.
-            let _waiting = (Waiting::with(object), behind.map(Waiting::with));
             let wait = |thread: &Thread| semaphore.wait(thread, timeout.deadline());
-            nogvl::block(ruby, &check, wait, give_back)?
+            nogvl::block(ruby, [Some(object), behind], &check, wait, give_back)?
         };
         if acquired {
             let thread = thread::current(ruby)?;
@@ -114,15 +111,18 @@ impl SemaphoreData {
         Ok(acquired)
     }
 
-    /// Waits until there may be a permit, without taking it; `check` as in `acquire`.
+    /// Waits until there may be a permit, without taking it; `check` as in `acquire`, for these
+    /// objects.
     pub fn watch(
         &self,
         ruby: &Ruby,
+        objects: [Option<Value>; 2],
         timeout: Value,
         check: impl Fn() -> Result<(), Error>,
     ) -> Result<bool, Error> {
         let (semaphore, timeout) = (self.open(ruby)?, Timeout::parse(ruby, timeout)?);
-        nogvl::block(ruby, check, |thread| semaphore.watch(thread, timeout.deadline()), |_| {})
+        let wait = |thread: &Thread| semaphore.watch(thread, timeout.deadline());
+        nogvl::block(ruby, objects, check, wait, |_| {})
     }
 
     pub fn post(&self, ruby: &Ruby) -> Result<(), Error> {
@@ -258,8 +258,7 @@ fn waiters(ruby: &Ruby, object: Value) -> Result<usize, Error> {
 /// For the helper threads of `scheduled`.
 fn watch(ruby: &Ruby, object: Value, timeout: Value) -> Result<bool, Error> {
     let data = of(object);
-    let _waiting = Waiting::with(object);
-    data.watch(ruby, timeout, || data.check(ruby))
+    data.watch(ruby, [Some(object), None], timeout, || data.check(ruby))
 }
 
 fn close(ruby: &Ruby, object: Value) -> Result<(), Error> {

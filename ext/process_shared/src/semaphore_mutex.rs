@@ -13,7 +13,7 @@ use crate::mutex::{bind, define};
 use crate::section::yield_and;
 use crate::semaphore::{self, SemaphoreData};
 use crate::timeout::Timeout;
-use crate::waiting::{self, Waiting};
+use crate::waiting;
 use crate::{errors, nogvl, scheduled};
 
 #[derive(Default)]
@@ -210,8 +210,8 @@ fn sleep(ruby: &Ruby, object: Value, args: &[Value]) -> Result<Value, Error> {
 fn watch(ruby: &Ruby, object: Value, timeout: Value) -> Result<bool, Error> {
     let data = of(object);
     let semaphore = data.open(ruby)?;
-    let _waiting = (Waiting::with(object), Waiting::with(data.semaphore_object()));
-    semaphore.watch(ruby, timeout, || data.check(ruby))
+    let objects = [Some(object), Some(data.semaphore_object())];
+    semaphore.watch(ruby, objects, timeout, || data.check(ruby))
 }
 
 fn close(ruby: &Ruby, object: Value) -> Result<(), Error> {
