@@ -189,7 +189,8 @@
         expect(times.min).to be < 0.010 # the machine may be busy with other things
       end
 
-      it "is taken over in a child that C code forked, by its first thread" do
+      it "is taken over in a child that C code forked, by its first thread",
+         unstressed: "Ruby would believe the thread that ends the stress to be in that child too" do
         skip "neither ffi nor fiddle" unless CFork.possible?
         skip "on macOS such a child has nothing of its parent's" if ProcessShared.const_defined?(:Handover, false)
 
@@ -198,7 +199,7 @@
         expect(mutex.synchronize { mutex.abandoned? }).to be true
       end
 
-      it "is still held where the program cannot be executed" do
+      it "is still held where the program cannot be executed", unstressed: "counts the threads of a process" do
         other = klass.new
         seen = in_child do
           Thread.new do
