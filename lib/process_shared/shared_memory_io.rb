@@ -9,7 +9,8 @@ module ProcessShared
   #
   # Everything behind the position can be read, down to the last byte of the memory: there is no mark where written data
   # ends. A write that does not fit raises IndexError and writes nothing. Every process (and every SharedMemoryIO) has
-  # its own position; simultaneous writers need a lock.
+  # its own position; simultaneous writers need a lock. A frozen one refuses to read, write and move (FrozenError), and
+  # cannot be made shareable between Ractors: give each one of its own, over the same memory.
   #
   # All Strings are binary (ASCII-8BIT), a character is a byte. Offsets and lengths are in bytes.
   class SharedMemoryIO
@@ -37,7 +38,7 @@ module ProcessShared
 
     # @return [Integer] the number of the line read last by +gets+ and its relatives
     def lineno
-      @lineno ||= 0
+      @lineno || 0
     end
 
     # @!group Position

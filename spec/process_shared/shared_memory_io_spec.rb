@@ -352,6 +352,42 @@ RSpec.describe ProcessShared::SharedMemoryIO do
     expect(kept.read).to eq("A\0\0\0")
   end
 
+  describe "a frozen one" do
+    before do
+      io.gets
+      io.freeze
+    end
+
+    {
+      read: [], gets: [], getc: [], getbyte: [], readline: [], readlines: [], readpartial: [1], pread: [1, 0], ungetc: ["x"],
+      write: ["x"], pwrite: ["x", 0], puts: [], printf: ["x"], putc: ["x"], :<< => ["x"], truncate: [TEXT.bytesize],
+      eof?: [], seek: [1], rewind: [], :pos= => [1], :lineno= => [1], reopen: [], each_line: [], each_byte: [], each_char: []
+    }.each do |name, arguments|
+      it "refuses #{name}, as a frozen File does, and changes nothing" do
+        expect { io.public_send(name, *arguments) { |_| nil } }.to raise_error(FrozenError)
+        expect([io.pos, io.lineno, memory.get_bytes(0, TEXT.bytesize)]).to eq([TEXT.index("\n") + 1, 1, TEXT])
+      end
+    end
+
+    it "refuses other memory" do
+      expect { io.reopen(ProcessShared::SharedMemory.new(4)) }.to raise_error(FrozenError)
+      expect(io.mem).to equal(memory)
+    end
+
+    it "says what it is, and can be closed" do
+      expect([io.pos, io.lineno, io.size, io.mem, io.closed?]).to eq([11, 1, TEXT.bytesize, memory, false])
+      expect(io.inspect).to eq("#<ProcessShared::SharedMemoryIO pos=11 size=#{TEXT.bytesize}>")
+      expect(described_class.new(memory).freeze.lineno).to eq(0)
+      io.close
+      expect(io).to be_closed
+    end
+
+    it "cannot be shared between Ractors" do
+      expect(Ractor.shareable?(described_class.new(memory.freeze).freeze)).to be(false)
+      expect { Ractor.make_shareable(io) }.to raise_error(Ractor::Error)
+    end
+  end
+
   it "follows the rules for all objects" do
     expect { described_class.allocate.read }.to raise_error(TypeError, /not initialized/)
     expect { described_class.allocate.closed? }.to raise_error(TypeError)

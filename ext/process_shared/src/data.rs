@@ -19,6 +19,9 @@ unsafe impl Sync for DataType {}
 pub trait Data: Default + Sync + 'static {
     const TYPE: &'static DataType;
 
+    /// True where several Ractors may use a frozen object at once.
+    const SHAREABLE: bool = true;
+
     /// Marks the Ruby objects it refers to, pinned.
     fn mark(&self) {}
 
@@ -29,7 +32,7 @@ pub trait Data: Default + Sync + 'static {
 }
 
 impl DataType {
-    /// The type for `T`, with a name for error messages. Objects of it stay usable when frozen and shareable.
+    /// The type for `T`, with a name for error messages.
     pub const fn of<T: Data>(name: &'static CStr) -> Self {
         // SAFETY: plain C data, for which all zeroes says "nothing here".
         let mut data_type: rb_data_type_t = unsafe { std::mem::zeroed() };
@@ -38,9 +41,11 @@ impl DataType {
         data_type.function.dfree = Some(free::<T>);
         data_type.function.dsize = Some(size::<T>);
         data_type.flags = (rb_sys::rbimpl_typeddata_flags::RUBY_TYPED_FREE_IMMEDIATELY as u32
-            | rb_sys::rbimpl_typeddata_flags::RUBY_TYPED_FROZEN_SHAREABLE as u32
             | rb_sys::rbimpl_typeddata_flags::RUBY_TYPED_WB_PROTECTED as u32)
             as VALUE;
+        if T::SHAREABLE {
+            data_type.flags |= rb_sys::rbimpl_typeddata_flags::RUBY_TYPED_FROZEN_SHAREABLE as u32 as VALUE;
+        }
         DataType(UnsafeCell::new(data_type))
     }
 

@@ -241,16 +241,7 @@ impl Handle {
     #[cold]
     #[inline(never)]
     fn refuse_write(&self, this: VALUE) -> Error {
-        if let Err(error) = self.check() {
-            return error;
-        }
-        // SAFETY: raises FrozenError, inside `raising`.
-        let refused = raising(|| unsafe {
-            rb_sys::rb_error_frozen_object(this);
-        });
-        refused
-            .err()
-            .unwrap_or_else(|| Error::new(ruby().exception_frozen_error(), "can't modify frozen object"))
+        self.check().err().unwrap_or_else(|| frozen_error(this))
     }
 
     /// Turns an allocated object into a live one.
@@ -374,6 +365,16 @@ pub unsafe fn frozen(object: VALUE) -> bool {
     // SAFETY: every heap object begins with an RBasic.
     let flags = unsafe { (*(object as *const rb_sys::RBasic)).flags };
     flags & (rb_sys::ruby_fl_type::RUBY_FL_FREEZE as VALUE) != 0
+}
+
+/// The `FrozenError` for an `object` that is frozen.
+#[cold]
+pub fn frozen_error(object: VALUE) -> Error {
+    // SAFETY: any object; raises FrozenError, inside `raising`.
+    let refused = raising(|| unsafe {
+        rb_sys::rb_error_frozen_object(object);
+    });
+    refused.err().unwrap_or_else(|| Error::new(ruby().exception_frozen_error(), "can't modify frozen object"))
 }
 
 /// # Safety

@@ -2,6 +2,8 @@
 //! (lib/process_shared/shared_memory_io.rb). Native because a piece of 4 KB is copied faster than Ruby calls a method.
 //!
 //! The memory may be anything with `size`, `get_bytes` and `put_bytes`; a Pointer of ours is used without calling it.
+//!
+//! A frozen IO refuses to read, write and move, as a frozen File does. Ractors cannot share one.
 
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::Relaxed};
@@ -14,7 +16,7 @@ use rb_sys::{VALUE, rb_gc_writebarrier};
 
 use super::accessors::check_type;
 use super::bytes;
-use super::handle::Handle;
+use super::handle::{Handle, frozen, frozen_error};
 use super::number::{index, integer};
 use crate::bind::{Method0, Method1, MethodN, NIL, answer, arguments, define, module, raising, ruby, value};
 use crate::data::{self, Data, DataType};
@@ -35,6 +37,8 @@ impl Data for Cursor {
         static TYPE: DataType = DataType::of::<Cursor>(c"ProcessShared::SharedMemoryIO");
         &TYPE
     };
+
+    const SHAREABLE: bool = false;
 
     fn mark(&self) {
         let memory = self.memory.load(Relaxed);
@@ -79,18 +83,28 @@ impl Cursor {
         self.open().err().unwrap_or_else(|| Error::new(ruby().exception_io_error(), what))
     }
 
+    /// Refuses an IO that is frozen.
     #[inline(always)]
-    fn readable(&self) -> Result<&Self, Error> {
-        match self.read_closed.load(Relaxed) {
+    fn unfrozen(&self, this: VALUE) -> Result<&Self, Error> {
+        // SAFETY: `this` is the heap object that holds this cursor.
+        match unsafe { frozen(this) } {
             false => Ok(self),
+            true => Err(frozen_error(this)),
+        }
+    }
+
+    #[inline(always)]
+    fn readable(&self, this: VALUE) -> Result<&Self, Error> {
+        match self.read_closed.load(Relaxed) {
+            false => self.unfrozen(this),
             true => Err(self.closed_for("not opened for reading")),
         }
     }
 
     #[inline(always)]
-    fn writable(&self) -> Result<&Self, Error> {
+    fn writable(&self, this: VALUE) -> Result<&Self, Error> {
         match self.write_closed.load(Relaxed) {
-            false => Ok(self),
+            false => self.unfrozen(this),
             true => Err(self.closed_for("not opened for writing")),
         }
     }
@@ -114,6 +128,7 @@ impl Cursor {
                 size.to_i64()?
             }
         };
+        self.unfrozen(this)?; // last, as the memory was asked for its size
         self.memory.store(memory as usize, Relaxed);
         self.size.store(size, Relaxed);
         self.position.store(0, Relaxed);
@@ -184,7 +199,7 @@ unsafe extern "C" fn position(this: VALUE) -> VALUE {
 unsafe extern "C" fn set_position(this: VALUE, offset: VALUE) -> VALUE {
     // SAFETY: as above.
     answer(|| unsafe {
-        let cursor = Cursor::of(this)?.open()?;
+        let cursor = Cursor::of(this)?.open()?.unfrozen(this)?;
         let wanted = index(offset)?;
         if wanted < 0 {
             return Err(errors::system(&ruby(), "negative position", libc::EINVAL));
@@ -199,7 +214,7 @@ unsafe extern "C" fn read(argc: c_int, argv: *const VALUE, this: VALUE) -> VALUE
     // SAFETY: as above.
     answer(|| unsafe {
         let given = arguments(argc, argv, 0, 2)?;
-        let cursor = Cursor::of(this)?.readable()?;
+        let cursor = Cursor::of(this)?.readable(this)?;
         let buffer = given.get(1).copied().filter(|&buffer| buffer != NIL);
         if let Some(buffer) = buffer {
             check_type(buffer, RUBY_T_STRING)?;
@@ -236,7 +251,7 @@ unsafe extern "C" fn write(argc: c_int, argv: *const VALUE, this: VALUE) -> VALU
     // SAFETY: as above.
     answer(|| unsafe {
         let given = arguments(argc, argv, 0, usize::MAX)?;
-        let cursor = Cursor::of(this)?.writable()?;
+        let cursor = Cursor::of(this)?.writable(this)?;
         let text = match given {
             [one] if RB_TYPE_P(*one, RUBY_T_STRING) => *one,
             [one] => raising(|| rb_sys::rb_obj_as_string(*one))?,
@@ -310,11 +325,11 @@ fn close_write(this: Value) -> Result<(), Error> {
 }
 
 fn check_readable(this: Value) -> Result<(), Error> {
-    cursor(this)?.readable().map(|_| ())
+    cursor(this)?.readable(this.as_raw()).map(|_| ())
 }
 
 fn check_writable(this: Value) -> Result<(), Error> {
-    cursor(this)?.writable().map(|_| ())
+    cursor(this)?.writable(this.as_raw()).map(|_| ())
 }
 
 pub fn init(ruby: &Ruby) -> Result<(), Error> {
