@@ -430,6 +430,8 @@ module ProcessShared
     # @return [String] position and size
     def inspect
       closed? ? "#<#{self.class} closed>" : "#<#{self.class} pos=#{pos} size=#{size}>"
+    rescue TypeError
+      "#<#{self.class} not initialized>"
     end
 
     # @!endgroup

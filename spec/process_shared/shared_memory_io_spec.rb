@@ -391,6 +391,11 @@ RSpec.describe ProcessShared::SharedMemoryIO do
   it "follows the rules for all objects" do
     expect { described_class.allocate.read }.to raise_error(TypeError, /not initialized/)
     expect { described_class.allocate.closed? }.to raise_error(TypeError)
+    expect(described_class.allocate.inspect).to eq("#<ProcessShared::SharedMemoryIO not initialized>")
+    expect { described_class.allocate.freeze.send(:initialize, memory) }.to raise_error(FrozenError)
+    forgetful = Class.new(described_class) { def initialize; end }
+    expect(forgetful.new.inspect).to end_with(" not initialized>")
+    expect { forgetful.new.read }.to raise_error(TypeError, /not initialized/)
     expect { io.send(:initialize, memory) }.to raise_error(TypeError, /already initialized/)
     expect { io.dup }.to raise_error(TypeError)
     expect { Marshal.dump(io) }.to raise_error(TypeError)
