@@ -56,6 +56,28 @@ RSpec.describe ProcessShared::SharedMemory do
       expect(ObjectSpace.memsize_of(memory)).to be < 1000
     end
 
+    it "reads addresses up to the first null, and touches nothing behind it", if: File.exist?("/proc/self/fd") do
+      memory = described_class.new(1 << 30)
+      expect([memory.get_array_of_string(0), memory.read_array_of_string]).to eq([[], []])
+      expect(File.stat("/proc/self/fd/#{memory.fd}").blocks * 512).to be <= 1 << 16
+    end
+
+    it "says by NoMemoryError that what is read from it finds no room", if: File.exist?("/proc/self/status") do
+      output = ruby(<<~RUBY)
+        memory = ProcessShared::SharedMemory.new(1 << 30)
+        used = File.read("/proc/self/status")[/^VmSize:\\s+(\\d+)/, 1].to_i << 10
+        Process.setrlimit(:AS, used + (64 << 20), Process.getrlimit(:AS).last)
+        counts = { get_bytes: 1 << 30, get_array_of_int64: 1 << 27, get_array_of_pointer: 1 << 27, get_array_of_string: 1 << 27 }
+        counts.each do |name, count|
+          memory.public_send(name, 0, count)
+          print name
+        rescue NoMemoryError
+          print "."
+        end
+      RUBY
+      expect(output).to eq("....")
+    end
+
     it "does not depend on /dev/shm, and leaves nothing there", if: File.directory?("/dev/shm") do
       before = Dir.children("/dev/shm")
       memory = described_class.new(1 << 20)

@@ -120,23 +120,35 @@ unsafe fn store(this: VALUE, offset: i64, addresses: &[usize]) -> Result<(), Err
 
 pub unsafe fn get_array_at(this: VALUE, offset: i64, count: i64) -> Result<VALUE, Error> {
     // SAFETY: as the caller promises.
-    let addresses = unsafe { load_all(this, offset, count) }?;
-    let array = ruby().ary_new_capa(addresses.len());
-    for address in addresses {
-        array.push(pointer_to(address)?)?;
-    }
-    Ok(array.as_raw())
+    unsafe { read_all(this, offset, Some(count), pointer_to) }
 }
 
-unsafe fn load_all(this: VALUE, offset: i64, count: i64) -> Result<Vec<usize>, Error> {
-    if count < 0 {
+/// What `make` makes of the addresses in memory: of `count` of them, or of those up to a null pointer or the end. Each is
+/// read when it is its turn: `make` may run any code, and nobody knows how few there are.
+unsafe fn read_all(
+    this: VALUE,
+    offset: i64,
+    count: Option<i64>,
+    make: fn(usize) -> Result<Value, Error>,
+) -> Result<VALUE, Error> {
+    if count.is_some_and(i64::is_negative) {
         let text = "negative array size (or size too big)";
         return Err(Error::new(ruby().exception_arg_error(), text));
     }
-    // SAFETY: as the caller promises; `bytes` has checked the range.
+    // SAFETY: as the caller promises.
     unsafe {
-        let start = Handle::of(this).bytes(offset, count.saturating_mul(WIDTH))?.cast::<usize>();
-        Ok((0..count as usize).map(|position| start.add(position).read_unaligned()).collect())
+        let handle = Handle::of(this);
+        handle.bytes(offset, count.unwrap_or(1).saturating_mul(WIDTH))?;
+        let all = (handle.check()?.size as i64 - offset) / WIDTH;
+        let array = ruby().ary_new_capa(count.unwrap_or(0) as usize);
+        for position in 0..count.unwrap_or(all) {
+            let address = load(this, offset + position * WIDTH)?;
+            if address == 0 && count.is_none() {
+                break;
+            }
+            array.push(make(address)?)?;
+        }
+        Ok(array.as_raw())
     }
 }
 
@@ -166,27 +178,6 @@ fn string_at(address: usize) -> Result<Value, Error> {
 pub unsafe fn get_string_at(this: VALUE, offset: i64) -> Result<VALUE, Error> {
     // SAFETY: as the caller promises.
     string_at(unsafe { load(this, offset) }?).map(AsRawValue::as_raw)
-}
-
-/// Strings whose addresses lie in memory: `count` of them, or up to a null pointer or the end.
-unsafe fn get_strings(this: VALUE, offset: i64, count: Option<i64>) -> Result<VALUE, Error> {
-    // SAFETY: as the caller promises.
-    let addresses = unsafe {
-        match count {
-            Some(count) => load_all(this, offset, count)?,
-            None => {
-                let handle = Handle::of(this);
-                handle.bytes(offset, WIDTH)?;
-                let all = load_all(this, offset, (handle.check()?.size as i64 - offset) / WIDTH)?;
-                all.into_iter().take_while(|&address| address != 0).collect()
-            }
-        }
-    };
-    let array = ruby().ary_new_capa(addresses.len());
-    for address in addresses {
-        array.push(string_at(address)?)?;
-    }
-    Ok(array.as_raw())
 }
 
 /// An `FFI::Pointer` of the same place, size and byte order, which keeps the memory mapped while it lives.
@@ -257,14 +248,17 @@ unsafe extern "C" fn get_array_of_string(argc: c_int, argv: *const VALUE, this: 
     answer(|| unsafe {
         let given = arguments(argc, argv, 1, 2)?;
         let offset = index(given[0])?;
-        get_strings(this, offset, optional_index(given.get(1))?)
+        read_all(this, offset, optional_index(given.get(1))?, string_at)
     })
 }
 
 /// `read_array_of_string(count = nil)`
 unsafe extern "C" fn read_array_of_string(argc: c_int, argv: *const VALUE, this: VALUE) -> VALUE {
     // SAFETY: as above.
-    answer(|| unsafe { get_strings(this, 0, optional_index(arguments(argc, argv, 0, 1)?.first())?) })
+    answer(|| unsafe {
+        let count = optional_index(arguments(argc, argv, 0, 1)?.first())?;
+        read_all(this, 0, count, string_at)
+    })
 }
 
 unsafe extern "C" fn to_ptr(this: VALUE) -> VALUE {
