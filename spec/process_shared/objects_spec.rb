@@ -169,6 +169,34 @@ RSpec.describe "Objects in shared memory" do
     expect(memory.write_object(1)).to eq(4)
   end
 
+  it "can be read by code that comes back a second time" do
+    output = ruby(<<~RUBY, options: ["-W0", "-rcontinuation"])
+      class Returning
+        def marshal_dump = 1
+        def marshal_load(_) = callcc { |continuation| $continuation ||= continuation }
+      end
+
+      class Closing
+        def marshal_dump = 1
+        def marshal_load(_) = $memory.close
+      end
+
+      $memory = ProcessShared::SharedMemory.new(1 << 16)
+      $memory.write_object(Returning.new)
+      $returns = 0
+      begin
+        $memory.read_object
+      rescue RuntimeError # Marshal does not let itself be entered again
+        nil
+      end
+      $returns += 1
+      $continuation.call if $returns == 1
+      $memory.write_object([Closing.new, "rest" * 1000])
+      print $returns, $memory.read_object.last.size
+    RUBY
+    expect(output).to eq("24000")
+  end
+
   it "are read in place: only the pages they lie on are touched", if: File.exist?("/proc/self/smaps") do
     large = ProcessShared::SharedMemory.new(1 << 30)
     large.put_object(1 << 29, { a: 1 })

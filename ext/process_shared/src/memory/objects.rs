@@ -6,8 +6,9 @@
 //! Reading copies nothing. `Marshal.load` gets a String whose bytes *are* the shared memory, from the object to the end
 //! of the window, and stops behind the object. That String is hidden (Ruby code cannot find it, not even through
 //! ObjectSpace; Marshal hands out copies of its parts only), and it is emptied before we return. Code that Marshal runs
-//! (`marshal_load`, `_load`) may close the memory or never come back: the handle is pinned, so it stays mapped for as long
-//! as the String can be used. Other processes may write meanwhile: Marshal reads each byte once and trusts no length.
+//! (`marshal_load`, `_load`) may close the memory, never come back or come back twice (`callcc`): the handle is pinned, so
+//! it stays mapped for as long as the String can be used. Other processes may write meanwhile: Marshal reads each byte once
+//! and trusts no length.
 
 use std::ffi::CStr;
 use std::ptr;
@@ -129,10 +130,15 @@ unsafe fn load(this: VALUE, offset: i64) -> Result<VALUE, Error> {
         let length = if (0..=size).contains(&offset) { size - offset } else { 1 };
         let address = handle.bytes(offset, length)?; // refuses what lies outside
         let window = rb_sys::rb_obj_hide(rb_sys::rb_str_new_static(address.cast(), length as _));
-        handle.pin();
+        if length > 0 {
+            handle.pin();
+        }
         let object = raising(|| rb_sys::rb_marshal_load(window));
-        rb_sys::rb_str_resize(window, 0);
-        handle.unpin(this);
+        // Only who comes back first finds it as it was made.
+        if RSTRING_LEN(window) > 0 {
+            rb_sys::rb_str_resize(window, 0);
+            handle.unpin(this);
+        }
         object
     }
 }
