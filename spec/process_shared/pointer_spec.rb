@@ -148,6 +148,28 @@ RSpec.describe ProcessShared::Pointer do
     end
   end
 
+  # What was taken for the elements would be given back a second time, and then belong to two.
+  it "writes arrays whose elements come back a second time" do
+    output = ruby(<<~RUBY, options: ["-W0", "-rcontinuation"])
+      class Returning
+        def to_int = [7, callcc { |continuation| $continuation = continuation }].first
+        alias to_ptr to_int
+      end
+
+      memory = ProcessShared::SharedMemory.new(1 << 16)
+      %i[put_array_of_int32 put_array_of_pointer].each do |name|
+        $returns = 0
+        memory.clear
+        memory.public_send(name, 0, [Returning.new] + ([2**31 - 1] * 5000))
+        $returns += 1
+        texts = Array.new(100) { "x" * 40_000 }
+        $continuation.call if $returns < 5
+        print $returns, memory.get_int32(0), texts.all?("x" * 40_000)
+      end
+    RUBY
+    expect(output).to eq("57true57true")
+  end
+
   describe "access by type" do
     it "reads and writes what the Symbol names" do
       expect(memory.put(:int32, 4, -5)).to be_nil

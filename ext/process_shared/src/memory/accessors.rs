@@ -4,11 +4,11 @@
 //! converted, then the object must be writable, then the range must lie inside. Between the last check and the access
 //! nothing can run. Arrays check their range once, and convert every element before the first byte is written.
 
-use std::slice;
+use std::{ptr, slice};
 
 use magnus::RClass;
 use rb_sys::VALUE;
-use rb_sys::macros::{RARRAY_CONST_PTR, RARRAY_LEN, RB_TYPE_P};
+use rb_sys::macros::{RARRAY_CONST_PTR, RARRAY_LEN, RB_TYPE_P, RSTRING_PTR};
 
 use super::handle::{Handle, Place, frozen};
 use super::number::{
@@ -134,13 +134,30 @@ pub unsafe fn put_array_at<T: Number>(this: VALUE, offset: i64, array: VALUE) ->
         unsafe { write_all::<T>(address, natives, swapped) };
         return Ok(());
     }
-    let natives = convert_all::<T>(array, count)?;
-    // Conversions may have run any code: everything is checked again.
     // SAFETY: as the caller promises.
-    unsafe { handle.check_writable(this) }?;
-    let address = handle.bytes(offset, length)?;
-    // SAFETY: `bytes` has checked the whole range.
-    unsafe { write_all::<T>(address, natives.into_iter(), swapped) };
+    unsafe { put_converted::<T>(this, offset, array, count) }
+}
+
+/// The rest of `put_array_at`, which has looked at everything once: conversions may run any code.
+#[cold]
+#[inline(never)] // as above
+unsafe fn put_converted<T: Number>(
+    this: VALUE,
+    offset: i64,
+    array: VALUE,
+    count: usize,
+) -> Result<(), Error> {
+    let converted = convert_all(array, count, T::from_ruby)?;
+    // SAFETY: as the caller promises. `bytes` has checked the whole range; the String holds `count` numbers, and nothing is
+    // allocated from there on.
+    unsafe {
+        let handle = Handle::of(this);
+        handle.check_writable(this)?;
+        let address = handle.bytes(offset, count as i64 * T::WIDTH)?;
+        let from = RSTRING_PTR(converted).cast::<T::Native>();
+        let natives = (0..count).map(|position| from.add(position).read_unaligned());
+        write_all::<T>(address, natives, handle.swapped());
+    }
     Ok(())
 }
 
@@ -149,18 +166,23 @@ fn all_quick<T: Number>(values: &[VALUE]) -> bool {
     values.chunks(64).all(|block| block.iter().fold(true, |all, &value| all & T::quick(value).is_some()))
 }
 
+/// What `convert` makes of `count` elements, one behind the other in a hidden String. Conversions may run any code, also such
+/// that comes back a second time (`callcc`): what is on this stack must not need a drop, so the collector frees the room.
 #[cold]
-fn convert_all<T: Number>(array: VALUE, count: usize) -> Result<Vec<T::Native>, Error> {
-    let mut natives = Vec::new();
-    natives
-        .try_reserve_exact(count)
-        .map_err(|error| Error::new(ruby().exception_no_mem_error(), error.to_string()))?;
+pub fn convert_all<N: Copy>(
+    array: VALUE,
+    count: usize,
+    convert: fn(VALUE) -> Result<N, Error>,
+) -> Result<VALUE, Error> {
+    // SAFETY: allocates; the caller has found room for as many bytes in memory.
+    let room = unsafe { rb_sys::rb_obj_hide(rb_sys::rb_str_new(ptr::null(), (count * size_of::<N>()) as _)) };
     for position in 0..count {
         // SAFETY: an Array; the function checks the position, as a conversion may have shortened it.
-        let value = unsafe { rb_sys::rb_ary_entry(array, position as _) };
-        natives.push(T::from_ruby(value)?);
+        let native = convert(unsafe { rb_sys::rb_ary_entry(array, position as _) })?;
+        // SAFETY: nobody else has the String, which has room for `count` of them.
+        unsafe { RSTRING_PTR(room).cast::<N>().cast_mut().add(position).write_unaligned(native) };
     }
-    Ok(natives)
+    Ok(room)
 }
 
 /// # Safety

@@ -4,13 +4,15 @@
 //! with NotImplementedError until the program itself has loaded ffi.
 
 use std::ffi::c_int;
+use std::ptr;
 
 use magnus::rb_sys::AsRawValue;
 use magnus::{Integer, RClass, Ruby, Value, prelude::*};
 use rb_sys::VALUE;
+use rb_sys::macros::{RARRAY_LEN, RSTRING_PTR};
 use rb_sys::ruby_value_type::{RUBY_T_ARRAY, RUBY_T_STRING};
 
-use super::accessors::check_type;
+use super::accessors::{check_type, convert_all};
 use super::handle::{Handle, Place};
 use super::number::{Number, UInt64, index, optional_index};
 use super::types;
@@ -105,19 +107,6 @@ pub unsafe fn put_at(this: VALUE, place: impl Place, given: VALUE) -> Result<(),
     Ok(())
 }
 
-unsafe fn store(this: VALUE, offset: i64, addresses: &[usize]) -> Result<(), Error> {
-    // SAFETY: as the caller promises; `bytes` has checked the range.
-    unsafe {
-        let handle = Handle::of(this);
-        handle.check_writable(this)?;
-        let start = handle.bytes(offset, WIDTH * addresses.len() as i64)?.cast::<usize>();
-        for (position, &address) in addresses.iter().enumerate() {
-            start.add(position).write_unaligned(address);
-        }
-    }
-    Ok(())
-}
-
 pub unsafe fn get_array_at(this: VALUE, offset: i64, count: i64) -> Result<VALUE, Error> {
     // SAFETY: as the caller promises.
     unsafe { read_all(this, offset, Some(count), pointer_to) }
@@ -154,17 +143,20 @@ unsafe fn read_all(
 
 pub unsafe fn put_array_at(this: VALUE, offset: i64, array: VALUE) -> Result<(), Error> {
     check_type(array, RUBY_T_ARRAY)?;
-    let Some(array) = magnus::RArray::from_value(value(array)) else { return Ok(()) };
-    // SAFETY: as the caller promises. The range is checked before the elements are looked at, as for numbers.
+    // SAFETY: as the caller promises. The range is checked before the elements are looked at, as for numbers, and again, as
+    // they may have run any code. The String holds as many bytes, and nothing is allocated meanwhile.
     unsafe {
         let handle = Handle::of(this);
         handle.check_writable(this)?;
-        handle.bytes(offset, (array.len() as i64).saturating_mul(WIDTH))?;
-        let addresses = (0..array.len())
-            .map(|position| address_from(array.entry(position as isize)?))
-            .collect::<Result<Vec<usize>, Error>>()?;
-        store(this, offset, &addresses)
+        let count = RARRAY_LEN(array) as usize;
+        let length = (count as i64).saturating_mul(WIDTH);
+        handle.bytes(offset, length)?;
+        let addresses = convert_all(array, count, |given| address_from(value(given)))?;
+        handle.check_writable(this)?;
+        let target = handle.bytes(offset, length)?;
+        ptr::copy_nonoverlapping(RSTRING_PTR(addresses).cast(), target, length as usize);
     }
+    Ok(())
 }
 
 /// The C string an address points to; nil for a null pointer, which needs no ffi.
