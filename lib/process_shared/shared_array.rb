@@ -10,7 +10,8 @@ module ProcessShared
   # IndexError outside. One element is read or written at a time: to change several as one, hold a {Mutex}. +length+ is
   # the number of elements; +size+ is in bytes, as for every SharedMemory.
   #
-  # The methods of Enumerable return new Arrays, and never change the shared one.
+  # The methods of Enumerable return new Arrays, and never change the shared one. The Enumerators that they return without
+  # a block take their size from +size+; those of +array.each+ count elements: <tt>array.each.each_slice(2).size</tt>.
   #
   # @example
   #   counts = ProcessShared::SharedArray.new(:int64, 10)

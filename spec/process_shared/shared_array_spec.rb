@@ -63,6 +63,7 @@ RSpec.describe ProcessShared::SharedArray do
     expect(array.each_with_index {}).to equal(array)
     expect(array.each.next).to eq(4)
     expect([array.each.size, array.each_with_index.size]).to eq([4, 4])
+    expect([array.each.map.size, array.each.each_slice(3).size]).to eq([4, 2])
     expect(array.each_with_index.to_a).to eq([[4, 0], [3, 1], [2, 2], [1, 3]])
     expect(array.each.with_index(1).to_a.first).to eq([4, 1])
   end
