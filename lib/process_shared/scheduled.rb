@@ -10,6 +10,14 @@ module ProcessShared
     # The fiber that a helper waits for has stopped waiting.
     class Interrupted < StandardError; end
 
+    # A thread that can be ended also when the calling one puts off whatever would end it: new threads inherit that.
+    def self.thread
+      Thread.new do
+        Thread.current.report_on_exception = false
+        Thread.handle_interrupt(Object => :immediate) { yield }
+      end
+    end
+
     # The helpers of one thread, in a thread variable of its, and a warden that ends those it leaves behind.
     class Helpers
       KEY = :process_shared_helpers
@@ -25,9 +33,10 @@ module ProcessShared
         threads = @threads = {}.compare_by_identity
         return if owner == Thread.main # with which all others end
 
-        @warden = Thread.new do
-          Thread.current.report_on_exception = false
+        @warden = Scheduled.thread do
           owner.join
+        rescue Exception # rubocop:disable Lint/RescueException -- whatever ended the owner has been told already
+          raise if owner.alive?
         ensure
           threads.each_key(&:kill)
         end
@@ -61,8 +70,7 @@ module ProcessShared
         owner = Thread.current
         said = @said = Thread::Queue.new
         say = ->(word) { owner.alive? ? said << word : raise(Interrupted) }
-        @thread = Thread.new do
-          Thread.current.report_on_exception = false
+        @thread = Scheduled.thread do
           outcome = [nil, ThreadError.new("the thread that waited in place of a fiber was killed")]
           outcome = [work.call(say)]
         rescue Exception => error # rubocop:disable Lint/RescueException -- it is raised in the other thread
@@ -77,6 +85,9 @@ module ProcessShared
         @outcome ||= @said.pop.then { |word| word if word.is_a?(Array) }
       end
 
+      # Whether it has said a word that was not awaited yet, or is over.
+      def heard? = !@said.empty?
+
       # What the work returned or raised.
       def value
         await until @outcome
@@ -84,6 +95,14 @@ module ProcessShared
         raise error if error
 
         result
+      end
+
+      # Ends its sleep, if it is in one.
+      def hurry
+        @thread.wakeup
+        self
+      rescue ThreadError # it is over
+        self
       end
 
       # Ends it. That takes no longer than for a thread to wake up.
@@ -122,21 +141,30 @@ module ProcessShared
 
       # ConditionVariable#wait with a lock that has nothing but sleep(timeout), as in core.
       def sleep_on(condition, lock, timeout)
-        sleeper = Thread.current
-        over = false
+        thread, fiber, scheduler = Thread.current, Fiber.current, Fiber.current_scheduler
+        wake = scheduler ? -> { scheduler.unblock(lock, fiber) } : -> { thread.wakeup }
+        asleep = over = false
         work = lambda do |say|
-          # The sleeper may not be asleep yet: wake it until it says that it has been.
+          # The sleeper may not be asleep yet: wake it until it says that it has been. A scheduler sees to that itself,
+          # and a second word would end another sleep of the fiber.
           retake = lambda do |_|
+            say.call(:woken)
             until over
-              sleeper.wakeup
+              wake.call if asleep
+              asleep &&= !scheduler
               sleep 0.001
             end
           end
           condition.__send__(:wait_between, -> { say.call(:entered) }, retake, nil)
         end
         Helper.for(work, -> { over = true }) do |helper|
-          helper.await
+          helper.value if helper.await # could not enter
+          asleep = true # or about to be
           slept = lock.sleep(timeout)
+          if helper.heard? && (slept || !timeout) # or else the signal goes to the next
+            over = true
+            helper.hurry.value
+          end
           condition.closed? ? condition.waiters : slept # which says that it is closed
         end
       end

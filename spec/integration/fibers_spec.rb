@@ -141,6 +141,35 @@ RSpec.describe "Fibers" do
       expect(value).to match [Integer, true]
     end
 
+    it "get a signal with a Thread::Mutex, from another process and from one another" do
+      mutex = Thread::Mutex.new
+      condition = ProcessShared::ConditionVariable.new
+      signal = -> { in_child { condition.signal && nil } }
+      wait = -> { mutex.synchronize { [condition.wait(mutex), mutex.owned?] } }
+      expect(beside_a_counter(-> { condition.waiters == 1 }, signal, &wait)).to match [Integer, true]
+      left = Scheduler.run do
+        waiters = Array.new(3) { Fiber.schedule(&wait) }
+        sleep 0.001 until condition.waiters == 3
+        [2, 1, 0].each do |left|
+          mutex.synchronize { condition.signal }
+          sleep 0.001 while waiters.count(&:alive?) > left
+        end
+        condition.waiters
+      end
+      expect(left).to be 0
+    end
+
+    it "are out of time where everything that could end a thread is put off" do
+      mutex = ProcessShared::Mutex.new
+      child_holding(mutex)
+      value = in_child do
+        Thread.handle_interrupt(Object => :never) do
+          Scheduler.run { Timeout.timeout(0.02) { mutex.lock } rescue $!.class }
+        end
+      end
+      expect(value).to be Timeout::Error
+    end
+
     it "are out of time when the time is up, while others go on" do
       semaphore = ProcessShared::Semaphore.new(0)
       held = ProcessShared::Mutex.new
@@ -194,6 +223,8 @@ RSpec.describe "Fibers" do
       it "takes no signal" do
         mutex, condition = ProcessShared::Mutex.new, ProcessShared::ConditionVariable.new
         killed(condition) { mutex.synchronize { condition.wait(mutex) } }
+        core = Thread::Mutex.new
+        killed(condition) { core.synchronize { condition.wait(core) } }
         other = fork_child { mutex.synchronize { condition.wait(mutex, 10) } }
         wait_until { condition.waiters == 1 }
         condition.signal

@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require "delegate"
+
 RSpec.describe Thread::ConditionVariable, "the model" do
   let!(:condition) { described_class.new }
   let!(:mutex) { Thread::Mutex.new }
@@ -72,6 +74,77 @@ RSpec.describe ProcessShared::ConditionVariable do
       core.synchronize { nil }
       in_child { condition.signal && nil }
       expect(thread.value).to be_an Integer
+    end
+
+    {
+      "a Thread::Mutex" => -> { Thread::Mutex.new },
+      "a delegator to a Mutex" => -> { SimpleDelegator.new(ProcessShared::Mutex.new) }
+    }.each do |name, make|
+      it "wakes as many as there are signals with #{name}" do
+        lock = make.call
+        threads = Array.new(4) { in_thread { lock.synchronize { condition.wait(lock) } } }
+        wait_until { condition.waiters == 4 }
+        lock.synchronize { nil }
+        wait_until_blocked(threads)
+        3.downto(0) do |left|
+          condition.signal
+          wait_until { threads.count(&:alive?) <= left }
+          expect(condition.waiters).to be left
+        end
+        expect(threads.map(&:value)).to all be_an(Integer)
+      end
+    end
+
+    # Something whose sleep is the block.
+    def sleeper(&block)
+      Object.new.tap { |object| object.define_singleton_method(:sleep) { |_| block.call } }
+    end
+
+    it "gives the signal to the next when an exception ends the sleep, or its time is up" do
+      core = Thread::Mutex.new
+      [-> { raise KeyError }, -> {}].each do |ending|
+        other = nil
+        lock = sleeper do
+          other = in_thread { core.synchronize { condition.wait(core) } }
+          wait_until { condition.waiters == 2 }
+          condition.signal
+          sleep # until it is woken by the signal
+          ending.call
+        end
+        result = condition.wait(lock, 12) rescue $!.class
+        expect(result).to be(KeyError).or be_nil
+        expect(other.value).to be_an Integer
+      end
+    end
+
+    it "ends also where everything that could end a thread is put off" do
+      core = Thread::Mutex.new
+      result = in_child do
+        Thread.handle_interrupt(Object => :never) { core.synchronize { [condition.wait(core, 0.02), condition.waiters] } }
+      end
+      expect(result).to eq [nil, 0]
+    end
+
+    it "tells the main thread once of the exception of a thread that has waited" do
+      core = Thread::Mutex.new
+      told = in_child do
+        Thread.abort_on_exception = true
+        Thread.new do
+          Thread.current.report_on_exception = false
+          core.synchronize { condition.wait(core) }
+          raise KeyError
+        end
+        wait_until { condition.waiters == 1 }
+        count = 0
+        begin
+          core.synchronize { condition.signal }
+          wait_until { Thread.list == [Thread.current] } && count
+        rescue KeyError
+          count += 1
+          retry
+        end
+      end
+      expect(told).to be 1
     end
 
     it "raises TypeError or NoMethodError for one that cannot" do
