@@ -30,6 +30,7 @@ module ProcessShared
     # @raise [IndexError] if they do not lie inside
     def read_array_of_type(type, reader, length)
       width = size_of_type(type)
+      reader = String.try_convert(reader) || reader
       slice(0, length) # refuses what cannot be there, before an Array of that length is made
       Array.new(length) { |index| slice(index * width, width).public_send(reader) }
     end
@@ -45,6 +46,7 @@ module ProcessShared
     def write_array_of_type(type, writer, array)
       array = Array.try_convert(array) || raise(TypeError, "wrong argument type #{array.class} (expected Array)")
       width = size_of_type(type)
+      writer = String.try_convert(writer) || writer
       slice(0, array.size * width)
       array.each_with_index { |value, index| public_send(writer, index * width, value) }
       self

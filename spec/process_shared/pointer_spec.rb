@@ -224,6 +224,9 @@ RSpec.describe ProcessShared::Pointer do
       expect(memory.get_int16(0)).to eq(1)
       expect { memory.read_array_of_type(:nonsense, :read_int16, 1) }.to raise_error(TypeError)
       expect { memory.read_array_of_type(:int16, :nonsense, 1) }.to raise_error(NoMethodError)
+      named = Struct.new(:to_str).new("nonsense")
+      expect { memory.read_array_of_type(:int16, named, 1) }.to raise_error(NoMethodError, /method .nonsense' for/)
+      expect { memory.write_array_of_type(:int16, named, [1]) }.to raise_error(NoMethodError, /method .nonsense' for/)
     end
   end
 
