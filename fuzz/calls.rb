@@ -88,7 +88,9 @@ module Fuzz
     end
 
     def named?(name, arguments)
-      arguments.to_a.any? { |given| (Symbol === given || String === given) && given.to_s == name.to_s }
+      arguments.to_a.any? { |given| (Symbol === given ? given.name : String.try_convert(given)) == name.to_s }
+    rescue StandardError # one that will not be a String
+      false
     end
 
     def kind(object)
