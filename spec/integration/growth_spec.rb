@@ -68,6 +68,7 @@ RSpec.describe "Making, using and dropping over and over", if: File.directory?("
       Array.new(4).each_with_object({}) do |_, grown|
         before = left
         rounds.times(&round)
+        left # after which the stack does not hold the last object any more, nor that its neighbours' memory
         grown.replace(left.merge(before) { |_, after, was| after - was }.reject { |what, more| more <= allowed.fetch(what) })
         break grown if grown.empty?
       end
