@@ -24,8 +24,8 @@ pub static CLOSED_ERROR: Lazy<ExceptionClass> = Lazy::new(|ruby| {
     ruby.get_inner(&MODULE).define_error("ClosedError", parent).unwrap_or(parent)
 });
 
-/// What a method raises in the end. Making an exception is a call into Ruby, which an interrupt may end: `Thread#kill`, a
-/// `throw` in a signal handler. Where that can be, magnus makes none yet: it would take such a jump for impossible.
+/// What a method raises in the end. Making an exception is a call into Ruby, from which a jump may come instead, such as
+/// that of `Thread#kill`. Magnus makes it only when it raises it, and takes that for impossible; so it is made here before.
 #[derive(Debug)]
 pub struct Error(magnus::Error);
 
