@@ -228,6 +228,31 @@ RSpec.describe "Signals" do
       expect(value).to eq ["deadlock; recursive locking", true]
     end
 
+    it "have a Mutex not be had by try_lock" do
+      mutex = ProcessShared::Mutex.new.lock
+      expect(taking(mutex, -> {}) { [mutex.try_lock(10), mutex.owned?] }).to eq [false, true]
+    end
+
+    it "have a Monitor stay another fiber's, if one of the handler's has it" do
+      monitor = ProcessShared::Monitor.new.lock
+      child = fork_child do |parent|
+        fiber = nil
+        trap(:USR1) do
+          parent.say(:begun) && parent.listen
+          fiber = Fiber.new { monitor.try_enter && Fiber.yield || monitor.exit }.tap(&:resume)
+        end
+        seen = [(monitor.enter rescue $!.class), monitor.mon_owned?]
+        fiber.resume
+        seen + [monitor.mon_locked?]
+      end
+      wait_until { monitor.waiters == 1 }
+      child.signal(:USR1)
+      child.hear
+      monitor.unlock
+      child.tell(:go)
+      expect(child.value).to eq [ProcessShared::ProcessError, false, false]
+    end
+
     it "have a Monitor entered twice" do
       monitor = ProcessShared::Monitor.new.lock
       value = taking(monitor, -> {}) { monitor.enter || Array.new(2) { monitor.exit || monitor.mon_owned? } }

@@ -206,6 +206,12 @@ RSpec.describe ProcessShared::Pointer do
         expect { memory.read(type) }.to raise_error(ArgumentError)
         expect { memory.write(type, 1) }.to raise_error(ArgumentError)
       end
+      ["\xFF".b, "\xFF".b.to_sym].each do |type|
+        expect { memory.get(type, 0) }.to raise_error(ArgumentError, /undefined type '\u{FFFD}'/)
+        expect { ProcessShared::SharedMemory.new(type) }.to raise_error(TypeError, /unable to resolve type/)
+      end
+      expect { memory.get(BasicObject.new, 0) }.to raise_error(ArgumentError, "undefined type 'BasicObject'")
+      expect { ProcessShared::SharedMemory.new(BasicObject.new) }.to raise_error(TypeError, "unable to resolve type 'BasicObject'")
     end
 
     it "checks values and bounds as the named accessors do" do

@@ -1,6 +1,7 @@
 //! The one place where an error of the core becomes a Ruby exception.
 
 use magnus::error::{ErrorType, IntoError};
+use magnus::rb_sys::AsRawValue;
 use magnus::{Exception, ExceptionClass, Module, RModule, Ruby, Value, prelude::*, value::Lazy};
 use process_shared_core::Error as CoreError;
 use std::borrow::Cow;
@@ -54,9 +55,10 @@ impl From<Exception> for Error {
 
 /// The last step of each method: with the exception, or the jump that came instead.
 impl IntoError for Error {
-    fn into_error(self, _: &Ruby) -> magnus::Error {
+    fn into_error(self, ruby: &Ruby) -> magnus::Error {
         match self.0.error_type() {
-            ErrorType::Error(class, text) => {
+            // What must not be rescued, such as a panic, Ruby raises in a way of its own.
+            ErrorType::Error(class, text) if class.as_raw() != ruby.exception_fatal().as_raw() => {
                 class.new_instance((text.as_ref(),)).map_or_else(|error| error, Exception::into)
             }
             _ => self.0,

@@ -11,6 +11,7 @@ use magnus::scan_args::{get_kwargs, scan_args};
 use magnus::{RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue, rb_sys::FromRawValue};
 use process_shared_core::{Mutex, Outcome, Thread};
 use rb_sys::{VALUE, rb_fiber_current, rb_gc_writebarrier};
+use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
@@ -244,18 +245,23 @@ impl MutexData {
             return Ok(Awaited::Lock);
         }
         nogvl::refuse_in_trap(ruby)?;
-        let mut taken_by_handler = false;
+        // A signal handler may take the lock for the fiber that it runs in.
+        let taken = Cell::new(false);
+        let refuse_own = || {
+            let owns = |thread: Thread| self.is_owned(mutex, &thread);
+            self.refuse_own(ruby, mutex).inspect_err(|_| taken.set(thread::known().is_some_and(owns)))
+        };
         let acquired = if scheduled::is_non_blocking() {
-            scheduled::wait_until(ruby, object, timeout, || try_at_once(ruby, mutex, &thread::current(ruby)?))
+            scheduled::wait_until(ruby, object, timeout, || {
+                refuse_own()?;
+                try_at_once(ruby, mutex, &thread::current(ruby)?)
+            })
         } else {
-            let check = || {
-                self.check(ruby)?;
-                self.refuse_own(ruby, mutex).inspect_err(|_| taken_by_handler = true)
-            };
+            let check = || self.check(ruby).and_then(|()| refuse_own());
             let wait = |thread: &Thread| mutex.lock(thread, timeout.deadline());
             nogvl::block(ruby, [Some(object), None], check, wait, |thread| give_back(mutex, thread))
         };
-        if taken_by_handler && self.is_monitor.load(Relaxed) {
+        if taken.get() && self.is_monitor.load(Relaxed) {
             return Ok(Awaited::Level);
         }
         if !acquired? {
@@ -266,7 +272,7 @@ impl MutexData {
         Ok(Awaited::Lock)
     }
 
-    /// Refuses to wait for oneself: a signal handler, too, may have taken the lock for the fiber that it runs in.
+    /// Refuses to wait for oneself.
     fn refuse_own(&self, ruby: &Ruby, mutex: &Mutex) -> Result<(), Error> {
         let thread = thread::current(ruby)?;
         if !mutex.is_held_by(&thread) {
@@ -344,10 +350,11 @@ impl MutexData {
             raised
         } else if scheduled::is_non_blocking() {
             rest();
-            let attempt = |thread: &Thread| matches!(mutex.try_lock(thread), Ok(true));
+            let attempt =
+                |thread: &Thread| self.is_owned(mutex, thread) || matches!(mutex.try_lock(thread), Ok(true));
             scheduled::wait_through(ruby, object, attempt).or(raised)
         } else {
-            // A signal handler may have taken it, and not given it back: then it is taken.
+            // A signal handler may have taken it, and not given it back: then it is this fiber's, as it was before.
             let wait = |thread: &Thread| match mutex.is_held_by(thread) {
                 true => Outcome::Acquired,
                 false => mutex.lock(thread, None),
@@ -528,7 +535,14 @@ pub fn try_acquire(ruby: &Ruby, data: &MutexData, object: Value, timeout: Timeou
         }
     }
     let never = mutex.is_held_by(&thread) && (data.is_owned(mutex, &thread) || !scheduled::is_non_blocking());
-    if never || timeout.has_passed() { Ok(false) } else { data.acquire(ruby, object, timeout) }
+    if never || timeout.has_passed() {
+        return Ok(false);
+    }
+    // One that a signal handler took meanwhile, and kept, was not to be had either.
+    data.acquire(ruby, object, timeout).or_else(|error| {
+        let held = thread::known().is_some_and(|thread| mutex.is_held_by(&thread));
+        if held && error.is_kind_of(ruby.get_inner(&errors::PROCESS_ERROR)) { Ok(false) } else { Err(error) }
+    })
 }
 
 /// `sleep(timeout = nil)`: see `condition_variable::wait`.

@@ -111,8 +111,7 @@ impl SemaphoreData {
         Ok(acquired)
     }
 
-    /// Waits until there may be a permit, without taking it; `check` as in `acquire`, for these
-    /// objects.
+    /// Waits until there may be a permit, without taking it; `objects` as in `nogvl::block`, `check` as in `acquire`.
     pub fn watch(
         &self,
         ruby: &Ruby,

@@ -3,11 +3,10 @@
 //! The names work without the ffi gem. Where it is loaded, its own types (`FFI::Type`, `FFI::Enum`, a Struct class,
 //! what `FFI.typedef` named) are understood too: they are looked up through `FFI.find_type`.
 
-use std::borrow::Cow;
 use std::ffi::{c_long, c_void};
 
 use magnus::rb_sys::AsRawValue;
-use magnus::{ExceptionClass, RClass, RModule, Ruby, Symbol, Value, prelude::*};
+use magnus::{ExceptionClass, RClass, RModule, RString, Ruby, Symbol, Value, prelude::*};
 
 use crate::errors::{self, Error};
 
@@ -225,9 +224,13 @@ pub fn unknown(ruby: &Ruby, given: Value) -> Error {
 
 /// An error that says of a type what is the matter with it; `shown` as this method does if it is no Symbol.
 pub fn refused(class: ExceptionClass, what: &str, given: Value, shown: &str) -> Error {
-    let name = Symbol::from_value(given).and_then(|symbol| symbol.name().ok().map(Cow::into_owned));
-    match name.map_or_else(|| given.funcall(shown, ()), Ok) {
-        Ok::<String, _>(name) => Error::new(class, format!("{what} type '{name}'")),
-        Err(error) => error.into(),
-    }
+    let shown = if Symbol::from_value(given).is_some() { "to_s" } else { shown };
+    let name: Result<RString, _> = given.funcall(shown, ());
+    let name = match errors::understood(&Ruby::get_with(class), name.map_err(Error::from)) {
+        // SAFETY: copied before anything else can touch the String.
+        Ok(Some(name)) => unsafe { String::from_utf8_lossy(name.as_slice()).into_owned() },
+        Ok(None) => errors::class_name(given),
+        Err(error) => return error,
+    };
+    Error::new(class, format!("{what} type '{name}'"))
 }
