@@ -125,12 +125,21 @@
       expect(Ractor.shareable?(Ractor.make_shareable(object))).to be true
     end
 
-    it "can be made shareable while it is held, here or elsewhere" do
+    it "can be made shareable while it is held here" do
       next unless object.respond_to?(:lock)
 
       object.lock
       expect(Ractor.shareable?(Ractor.make_shareable(object))).to be true
       expect(object.unlock).not_to be_locked
+    end
+
+    it "can be made shareable while another process holds it" do
+      next unless object.respond_to?(:lock)
+
+      object.lock.unlock # so that it knows a fiber
+      child = fork_child { |parent| object.lock && parent.say && parent.listen }
+      child.hear
+      expect(Ractor.shareable?(Ractor.make_shareable(object))).to be true
     end
 
     it "costs no descriptor" do
