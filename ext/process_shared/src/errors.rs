@@ -135,9 +135,9 @@ pub fn unusable(ruby: &Ruby, class: &'static str, reached: Option<bool>) -> Erro
 ///
 /// # Errors
 /// Those.
-pub fn understood<T>(ruby: &Ruby, answer: Result<T, Error>) -> Result<Option<T>, Error> {
+pub fn understood<T>(ruby: &Ruby, answer: Result<T, impl Into<Error>>) -> Result<Option<T>, Error> {
     let not = [ruby.exception_type_error(), ruby.exception_name_error(), ruby.exception_arg_error()];
-    match answer {
+    match answer.map_err(Into::into) {
         Ok(answer) => Ok(Some(answer)),
         Err(error) if not.iter().any(|class| error.is_kind_of(*class)) => Ok(None),
         Err(error) => Err(error),

@@ -44,8 +44,7 @@ impl Timeout {
             (Some(seconds), _) => seconds.to_i64() < 0,
             (_, Some(seconds)) => seconds.to_f64() < 0.0,
             _ if seconds.is_kind_of(ruby.class_numeric()) => {
-                let below: Result<bool, _> = seconds.funcall("<", (0,));
-                errors::understood(ruby, below.map_err(Error::from))? == Some(true)
+                errors::understood(ruby, seconds.funcall("<", (0,)))? == Some(true)
             }
             _ => false,
         };

@@ -225,8 +225,8 @@ pub fn unknown(ruby: &Ruby, given: Value) -> Error {
 /// An error that says of a type what is the matter with it; `shown` as this method does if it is no Symbol.
 pub fn refused(class: ExceptionClass, what: &str, given: Value, shown: &str) -> Error {
     let shown = if Symbol::from_value(given).is_some() { "to_s" } else { shown };
-    let name: Result<RString, _> = given.funcall(shown, ());
-    let name = match errors::understood(&Ruby::get_with(class), name.map_err(Error::from)) {
+    let name = given.funcall::<_, _, RString>(shown, ());
+    let name = match errors::understood(&Ruby::get_with(class), name) {
         // SAFETY: copied before anything else can touch the String.
         Ok(Some(name)) => unsafe { String::from_utf8_lossy(name.as_slice()).into_owned() },
         Ok(None) => errors::class_name(given),
