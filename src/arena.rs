@@ -10,9 +10,9 @@
 
 use crate::atomic::{AtomicU32, Ordering::*};
 use crate::error::Result;
-use crate::patience::Patience;
 use crate::platform;
-use crate::roster::Roster;
+use crate::spin::SpinBudget;
+use crate::waiter_table::WaiterTable;
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 use std::sync::Once;
@@ -25,7 +25,7 @@ pub const SLOT: usize = 128;
 const FIRST: usize = 4096;
 const OTHERS: usize = 65536;
 /// Where the slots of a chunk begin.
-const START: usize = size_of::<Roster>().next_multiple_of(SLOT);
+const START: usize = size_of::<WaiterTable>().next_multiple_of(SLOT);
 
 /// A slot in use by this process, and the way back to the chunk it is in. Dropping it gives it back.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub struct Slot {
     chunk: NonNull<u8>,
     born: u32,
     /// What this process has learned of waiting for what is in the slot.
-    pub patience: Patience,
+    pub spin: SpinBudget,
 }
 
 // SAFETY: a slot is shared memory by design; what is in it is atomic.
@@ -96,7 +96,7 @@ fn with_book<T>(action: impl FnOnce(&mut Book) -> T) -> T {
 }
 
 /// No thread may be halfway through the book while the process is copied.
-pub fn watch_forks() {
+pub fn register_atfork() {
     static AT_FORK: Once = Once::new();
     extern "C" fn prepare() {
         enter();
@@ -123,17 +123,17 @@ impl Slot {
     /// # Errors
     /// `System` if the system has no pages left to map.
     pub fn new() -> Result<Self> {
-        watch_forks();
+        register_atfork();
         let slot = with_book(Book::hand_out)?;
         // SAFETY: the slot is mapped, and nobody else has it.
-        unsafe { platform::equip(slot.address) }?;
+        unsafe { platform::attach_os(slot.address) }?;
         Ok(slot)
     }
 
     /// Whether this process can use what was made in the slot. Not so where a fork loses what it needs of the system.
     #[inline]
-    pub fn is_reached(&self) -> bool {
-        platform::reaches(self.born)
+    pub fn is_accessible(&self) -> bool {
+        platform::is_accessible(self.born)
     }
 
     /// The slot as a `T`, for which all zeroes must be a valid value.
@@ -147,12 +147,12 @@ impl Slot {
     }
 
     /// Who waits for what in this slot's chunk.
-    pub fn roster(&self) -> &Roster {
-        // SAFETY: a chunk begins with it; all zeroes is an empty roster.
+    pub fn table(&self) -> &WaiterTable {
+        // SAFETY: a chunk begins with it; all zeroes is an empty table.
         unsafe { self.chunk.cast().as_ref() }
     }
 
-    /// This slot's number in its chunk, for the roster.
+    /// This slot's number in its chunk, for the table.
     pub fn index(&self) -> u32 {
         ((self.address.addr().get() - self.chunk.addr().get() - START) / SLOT) as u32
     }
@@ -165,9 +165,9 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if self.is_reached() {
+        if self.is_accessible() {
             // SAFETY: the slot is mapped, and this was its only handle here.
-            unsafe { platform::unequip(self.address, || with_book(|book| book.is_sole(self))) };
+            unsafe { platform::detach_os(self.address, || with_book(|book| book.is_sole(self))) };
         }
         with_book(|book| book.take_back(self));
     }
@@ -262,17 +262,17 @@ impl Chunk {
         } else {
             self.fresh += 1; // zero as it was mapped
         }
-        Slot { address, chunk: self.address, born: FORKS.load(Relaxed), patience: Patience::default() }
+        Slot { address, chunk: self.address, born: FORKS.load(Relaxed), spin: SpinBudget::default() }
     }
 }
 
-/// Holds on to a slot until `take_kept` asks for it.
+/// Holds on to a slot until `take_deferred` asks for it.
 pub fn keep(slot: Slot) {
     with_book(|book| book.kept.push(slot));
 }
 
 /// The kept slots that `is_due`.
-pub fn take_kept(mut is_due: impl FnMut(&Slot) -> bool) -> Vec<Slot> {
+pub fn take_deferred(mut is_due: impl FnMut(&Slot) -> bool) -> Vec<Slot> {
     with_book(|book| {
         let (due, kept) = std::mem::take(&mut book.kept).into_iter().partition(|slot| is_due(slot));
         book.kept = kept;

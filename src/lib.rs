@@ -15,18 +15,18 @@ pub mod lock;
 pub mod memory;
 #[cfg(not(loom))]
 pub mod objects;
-#[cfg(not(loom))]
-mod patience;
 pub mod platform;
-pub mod roster;
 pub mod semaphore;
+#[cfg(not(loom))]
+mod spin;
+pub mod waiter_table;
 pub mod word;
 
 pub use deadline::Deadline;
 pub use error::{Error, Result};
 pub use lock::Outcome;
 #[cfg(not(loom))]
-pub use objects::{ConditionRef, ConditionVariable, Mutex, Semaphore, abandon_held, pass_on_held};
+pub use objects::{ConditionRef, ConditionVariable, Mutex, Semaphore, release_held_as_dead, transfer_held};
 #[cfg(not(loom))]
 pub use platform::Thread;
 
@@ -34,6 +34,6 @@ pub use platform::Thread;
 /// would leave the child without.
 #[cfg(not(loom))]
 pub fn init() {
-    arena::watch_forks();
-    platform::watch_forks();
+    arena::register_atfork();
+    platform::register_atfork();
 }

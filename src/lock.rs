@@ -23,7 +23,7 @@ use crate::atomic::Ordering::*;
 use crate::deadline::Deadline;
 use crate::kernel::Kernel;
 use crate::platform::Wake;
-use crate::word::{ANY_CLASS, OWNER, OWNER_DIED, WAITERS, Word, join, other, word};
+use crate::word::{ANY_CLASS, OWNER, OWNER_DIED, WAITERS, Word, aux, futex_word, pack};
 
 /// How a wait for something ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,12 +45,12 @@ impl Lock {
     /// Takes the lock if nobody holds it.
     #[inline]
     pub fn try_lock<K: Kernel>(&self, kernel: &K) -> bool {
-        if word(self.0.state.load(Relaxed)) & OWNER != 0 {
+        if futex_word(self.0.state.load(Relaxed)) & OWNER != 0 {
             return false;
         }
-        kernel.announce(&self.0);
+        kernel.set_pending(&self.0);
         let taken = self.take(kernel);
-        kernel.settle();
+        kernel.clear_pending();
         taken
     }
 
@@ -59,14 +59,14 @@ impl Lock {
     fn take<K: Kernel>(&self, kernel: &K) -> bool {
         let mut state = self.0.state.load(Relaxed);
         loop {
-            let flags = word(state);
+            let flags = futex_word(state);
             if flags & OWNER != 0 {
                 return false;
             }
-            let round = if flags == 0 { other(state) } else { other(state).wrapping_add(1) };
-            match self.0.state.compare_exchange(state, join(flags | kernel.id(), round), Acquire, Relaxed) {
+            let round = if flags == 0 { aux(state) } else { aux(state).wrapping_add(1) };
+            match self.0.state.compare_exchange(state, pack(flags | kernel.id(), round), Acquire, Relaxed) {
                 Ok(_) => {
-                    kernel.enlist(&self.0);
+                    kernel.robust_push(&self.0);
                     return true;
                 }
                 Err(now) => state = now,
@@ -96,10 +96,10 @@ impl Lock {
         go: impl Fn() -> bool,
     ) -> Outcome {
         // Announced all the way: a wake-up in our hands must not die with us.
-        kernel.announce(&self.0);
+        kernel.set_pending(&self.0);
         let outcome = loop {
             let state = self.0.state.load(Relaxed);
-            let held = word(state);
+            let held = futex_word(state);
             if held & OWNER == 0 {
                 if go() {
                     break Outcome::Acquired;
@@ -108,11 +108,7 @@ impl Lock {
             }
             let expected = held | WAITERS;
             if held != expected
-                && self
-                    .0
-                    .state
-                    .compare_exchange(state, join(expected, other(state)), Relaxed, Relaxed)
-                    .is_err()
+                && self.0.state.compare_exchange(state, pack(expected, aux(state)), Relaxed, Relaxed).is_err()
             {
                 continue;
             }
@@ -122,55 +118,55 @@ impl Lock {
                 Wake::Interrupted => break Outcome::Interrupted,
             }
         };
-        kernel.settle();
+        kernel.clear_pending();
         outcome
     }
 
     /// Gives the lock back. The calling thread holds it.
     #[inline]
     pub fn unlock<K: Kernel>(&self, kernel: &K) {
-        kernel.announce(&self.0);
-        kernel.delist(&self.0);
+        kernel.set_pending(&self.0);
+        kernel.robust_remove(&self.0);
         let state = self.0.state.load(Relaxed);
-        if word(state) != kernel.id()
-            || self.0.state.compare_exchange(state, join(0, other(state)), Release, Relaxed).is_err()
+        if futex_word(state) != kernel.id()
+            || self.0.state.compare_exchange(state, pack(0, aux(state)), Release, Relaxed).is_err()
         {
             self.release(kernel, 0);
         }
-        kernel.settle();
+        kernel.clear_pending();
     }
 
     /// Gives the lock back as a holder that dies does: the next one finds it abandoned.
     #[cold]
-    pub fn abandon<K: Kernel>(&self, kernel: &K) {
-        kernel.announce(&self.0);
-        kernel.delist(&self.0);
+    pub fn release_as_dead<K: Kernel>(&self, kernel: &K) {
+        kernel.set_pending(&self.0);
+        kernel.robust_remove(&self.0);
         self.release(kernel, OWNER_DIED);
-        kernel.settle();
+        kernel.clear_pending();
     }
 
     /// Makes `heir` the holder in place of `holder`, both of this process. Whichever the word names when they die, at
     /// whatever point, has announced it or has it on its list.
     #[cold]
-    pub fn pass_on<K: Kernel>(&self, holder: &K, heir: &K) {
-        holder.announce(&self.0);
-        heir.announce(&self.0);
-        holder.delist(&self.0);
+    pub fn transfer<K: Kernel>(&self, holder: &K, heir: &K) {
+        holder.set_pending(&self.0);
+        heir.set_pending(&self.0);
+        holder.robust_remove(&self.0);
         let mut state = self.0.state.load(Relaxed);
         loop {
-            let passed = join(word(state) & !OWNER | heir.id(), other(state));
+            let passed = pack(futex_word(state) & !OWNER | heir.id(), aux(state));
             match self.0.state.compare_exchange(state, passed, Relaxed, Relaxed) {
                 Ok(_) => break,
                 Err(now) => state = now,
             }
         }
-        heir.enlist(&self.0);
+        heir.robust_push(&self.0);
         let note = self.0.note.load(Relaxed);
-        if word(note) == holder.id() {
-            self.0.note.store(join(heir.id(), other(note)), Relaxed);
+        if futex_word(note) == holder.id() {
+            self.0.note.store(pack(heir.id(), aux(note)), Relaxed);
         }
-        holder.settle();
-        heir.settle();
+        holder.clear_pending();
+        heir.clear_pending();
     }
 
     /// Announced, delisted: frees the word, leaving `mark` in it, and wakes one sleeper.
@@ -178,23 +174,23 @@ impl Lock {
     fn release<K: Kernel>(&self, kernel: &K, mark: u32) {
         let mut state = self.0.state.load(Relaxed);
         let free = loop {
-            let free = join(word(state) & WAITERS | mark, other(state));
+            let free = pack(futex_word(state) & WAITERS | mark, aux(state));
             match self.0.state.compare_exchange(state, free, Release, Relaxed) {
                 Ok(_) => break free,
                 Err(now) => state = now,
             }
         };
-        if word(free) & WAITERS != 0 && kernel.wake(&self.0, 1, ANY_CLASS) == 0 {
+        if futex_word(free) & WAITERS != 0 && kernel.wake(&self.0, 1, ANY_CLASS) == 0 {
             // Nobody slept. Fails, rightly, when the lock was taken meanwhile: that one's unlock looks again.
-            let clear = join(word(free) & !WAITERS, other(free));
+            let clear = pack(futex_word(free) & !WAITERS, aux(free));
             let _ = self.0.state.compare_exchange(free, clear, Relaxed, Relaxed);
         }
     }
 
     /// Finds out whether its holder is dead, where the system does not see to that.
     #[inline]
-    pub fn look_after<K: Kernel>(&self) {
-        K::look_after(&self.0);
+    pub fn reap_if_owner_dead<K: Kernel>(&self) {
+        K::reap_if_owner_dead(&self.0);
     }
 
     /// Whether anybody holds it.
@@ -206,36 +202,36 @@ impl Lock {
     /// The thread that holds it, or 0.
     #[inline]
     pub fn owner(&self) -> u32 {
-        word(self.0.state.load(Relaxed)) & OWNER
+        futex_word(self.0.state.load(Relaxed)) & OWNER
     }
 
     /// Whether a holder died, or left it as if, and nobody has unlocked it since.
     #[inline]
     pub fn is_abandoned(&self) -> bool {
-        word(self.0.state.load(Relaxed)) & OWNER_DIED != 0
+        futex_word(self.0.state.load(Relaxed)) & OWNER_DIED != 0
     }
 
     /// Called by a holder that took it over, once what the dead one left is in order: as if nobody had died.
-    pub fn mend<K: Kernel>(&self, kernel: &K) {
+    pub fn make_consistent<K: Kernel>(&self, kernel: &K) {
         debug_assert_eq!(self.owner(), kernel.id());
-        self.0.state.fetch_and(join(!OWNER_DIED, u32::MAX), Release);
+        self.0.state.fetch_and(pack(!OWNER_DIED, u32::MAX), Release);
     }
 
-    /// Whether a thread holds it that is alive and, if it took it over from the dead, has called `mend`.
+    /// Whether a thread holds it that is alive and, if it took it over from the dead, has called `make_consistent`.
     pub fn is_live(&self) -> bool {
-        let word = word(self.0.state.load(Acquire));
-        word & OWNER != 0 && word & OWNER_DIED == 0
+        let held = futex_word(self.0.state.load(Acquire));
+        held & OWNER != 0 && held & OWNER_DIED == 0
     }
 
     /// Says in which process its holder is: called by the holder, for `pid`.
     #[inline]
-    pub fn sign<K: Kernel>(&self, kernel: &K, pid: u32) {
-        self.0.note.store(join(kernel.id(), pid), Relaxed);
+    pub fn record_owner<K: Kernel>(&self, kernel: &K, pid: u32) {
+        self.0.note.store(pack(kernel.id(), pid), Relaxed);
     }
 
     /// The process of its holder `owner`, or 0 in the moment before it has signed.
     pub fn pid(&self, owner: u32) -> u32 {
         let note = self.0.note.load(Relaxed);
-        if word(note) == owner { other(note) } else { 0 }
+        if futex_word(note) == owner { aux(note) } else { 0 }
     }
 }

@@ -9,9 +9,9 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::lock::{Lock, Outcome};
-use crate::patience::{LONG_PAUSE, PAUSE};
-use crate::platform::{MOST_HELD, Thread, process_of};
+use crate::platform::{MAX_HELD, Thread, process_of};
 use crate::semaphore::{Overflow, Semaphore as Permits};
+use crate::spin::{LONG_PAUSE, PAUSE};
 use crate::word::Word;
 use std::mem::ManuallyDrop;
 
@@ -27,7 +27,7 @@ pub struct Semaphore(Slot);
 #[derive(Debug)]
 pub struct ConditionVariable(Slot);
 
-/// Where waiters for a slot's lock or permits, and those for its condition, stand in the roster.
+/// Where waiters for a slot's lock or permits, and those for its condition, stand in the table.
 const FOR_LOCK: u32 = 0;
 const FOR_CONDITION: u32 = 1;
 
@@ -41,27 +41,27 @@ fn roster_key(slot: &Slot, what: u32) -> u32 {
 
 /// How many living threads wait.
 fn waiters(slot: &Slot, what: u32) -> usize {
-    slot.roster().look_after::<Thread>(roster_key(slot, what));
-    slot.roster().count(roster_key(slot, what))
+    slot.table().reap_if_owner_dead::<Thread>(roster_key(slot, what));
+    slot.table().count(roster_key(slot, what))
 }
 
 /// Counts the calling thread as a waiter while `wait` runs. A full roster only makes the count too low.
 fn waiting(slot: &Slot, thread: &Thread, wait: impl FnOnce() -> Outcome) -> Outcome {
-    let place = slot.roster().enter(thread, roster_key(slot, FOR_LOCK), 0);
+    let place = slot.table().enter(thread, roster_key(slot, FOR_LOCK), 0);
     let outcome = wait();
     if let Some(place) = place {
-        slot.roster().leave(thread, place);
+        slot.table().leave(thread, place);
     }
     outcome
 }
 
 #[cold]
 fn make_room(thread: &Thread) -> Result<()> {
-    give_up_dropped(thread);
+    release_dropped(thread);
     if thread.may_hold_more() {
         return Ok(());
     }
-    let text = format!("this thread holds {MOST_HELD} locks: unlock some, more would not survive its death");
+    let text = format!("this thread holds {MAX_HELD} locks: unlock some, more would not survive its death");
     Err(Error::Ownership(text))
 }
 
@@ -82,14 +82,14 @@ impl Mutex {
     /// The same, with what there is to know of its holder's death.
     #[inline]
     fn looked_after(&self) -> &Lock {
-        self.inner().look_after::<Thread>();
+        self.inner().reap_if_owner_dead::<Thread>();
         self.inner()
     }
 
     /// Whether this process can use the mutex. Not so on macOS in a child whose fork Ruby did not make.
     #[inline]
-    pub fn is_reached(&self) -> bool {
-        self.0.is_reached()
+    pub fn is_accessible(&self) -> bool {
+        self.0.is_accessible()
     }
 
     /// Takes the mutex if it is free.
@@ -104,7 +104,7 @@ impl Mutex {
         let taken =
             self.inner().try_lock(thread) || !Thread::TELLS_OF_DEATHS && self.looked_after().try_lock(thread);
         if taken {
-            self.inner().sign(thread, thread.pid());
+            self.inner().record_owner(thread, thread.pid());
         }
         Ok(taken)
     }
@@ -114,9 +114,9 @@ impl Mutex {
     pub fn try_lock_soon(&self, thread: &Thread) -> bool {
         let lock = self.inner();
         let held_here = lock.pid(lock.owner()) == thread.pid();
-        let taken = !held_here && self.0.patience.watch(LONG_PAUSE, || lock.try_lock(thread));
+        let taken = !held_here && self.0.spin.run(LONG_PAUSE, || lock.try_lock(thread));
         if taken {
-            lock.sign(thread, thread.pid());
+            lock.record_owner(thread, thread.pid());
         }
         taken
     }
@@ -125,7 +125,7 @@ impl Mutex {
     pub fn lock(&self, thread: &Thread, deadline: Option<Deadline>) -> Outcome {
         let outcome = waiting(&self.0, thread, || self.inner().lock(thread, deadline));
         if outcome == Outcome::Acquired {
-            self.inner().sign(thread, thread.pid());
+            self.inner().record_owner(thread, thread.pid());
         }
         outcome
     }
@@ -142,8 +142,8 @@ impl Mutex {
     }
 
     /// Gives it back as if this thread had died holding it.
-    pub fn abandon(&self, thread: &Thread) {
-        self.inner().abandon(thread);
+    pub fn release_as_dead(&self, thread: &Thread) {
+        self.inner().release_as_dead(thread);
     }
 
     #[inline]
@@ -198,30 +198,30 @@ impl Mutex {
 
 /// Gives up all mutexes that the calling thread holds, as if it had died. For a thread that ends while its native
 /// thread lives on.
-pub fn abandon_held(thread: &Thread) {
-    give_up_dropped(thread);
+pub fn release_held_as_dead(thread: &Thread) {
+    release_dropped(thread);
     for entry in thread.held() {
         if arena::contains(entry.addr().get()) {
             // SAFETY: an entry in the arena that a thread has on its list is the end of a `Lock` it holds.
-            unsafe { entry.byte_sub(Word::ENTRY).cast::<Lock>().as_ref() }.abandon(thread);
+            unsafe { entry.byte_sub(Word::ENTRY).cast::<Lock>().as_ref() }.release_as_dead(thread);
         }
     }
 }
 
 /// Makes `heir` the holder of all mutexes that the calling thread, `holder`, holds. `heir` belongs to a `StandIn` of this
 /// process, or is the calling thread where `holder` does.
-pub fn pass_on_held(holder: &Thread, heir: &Thread) {
-    give_up_dropped(holder);
+pub fn transfer_held(holder: &Thread, heir: &Thread) {
+    release_dropped(holder);
     for entry in holder.held().into_iter().rev() {
         if arena::contains(entry.addr().get()) {
-            // SAFETY: as in `abandon_held`.
-            unsafe { entry.byte_sub(Word::ENTRY).cast::<Lock>().as_ref() }.pass_on(holder, heir);
+            // SAFETY: as in `release_held_as_dead`.
+            unsafe { entry.byte_sub(Word::ENTRY).cast::<Lock>().as_ref() }.transfer(holder, heir);
         }
     }
 }
 
 /// A mutex that is dropped while a thread of this process holds it is given up for that thread, which alone can take it
-/// off its list: at once if that is the calling thread, else by `give_up_dropped`. Its memory stays until then.
+/// off its list: at once if that is the calling thread, else by `release_dropped`. Its memory stays until then.
 impl Drop for Mutex {
     fn drop(&mut self) {
         let here = self.owner_pid().is_some_and(|pid| pid == std::process::id());
@@ -230,23 +230,23 @@ impl Drop for Mutex {
         if here {
             arena::keep(slot);
             if let Some(thread) = Thread::known() {
-                give_up_dropped(&thread);
+                release_dropped(&thread);
             }
         }
     }
 }
 
 /// Gives up the dropped mutexes that the calling thread holds, and frees those that no thread of this process does.
-fn give_up_dropped(thread: &Thread) {
+fn release_dropped(thread: &Thread) {
     let pid = std::process::id();
-    let due = arena::take_kept(|slot| {
+    let due = arena::take_deferred(|slot| {
         let lock = lock_of(slot);
         let owner = lock.owner();
         owner == thread.id() || owner == 0 || lock.pid(owner) != pid
     });
     for slot in due {
         if lock_of(&slot).owner() == thread.id() {
-            lock_of(&slot).abandon(thread);
+            lock_of(&slot).release_as_dead(thread);
         }
     }
 }
@@ -275,10 +275,10 @@ impl Semaphore {
         unsafe { self.0.at(0) }
     }
 
-    /// As `Mutex::is_reached`.
+    /// As `Mutex::is_accessible`.
     #[inline]
-    pub fn is_reached(&self) -> bool {
-        self.0.is_reached()
+    pub fn is_accessible(&self) -> bool {
+        self.0.is_accessible()
     }
 
     /// Takes a permit if there is one.
@@ -289,7 +289,7 @@ impl Semaphore {
 
     /// Takes a permit if one comes within a few microseconds.
     pub fn wait_soon(&self) -> bool {
-        self.0.patience.watch(PAUSE, || self.inner().try_wait())
+        self.0.spin.run(PAUSE, || self.inner().try_wait())
     }
 
     /// Takes a permit as soon as there is one.
@@ -337,10 +337,10 @@ impl ConditionVariable {
         Slot::new().map(ConditionVariable)
     }
 
-    /// As `Mutex::is_reached`.
+    /// As `Mutex::is_accessible`.
     #[inline]
-    pub fn is_reached(&self) -> bool {
-        self.0.is_reached()
+    pub fn is_accessible(&self) -> bool {
+        self.0.is_accessible()
     }
 
     /// The condition in it.
@@ -367,45 +367,45 @@ impl ConditionRef<'_> {
     /// # Errors
     /// `Invalid` if as many threads as the roster has room for are waiting.
     pub fn enter(self, thread: &Thread, mutex: u32) -> Result<Wait> {
-        self.condition.enter(thread, self.slot.roster(), self.key(), mutex).ok_or_else(|| {
-            let capacity = crate::roster::CAPACITY;
+        self.condition.enter(thread, self.slot.table(), self.key(), mutex).ok_or_else(|| {
+            let capacity = crate::waiter_table::CAPACITY;
             Error::Ownership(format!("{capacity} threads are waiting already, more cannot be kept track of"))
         })
     }
 
     /// See `Condition::sleep`.
     pub fn sleep(self, thread: &Thread, wait: &mut Wait, deadline: Option<Deadline>) -> Outcome {
-        self.condition.sleep(thread, self.slot.roster(), wait, deadline)
+        self.condition.sleep(thread, self.slot.table(), wait, deadline)
     }
 
     /// See `Condition::rest`.
     pub fn rest(self, thread: &Thread, wait: &mut Wait) {
-        self.condition.rest(thread, self.slot.roster(), wait);
+        self.condition.rest(thread, self.slot.table(), wait);
     }
 
     /// See `Condition::finish`.
     pub fn finish(self, thread: &Thread, wait: Wait) {
-        self.condition.finish(thread, self.slot.roster(), wait);
+        self.condition.finish(thread, self.slot.table(), wait);
     }
 
     /// See `Condition::expire`.
     pub fn expire(self, thread: &Thread, wait: Wait) -> Option<Wait> {
-        self.condition.expire(thread, self.slot.roster(), wait)
+        self.condition.expire(thread, self.slot.table(), wait)
     }
 
     /// See `Condition::leave`.
     pub fn leave(self, thread: &Thread, wait: Wait) {
-        self.condition.leave(thread, self.slot.roster(), wait);
+        self.condition.leave(thread, self.slot.table(), wait);
     }
 
     /// Wakes the oldest wait.
     pub fn signal(self, thread: &Thread) {
-        self.condition.signal(thread, self.slot.roster(), self.key());
+        self.condition.signal(thread, self.slot.table(), self.key());
     }
 
     /// Wakes all waits.
     pub fn broadcast(self, thread: &Thread) {
-        self.condition.broadcast(thread, self.slot.roster(), self.key());
+        self.condition.broadcast(thread, self.slot.table(), self.key());
     }
 
     /// How many threads wait.
@@ -415,11 +415,11 @@ impl ConditionRef<'_> {
 
     /// How many signals are on their way to a thread that has not ended its wait yet.
     pub fn granted(self) -> usize {
-        self.slot.roster().granted_count(self.key())
+        self.slot.table().granted_count(self.key())
     }
 
     /// How many waits a broadcast has ended whose threads have not woken up yet.
     pub fn called(self) -> usize {
-        self.slot.roster().called_count(self.key())
+        self.slot.table().called_count(self.key())
     }
 }

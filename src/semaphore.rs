@@ -23,7 +23,7 @@ use crate::deadline::Deadline;
 use crate::kernel::Kernel;
 use crate::lock::Outcome;
 use crate::platform::Wake;
-use crate::word::{ANY_CLASS, OWNER_DIED, WAITERS, Word, join, other, word};
+use crate::word::{ANY_CLASS, OWNER_DIED, WAITERS, Word, aux, futex_word, pack};
 
 const AVAILABLE: u32 = OWNER_DIED; // the kernel gives this bit no meaning in a word that names nobody
 
@@ -40,7 +40,7 @@ pub struct Overflow;
 pub struct Semaphore(Word);
 
 const fn permits(count: u32, waiters: u32) -> u64 {
-    join(if count == 0 { waiters } else { waiters | AVAILABLE }, count)
+    pack(if count == 0 { waiters } else { waiters | AVAILABLE }, count)
 }
 
 impl Semaphore {
@@ -54,13 +54,13 @@ impl Semaphore {
     pub fn try_wait(&self) -> bool {
         let mut state = self.0.state.load(Relaxed);
         loop {
-            let count = other(state);
+            let count = aux(state);
             if count == 0 {
                 return false;
             }
             match self.0.state.compare_exchange(
                 state,
-                permits(count - 1, word(state) & WAITERS),
+                permits(count - 1, futex_word(state) & WAITERS),
                 Acquire,
                 Relaxed,
             ) {
@@ -84,16 +84,16 @@ impl Semaphore {
 
     fn await_permit<K: Kernel>(&self, kernel: &K, deadline: Option<Deadline>, take: bool) -> Outcome {
         let mut flag = 0; // WAITERS once we slept: others may sleep too, and the flag may have been cleared for us
-        kernel.announce(&self.0);
+        kernel.set_pending(&self.0);
         let outcome = loop {
             let state = self.0.state.load(Relaxed);
-            let (flags, count) = (word(state), other(state));
+            let (flags, count) = (futex_word(state), aux(state));
             if count > 0 {
                 let left = permits(count - u32::from(take), flags & WAITERS | flag);
                 if self.0.state.compare_exchange(state, left, Acquire, Relaxed).is_err() {
                     continue;
                 }
-                if flag != 0 && other(left) > 0 {
+                if flag != 0 && aux(left) > 0 {
                     kernel.wake(&self.0, 1, ANY_CLASS);
                 }
                 break Outcome::Acquired;
@@ -109,7 +109,7 @@ impl Semaphore {
                 Wake::Interrupted => break Outcome::Interrupted,
             }
         };
-        kernel.settle();
+        kernel.clear_pending();
         outcome
     }
 
@@ -117,8 +117,8 @@ impl Semaphore {
     #[inline]
     pub fn post<K: Kernel>(&self, kernel: &K, max: u32) -> Result<(), Overflow> {
         let state = self.0.state.load(Relaxed);
-        if word(state) & WAITERS == 0 && other(state) < max {
-            let next = permits(other(state) + 1, 0);
+        if futex_word(state) & WAITERS == 0 && aux(state) < max {
+            let next = permits(aux(state) + 1, 0);
             if self.0.state.compare_exchange(state, next, Release, Relaxed).is_ok() {
                 return Ok(());
             }
@@ -128,31 +128,31 @@ impl Semaphore {
 
     #[cold]
     fn post_and_wake<K: Kernel>(&self, kernel: &K, max: u32) -> Result<(), Overflow> {
-        kernel.announce(&self.0);
+        kernel.set_pending(&self.0);
         let mut state = self.0.state.load(Relaxed);
         let posted = loop {
-            if other(state) >= max {
+            if aux(state) >= max {
                 break Err(Overflow);
             }
-            let next = permits(other(state) + 1, word(state) & WAITERS);
+            let next = permits(aux(state) + 1, futex_word(state) & WAITERS);
             match self.0.state.compare_exchange(state, next, Release, Relaxed) {
                 Ok(_) => break Ok(next),
                 Err(now) => state = now,
             }
         };
         let posted = posted.map(|next| {
-            if word(next) & WAITERS != 0 && kernel.wake(&self.0, 1, ANY_CLASS) == 0 {
+            if futex_word(next) & WAITERS != 0 && kernel.wake(&self.0, 1, ANY_CLASS) == 0 {
                 // Nobody slept. Who sleeps since then has a later post's wake-up coming, which restores the flag.
-                let _ = self.0.state.compare_exchange(next, permits(other(next), 0), Relaxed, Relaxed);
+                let _ = self.0.state.compare_exchange(next, permits(aux(next), 0), Relaxed, Relaxed);
             }
         });
-        kernel.settle();
+        kernel.clear_pending();
         posted
     }
 
     /// The permits free at this moment.
     #[inline]
     pub fn value(&self) -> u32 {
-        other(self.0.state.load(Relaxed))
+        aux(self.0.state.load(Relaxed))
     }
 }

@@ -26,7 +26,7 @@ pub struct Word {
 #[cfg(not(loom))]
 const _: () = assert!(Word::ENTRY == 24 && size_of::<Word>() == 40);
 
-// SAFETY: `entry` is touched only by the thread that the word names, in its own `enlist` and `delist`.
+// SAFETY: `entry` is touched only by the thread that the word names, in its own `robust_push` and `robust_remove`.
 unsafe impl Sync for Word {}
 // SAFETY: nothing in it belongs to a thread while it names nobody, and it never moves while it names one.
 unsafe impl Send for Word {}
@@ -50,17 +50,17 @@ impl Word {
 
 /// The futex word.
 #[inline]
-pub const fn word(state: u64) -> u32 {
+pub const fn futex_word(state: u64) -> u32 {
     (state >> WORD_SHIFT) as u32
 }
 
 /// The half that is ours.
 #[inline]
-pub const fn other(state: u64) -> u32 {
+pub const fn aux(state: u64) -> u32 {
     (state >> (32 - WORD_SHIFT)) as u32
 }
 
 #[inline]
-pub const fn join(word: u32, other: u32) -> u64 {
-    ((word as u64) << WORD_SHIFT) | ((other as u64) << (32 - WORD_SHIFT))
+pub const fn pack(word: u32, aux: u32) -> u64 {
+    ((word as u64) << WORD_SHIFT) | ((aux as u64) << (32 - WORD_SHIFT))
 }

@@ -14,7 +14,7 @@ use process_shared_core::condition::Wait;
 use process_shared_core::kernel::Kernel;
 use process_shared_core::platform::StandIn;
 use process_shared_core::semaphore::MAX;
-use process_shared_core::{ConditionVariable, Deadline, Mutex, Outcome, Semaphore, Thread, pass_on_held};
+use process_shared_core::{ConditionVariable, Deadline, Mutex, Outcome, Semaphore, Thread, transfer_held};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 use steps::{Run, Victim, each_point};
@@ -207,7 +207,7 @@ mod mutex {
 
     /// As for exec, to a stand-in and back. Two locks are held, and somebody waits for one.
     #[test]
-    fn pass_on() {
+    fn transfer() {
         crash("pass on what is held", |run| {
             let mutexes = [Mutex::new().unwrap(), Mutex::new().unwrap()];
             let (waiter, heir) = (std::cell::Cell::new(None), std::cell::Cell::new(None));
@@ -218,8 +218,8 @@ mod mutex {
                 },
                 operation: &|| {
                     let heir = heir.take().unwrap();
-                    pass_on_held(&me(), &heir.thread());
-                    pass_on_held(&heir.thread(), &me());
+                    transfer_held(&me(), &heir.thread());
+                    transfer_held(&heir.thread(), &me());
                     std::mem::forget(heir);
                 },
                 ready: &|_| waiter.set(Some(contender(&mutexes[0]))),
@@ -277,7 +277,7 @@ mod mutex {
             run.kill(&Victim {
                 operation: &|| {
                     lock(&mutex);
-                    mutex.abandon(&me());
+                    mutex.release_as_dead(&me());
                 },
                 asleep: &|naps| {
                     if is_first(naps) {

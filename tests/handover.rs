@@ -304,14 +304,15 @@ fn a_call_that_fails_leaves_the_bootstrap_port_as_it_was() {
 fn a_fork_around_the_hook_cannot_use_what_was_made_before_it() {
     let _alone = alone();
     let (before, mutex) = (Semaphore::new(0).unwrap(), Mutex::new().unwrap());
-    assert!(before.is_reached());
+    assert!(before.is_accessible());
     // SAFETY: as in `fork_with`.
     let child = match unsafe { libc::fork() } {
         0 => {
             let after = Semaphore::new(1).unwrap();
             let thread = Thread::current().unwrap();
-            let inner = fork(|| i32::from(before.is_reached() || !after.is_reached() || !after.try_wait()));
-            let cut = !before.is_reached() && !mutex.is_reached() && after.is_reached();
+            let inner =
+                fork(|| i32::from(before.is_accessible() || !after.is_accessible() || !after.try_wait()));
+            let cut = !before.is_accessible() && !mutex.is_accessible() && after.is_accessible();
             let status = reap(inner) + i32::from(!cut || after.post(&thread, 9).is_err());
             drop((before, mutex)); // touches nothing of the parent's
             // SAFETY: ends this process at once.

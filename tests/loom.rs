@@ -10,8 +10,8 @@ use process_shared_core::Deadline;
 use process_shared_core::condition::{Condition, Wait};
 use process_shared_core::lock::{Lock, Outcome};
 use process_shared_core::platform::{Clock, Thread, World, weakly};
-use process_shared_core::roster::{Outstanding, Roster};
 use process_shared_core::semaphore::{MAX, Semaphore};
+use process_shared_core::waiter_table::{Outstanding, WaiterTable};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ fn check_deaths(preemptions: usize, scenario: fn(usize) -> bool) {
 struct Shared<T> {
     world: World,
     object: T,
-    roster: Roster,
+    table: WaiterTable,
     data: UnsafeCell<u32>,
 }
 
@@ -53,7 +53,7 @@ impl<T: Default> Shared<T> {
         Arc::new(Shared {
             world: World::default(),
             object: T::default(),
-            roster: Roster::default(),
+            table: WaiterTable::default(),
             data: UnsafeCell::new(0),
         })
     }
@@ -253,7 +253,7 @@ mod semaphore {
     }
 }
 
-mod roster {
+mod waiter_table {
     use super::*;
 
     const OBJECT: u32 = 1;
@@ -265,18 +265,18 @@ mod roster {
             let shared = Shared::<()>::new();
             let [first, second] = [1, 2].map(|id| {
                 let thread = shared.world.thread(id, Clock::Quick);
-                let place = shared.roster.enter(&thread, OBJECT, 0).unwrap();
+                let place = shared.table.enter(&thread, OBJECT, 0).unwrap();
                 (thread, place)
             });
-            let dies = spawn(&shared, move |shared| first.0.live(0, |me| shared.roster.leave(me, first.1)));
+            let dies = spawn(&shared, move |shared| first.0.live(0, |me| shared.table.leave(me, first.1)));
             let comes = spawn(&shared, |shared| {
-                shared.roster.enter(&shared.world.thread(3, Clock::Quick), OBJECT, 0).unwrap();
+                shared.table.enter(&shared.world.thread(3, Clock::Quick), OBJECT, 0).unwrap();
             });
-            shared.roster.grant_oldest(OBJECT);
+            shared.table.grant_oldest(OBJECT);
             assert!(dies.join().unwrap());
             comes.join().unwrap();
-            shared.roster.relay(OBJECT);
-            assert!(shared.roster.is_granted(second.1));
+            shared.table.relay(OBJECT);
+            assert!(shared.table.is_granted(second.1));
         });
     }
 }
@@ -290,27 +290,27 @@ mod condition {
     type Scene = Shared<Condition>;
 
     fn signal(shared: &Scene, me: &Thread) {
-        shared.object.signal(me, &shared.roster, OBJECT);
+        shared.object.signal(me, &shared.table, OBJECT);
     }
 
     fn broadcast(shared: &Scene, me: &Thread) {
-        shared.object.broadcast(me, &shared.roster, OBJECT);
+        shared.object.broadcast(me, &shared.table, OBJECT);
     }
 
     fn waiting(shared: &Scene) -> usize {
-        shared.roster.count(OBJECT)
+        shared.table.count(OBJECT)
     }
 
     /// A wait that has begun, to be ended by a thread of its own.
     fn enter(shared: &Arc<Scene>, id: u32) -> (Thread, Wait) {
         let thread = shared.world.thread(id, Clock::Quick);
-        let wait = shared.object.enter(&thread, &shared.roster, OBJECT, MUTEX).unwrap();
+        let wait = shared.object.enter(&thread, &shared.table, OBJECT, MUTEX).unwrap();
         (thread, wait)
     }
 
     fn end(shared: &Scene, thread: &Thread, mut wait: Wait) {
-        assert_eq!(shared.object.sleep(thread, &shared.roster, &mut wait, None), Outcome::Acquired);
-        shared.object.finish(thread, &shared.roster, wait);
+        assert_eq!(shared.object.sleep(thread, &shared.table, &mut wait, None), Outcome::Acquired);
+        shared.object.finish(thread, &shared.table, wait);
     }
 
     #[test]
@@ -370,13 +370,13 @@ mod condition {
         check(2, move || {
             let shared = Scene::new();
             let (first, mut mine) = enter(&shared, 1);
-            shared.object.rest(&first, &shared.roster, &mut mine);
+            shared.object.rest(&first, &shared.table, &mut mine);
             let other = spawn(&shared, move |shared| end(shared, &first, mine)); // it may sleep before or after this:
             let second = shared.world.thread(2, Clock::Quick);
-            let theirs = shared.object.enter(&second, &shared.roster, OBJECT, MUTEX + 1).unwrap();
+            let theirs = shared.object.enter(&second, &shared.table, OBJECT, MUTEX + 1).unwrap();
             end_wait(&shared, &shared.world.thread(3, Clock::Quick));
             other.join().unwrap();
-            shared.object.leave(&second, &shared.roster, theirs);
+            shared.object.leave(&second, &shared.table, theirs);
             assert_eq!(waiting(&shared), 0);
         });
     }
@@ -411,11 +411,11 @@ mod condition {
         let shared = Scene::new();
         let ((first, mut mine), (second, theirs)) = (enter(&shared, 1), enter(&shared, 2));
         if holds_the_baton {
-            shared.object.rest(&first, &shared.roster, &mut mine);
+            shared.object.rest(&first, &shared.table, &mut mine);
         }
         let other = spawn(&shared, move |shared| end(shared, &second, theirs));
         let died = shared.world.thread(3, Clock::Quick).live(steps, |me| broadcast(&shared, me));
-        if died && shared.roster.has_waiting(OBJECT) {
+        if died && shared.table.has_waiting(OBJECT) {
             broadcast(&shared, &shared.world.thread(4, Clock::Quick));
         }
         end(&shared, &first, mine);
@@ -444,7 +444,7 @@ mod condition {
             signal(&shared, &me);
             let other = spawn(&shared, move |shared| end(shared, &second, theirs));
             let died = first.live(steps, |me| end(&shared, me, mine));
-            if shared.roster.outstanding(OBJECT, 0) == Outstanding::Nothing {
+            if shared.table.outstanding(OBJECT, 0) == Outstanding::Nothing {
                 signal(&shared, &me); // the first one was used up, by a wait that had ended or by the other
             }
             other.join().unwrap();
@@ -463,12 +463,12 @@ mod condition {
             signal(&shared, &me);
             let other = spawn(&shared, move |shared| end(shared, &second, theirs));
             let died = first.live(steps, |me| {
-                let asleep = shared.object.sleep(me, &shared.roster, &mut mine, None);
+                let asleep = shared.object.sleep(me, &shared.table, &mut mine, None);
                 assert_eq!(asleep, Outcome::Acquired);
-                shared.object.rest(me, &shared.roster, &mut mine);
-                shared.object.finish(me, &shared.roster, mine);
+                shared.object.rest(me, &shared.table, &mut mine);
+                shared.object.finish(me, &shared.table, mine);
             });
-            if shared.roster.outstanding(OBJECT, 0) == Outstanding::Nothing {
+            if shared.table.outstanding(OBJECT, 0) == Outstanding::Nothing {
                 signal(&shared, &me); // as above
             }
             other.join().unwrap();
@@ -485,7 +485,7 @@ mod condition {
             let ((first, mine), (second, theirs)) = (enter(&shared, 1), enter(&shared, 2));
             signal(&shared, &shared.world.thread(3, Clock::Quick));
             let other = spawn(&shared, move |shared| end(shared, &second, theirs));
-            let died = first.live(steps, |me| shared.object.leave(me, &shared.roster, mine));
+            let died = first.live(steps, |me| shared.object.leave(me, &shared.table, mine));
             other.join().unwrap();
             assert_eq!(waiting(&shared), 0);
             died
@@ -500,7 +500,7 @@ mod condition {
             let (first, mine) = enter(&shared, 1);
             let other = spawn(&shared, move |shared| end(shared, &first, mine));
             let died = shared.world.thread(2, Clock::Quick).live(steps, |me| signal(&shared, me));
-            if died && shared.roster.has_waiting(OBJECT) {
+            if died && shared.table.has_waiting(OBJECT) {
                 signal(&shared, &shared.world.thread(3, Clock::Quick));
             }
             other.join().unwrap();

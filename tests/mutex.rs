@@ -5,9 +5,9 @@
 
 mod support;
 
-use process_shared_core::{Deadline, Mutex, Outcome, Thread, abandon_held};
+use process_shared_core::{Deadline, Mutex, Outcome, Thread, release_held_as_dead};
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
-use process_shared_core::{pass_on_held, platform::StandIn};
+use process_shared_core::{platform::StandIn, transfer_held};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 use support::{Child, die, fork, shared};
@@ -150,7 +150,7 @@ fn all_that_a_thread_holds_can_be_given_up() {
         assert!(mutex.try_lock(&thread).unwrap());
     }
     mutexes[50].unlock(&thread);
-    abandon_held(&thread);
+    release_held_as_dead(&thread);
     assert!(mutexes.iter().all(|mutex| !mutex.is_locked()));
     assert_eq!(fork(|| i32::from(mutexes[0].try_lock(&Thread::current().unwrap()).unwrap())).reap(), 1);
 }
@@ -202,14 +202,14 @@ fn a_stand_in_hands_on_what_it_was_given_and_gives_it_back() {
             let thread = Thread::current().unwrap();
             assert!(mutexes.iter().all(|mutex| mutex.try_lock(&thread).unwrap()));
             let given = StandIn::start().unwrap();
-            pass_on_held(&thread, &given.thread());
+            transfer_held(&thread, &given.thread());
             assert!(mutexes.iter().all(|mutex| mutex.is_held_by(&given.thread())));
             assert!(mutexes.iter().all(|mutex| mutex.owner_pid() == Some(std::process::id())));
             assert!(thread.held().is_empty());
-            pass_on_held(&given.thread(), &thread);
+            transfer_held(&given.thread(), &thread);
             assert!(mutexes.iter().all(|mutex| mutex.is_held_by(&thread)));
             mutexes[1].unlock(&thread);
-            pass_on_held(&thread, &given.thread());
+            transfer_held(&thread, &given.thread());
             go.store(1, SeqCst);
             let args = [c"sleep".as_ptr(), c"60".as_ptr(), std::ptr::null()];
             // SAFETY: strings that end, and a list of them that does.

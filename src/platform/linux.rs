@@ -13,7 +13,7 @@ use super::current::CURRENT;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
-use crate::word::{Word, join, other, word};
+use crate::word::{Word, aux, futex_word, pack};
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::ptr::{self, NonNull};
@@ -32,7 +32,7 @@ pub const OWNER_DIED: u32 = 0x4000_0000;
 pub const WAITERS: u32 = 0x8000_0000;
 
 /// More entries than this in one thread's list and the kernel would not reach them all (ROBUST_LIST_LIMIT is 2048).
-pub const MOST_HELD: u32 = 2000;
+pub const MAX_HELD: u32 = 2000;
 
 /// Distance from an entry's `next` to its lock word: the C library chose it, for all entries of a thread.
 pub const WORD_FROM_NEXT: isize = if cfg!(target_env = "musl") { -28 } else { -32 };
@@ -85,13 +85,13 @@ thread_local! {
 impl Thread {
     /// The calling thread, as the kernel knows it.
     pub(super) fn introduce() -> Result<Self> {
-        watch_forks();
+        register_atfork();
         let head = robust_head()?;
         // SAFETY: neither call has a precondition.
         let (id, pid) = unsafe { (libc::syscall(libc::SYS_gettid) as u32, libc::getpid() as u32) };
         BOOKS.with(|books| {
             books.head.set(Some(head));
-            Ok(Thread { name: join(id, pid), books: NonNull::from(books) })
+            Ok(Thread { name: pack(id, pid), books: NonNull::from(books) })
         })
     }
 
@@ -107,7 +107,7 @@ impl Thread {
     /// The process this thread belongs to.
     #[inline]
     pub fn pid(&self) -> u32 {
-        other(self.name)
+        aux(self.name)
     }
 
     #[inline]
@@ -131,7 +131,7 @@ impl Thread {
     /// False where the kernel might not reach one more lock when this thread dies.
     #[inline]
     pub fn may_hold_more(&self) -> bool {
-        self.held_count().get() < MOST_HELD
+        self.held_count().get() < MAX_HELD
     }
 
     #[inline]
@@ -142,7 +142,7 @@ impl Thread {
     /// The entries on this thread's list, newest first, those of the C library's own mutexes among them.
     pub fn held(&self) -> Vec<NonNull<Entry>> {
         let mut entries = Vec::new();
-        // SAFETY: as in `enlist`.
+        // SAFETY: as in `robust_push`.
         unsafe {
             let head = self.head().as_ptr();
             let mut link = strip((*head).list);
@@ -155,16 +155,16 @@ impl Thread {
     }
 }
 
-static GENERATION: AtomicU32 = AtomicU32::new(0);
+static FORK_DEPTH: AtomicU32 = AtomicU32::new(0);
 
 /// How many forks this process is away from the one that loaded this code.
 #[inline]
-pub fn generation() -> u32 {
-    GENERATION.load(Ordering::Relaxed)
+pub fn fork_depth() -> u32 {
+    FORK_DEPTH.load(Ordering::Relaxed)
 }
 
 /// Has a forked child forget who its parent's thread was.
-pub fn watch_forks() {
+pub fn register_atfork() {
     static AT_FORK: Once = Once::new();
     extern "C" fn forget() {
         if let Some(head) = CURRENT.take().map(|thread| thread.head()) {
@@ -176,7 +176,7 @@ pub fn watch_forks() {
             }
         }
         BOOKS.with(|books| books.held.set(0));
-        GENERATION.fetch_add(1, Ordering::Relaxed);
+        FORK_DEPTH.fetch_add(1, Ordering::Relaxed);
     }
     // SAFETY: `forget` touches only this thread's own memory, which is fine in a forked child.
     AT_FORK.call_once(|| unsafe {
@@ -238,21 +238,21 @@ fn use_robust_mutex_once() {
 impl Kernel for Thread {
     #[inline]
     fn id(&self) -> u32 {
-        word(self.name)
+        futex_word(self.name)
     }
 
     #[inline]
-    fn announce(&self, word: &Word) {
+    fn set_pending(&self, word: &Word) {
         self.set_pending(word.entry().address());
     }
 
     #[inline]
-    fn settle(&self) {
+    fn clear_pending(&self) {
         self.set_pending(ptr::null_mut());
     }
 
     #[inline]
-    fn enlist(&self, word: &Word) {
+    fn robust_push(&self, word: &Word) {
         let (entry, head) = (word.entry(), self.head().as_ptr());
         // SAFETY: the list is this thread's own and well formed: each entry is mapped while it is held, and has its
         // `prev` right before its `next`. Bit 0 of a link marks a priority-inheritance mutex and is not address.
@@ -271,10 +271,10 @@ impl Kernel for Thread {
     }
 
     #[inline]
-    fn delist(&self, word: &Word) {
+    fn robust_remove(&self, word: &Word) {
         let (entry, head) = (word.entry(), self.head().as_ptr());
         let (prev, next) = (entry.prev.get(), entry.next.get());
-        // SAFETY: as in `enlist`; `prev` is the address of the link that leads to this entry.
+        // SAFETY: as in `robust_push`; `prev` is the address of the link that leads to this entry.
         unsafe {
             let neighbour = strip(next);
             if neighbour != head.cast() {
@@ -395,22 +395,22 @@ pub unsafe fn unmap(address: NonNull<u8>, size: usize) {
 ///
 /// # Safety
 /// None is needed here.
-pub unsafe fn equip(_slot: NonNull<u8>) -> Result<()> {
+pub unsafe fn attach_os(_slot: NonNull<u8>) -> Result<()> {
     Ok(())
 }
 
-/// Undoes `equip`.
+/// Undoes `attach_os`.
 ///
 /// # Safety
 /// None is needed here.
-pub unsafe fn unequip(_slot: NonNull<u8>, _sole: impl FnOnce() -> bool) {}
+pub unsafe fn detach_os(_slot: NonNull<u8>, _sole: impl FnOnce() -> bool) {}
 
 /// A fork keeps everything.
 pub fn forked(_forks: u32) {}
 
 /// A fork keeps everything.
 #[inline]
-pub fn reaches(_born: u32) -> bool {
+pub fn is_accessible(_born: u32) -> bool {
     true
 }
 

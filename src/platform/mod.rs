@@ -4,7 +4,7 @@
 //! - `Thread`: the calling thread as an owner of locks, and the way to tell the kernel what it holds and what it is
 //!   in the middle of, so that its death is noticed;
 //! - `wait` and `wake` on a 32-bit word of shared memory;
-//! - `equip` and `unequip`: what a slot of shared memory needs besides its memory, and `reaches`: whether a process has it;
+//! - `attach_os` and `detach_os`: what a slot of shared memory needs besides its memory, and `is_accessible`: whether a process has it;
 //! - `map` and `unmap` of zero-filled pages that forked children share.
 
 #[cfg(all(target_os = "linux", not(loom), not(feature = "simulated-mach")))]

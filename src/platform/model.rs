@@ -4,7 +4,7 @@
 use super::Wake;
 use crate::deadline::Deadline;
 use crate::kernel::Kernel;
-use crate::word::{ANY_CLASS, Word, join, other, word};
+use crate::word::{ANY_CLASS, Word, aux, futex_word, pack};
 use loom::sync::atomic::Ordering::{self, *};
 use loom::sync::{Arc, Condvar, Mutex};
 use std::cell::{Cell, RefCell};
@@ -234,15 +234,14 @@ impl Thread {
         let state = &unsafe { &*address }.state.0;
         let mut now = state.load(Relaxed);
         loop {
-            let value = word(now);
+            let value = futex_word(now);
             if value & OWNER == 0 && pending {
                 self.world.wake(address, 1, ANY_CLASS);
             }
             if value & OWNER != self.id {
                 return;
             }
-            match state.compare_exchange(now, join(value & WAITERS | OWNER_DIED, other(now)), AcqRel, Relaxed)
-            {
+            match state.compare_exchange(now, pack(value & WAITERS | OWNER_DIED, aux(now)), AcqRel, Relaxed) {
                 Ok(_) if value & WAITERS != 0 => {
                     self.world.wake(address, 1, ANY_CLASS);
                     return;
@@ -259,22 +258,22 @@ impl Kernel for Thread {
         self.id
     }
 
-    fn announce(&self, word: &Word) {
+    fn set_pending(&self, word: &Word) {
         step();
         self.pending.set(word);
     }
 
-    fn settle(&self) {
+    fn clear_pending(&self) {
         step();
         self.pending.set(std::ptr::null());
     }
 
-    fn enlist(&self, word: &Word) {
+    fn robust_push(&self, word: &Word) {
         step();
         self.held.borrow_mut().push(word);
     }
 
-    fn delist(&self, word: &Word) {
+    fn robust_remove(&self, word: &Word) {
         step();
         self.held.borrow_mut().retain(|&held| !std::ptr::eq(held, word));
     }
@@ -282,7 +281,7 @@ impl Kernel for Thread {
     fn wait(&self, address: &Word, expected: u32, deadline: Option<Deadline>, class: u32) -> Wake {
         step();
         let mut queue = self.world.lock();
-        if word(address.state.0.load(Relaxed)) != expected {
+        if futex_word(address.state.0.load(Relaxed)) != expected {
             return Wake::Woken;
         }
         if deadline.is_some() && self.clock == Clock::Quick {

@@ -6,7 +6,7 @@
 //!
 //! When the process is killed, stand-in and the thread it stands for die one after the other, some microseconds apart.
 
-use super::{Thread, generation};
+use super::{Thread, fork_depth};
 use crate::error::{Error, Result};
 use std::mem::ManuallyDrop;
 use std::sync::mpsc::{Sender, channel};
@@ -45,7 +45,7 @@ impl StandIn {
         let Parcel(thread) = introduced
             .recv()
             .map_err(|_| Error::System { attempt: "a thread to own locks", errno: libc::EAGAIN })??;
-        Ok(StandIn { thread, born: generation(), end: ManuallyDrop::new(end) })
+        Ok(StandIn { thread, born: fork_depth(), end: ManuallyDrop::new(end) })
     }
 
     /// The owner of locks. Not to be used where `is_here` is false.
@@ -55,7 +55,7 @@ impl StandIn {
 
     /// False in a child forked since it was started.
     pub fn is_here(&self) -> bool {
-        self.born == generation()
+        self.born == fork_depth()
     }
 }
 

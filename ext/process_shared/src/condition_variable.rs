@@ -1,7 +1,7 @@
 //! `ProcessShared::ConditionVariable`, and the wait that `Mutex#sleep` shares with it.
 
 use magnus::{RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue};
-use process_shared_core::platform::generation;
+use process_shared_core::platform::fork_depth;
 use process_shared_core::{ConditionRef, ConditionVariable, Outcome, deadline};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -37,8 +37,8 @@ const NAME: &str = "ProcessShared::ConditionVariable";
 impl ConditionVariableData {
     fn open(&self, ruby: &Ruby) -> Result<&ConditionVariable, Error> {
         let condition = self.condition.get();
-        let reached = || condition.map(ConditionVariable::is_reached);
-        let usable = condition.filter(|condition| !self.closed.load(Relaxed) && condition.is_reached());
+        let reached = || condition.map(ConditionVariable::is_accessible);
+        let usable = condition.filter(|condition| !self.closed.load(Relaxed) && condition.is_accessible());
         usable.ok_or_else(|| errors::unusable(ruby, NAME, reached()))
     }
 }
@@ -104,7 +104,7 @@ pub fn wait(ruby: &Ruby, object: Value, lock: &Lock<'_>, timeout: Timeout) -> Re
     let start = deadline::now();
     interrupts::check(ruby)?;
     nogvl::forget_wakeup(ruby)?;
-    let (mut thread, mut born) = (thread::current(ruby)?, generation());
+    let (mut thread, mut born) = (thread::current(ruby)?, fork_depth());
     let name = lock.name(ruby)?;
     let mut wait = condition.enter(&thread, name).map_err(|error| errors::to_ruby(ruby, error))?;
     let levels = match lock.release(ruby) {
@@ -129,14 +129,14 @@ pub fn wait(ruby: &Ruby, object: Value, lock: &Lock<'_>, timeout: Timeout) -> Re
             |wait| condition.sleep(&thread, wait, until),
             |wait| condition.rest(&thread, wait),
         );
-        if generation() != born {
+        if fork_depth() != born {
             // A signal handler has forked, and this is the child: that wait is its parent's, and this one begins anew.
             let again = nap.and_then(|_| {
                 thread = thread::current(ruby)?;
                 condition.enter(&thread, name).map_err(|error| errors::to_ruby(ruby, error))
             });
             match again {
-                Ok(own) => (wait, born) = (own, generation()),
+                Ok(own) => (wait, born) = (own, fork_depth()),
                 Err(error) => break (None, false, Some(error)),
             }
             continue;
@@ -159,7 +159,7 @@ pub fn wait(ruby: &Ruby, object: Value, lock: &Lock<'_>, timeout: Timeout) -> Re
         }
     };
     let mut rest = || {
-        if let Some(wait) = granted.as_mut().filter(|_| generation() == born) {
+        if let Some(wait) = granted.as_mut().filter(|_| fork_depth() == born) {
             condition.rest(&thread, wait);
         }
     };
@@ -168,7 +168,7 @@ pub fn wait(ruby: &Ruby, object: Value, lock: &Lock<'_>, timeout: Timeout) -> Re
         rest();
         raised = interrupts::check(ruby).err();
     }
-    match (granted.filter(|_| generation() == born), &raised) {
+    match (granted.filter(|_| fork_depth() == born), &raised) {
         (Some(wait), None) => condition.finish(&thread, wait),
         (Some(wait), Some(_)) => condition.leave(&thread, wait), // an exception takes no signal
         (None, _) => {}

@@ -5,7 +5,7 @@
 
 use magnus::{RModule, Ruby, function, prelude::*};
 use process_shared_core::kernel::Kernel;
-use process_shared_core::{Thread, pass_on_held, platform::StandIn};
+use process_shared_core::{Thread, platform::StandIn, transfer_held};
 use std::cell::RefCell;
 
 use crate::errors::{self, Error};
@@ -27,7 +27,7 @@ fn exec_begins(ruby: &Ruby) -> Result<bool, Error> {
         return Ok(false);
     }
     let heir = StandIn::start().map_err(|error| errors::to_ruby(ruby, error))?;
-    pass_on_held(&thread, &heir.thread());
+    transfer_held(&thread, &heir.thread());
     Thread::go_by(heir.thread());
     STANDING_IN.set(Some((heir, thread)));
     Ok(true)
@@ -36,7 +36,7 @@ fn exec_begins(ruby: &Ruby) -> Result<bool, Error> {
 /// In a child forked meanwhile there is nothing to give back.
 fn exec_failed() {
     if let Some((heir, thread)) = STANDING_IN.take().filter(|(heir, _)| heir.is_here()) {
-        pass_on_held(&heir.thread(), &thread);
+        transfer_held(&heir.thread(), &thread);
         Thread::go_by(thread);
     }
 }

@@ -6,7 +6,7 @@
 //! nobody is left to run the other Ractors when eight of them have done it.
 
 use magnus::Ruby;
-use process_shared_core::{Thread, abandon_held, platform::StandIn};
+use process_shared_core::{Thread, platform::StandIn, release_held_as_dead};
 use rb_sys::VALUE;
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
@@ -103,7 +103,7 @@ pub fn ended(thread: VALUE) {
             (storage.set)(thread, storage.key, std::ptr::null_mut());
             let stand_in = Box::from_raw(stored);
             if stand_in.is_here() {
-                abandon_held(&stand_in.thread());
+                release_held_as_dead(&stand_in.thread());
             }
         }
     }

@@ -100,7 +100,7 @@ fn try_at_once(ruby: &Ruby, mutex: &Mutex, thread: &Thread) -> Result<bool, Erro
 
 /// Undoes a `lock` that nobody has heard of yet.
 fn give_back(mutex: &Mutex, thread: &Thread) {
-    if mutex.is_abandoned() { mutex.abandon(thread) } else { mutex.unlock(thread) }
+    if mutex.is_abandoned() { mutex.release_as_dead(thread) } else { mutex.unlock(thread) }
 }
 
 impl MutexData {
@@ -115,7 +115,7 @@ impl MutexData {
 
     /// The mutex, unless this handle cannot be used.
     pub fn open(&self, ruby: &Ruby) -> Result<&Mutex, Error> {
-        let reached = || self.mutex.get().map(Mutex::is_reached);
+        let reached = || self.mutex.get().map(Mutex::is_accessible);
         self.usable().ok_or_else(|| errors::unusable(ruby, self.class_name(), reached()))
     }
 
@@ -132,7 +132,7 @@ impl MutexData {
     /// The mutex, for a holder that gives it back: this handle may have been closed meanwhile.
     #[inline]
     pub fn reached(&self) -> Option<&Mutex> {
-        self.mutex.get().filter(|mutex| mutex.is_reached())
+        self.mutex.get().filter(|mutex| mutex.is_accessible())
     }
 
     /// Gives one level of a handle that has been closed back, if the caller holds it.
@@ -303,7 +303,7 @@ impl MutexData {
         let thread = thread::current(ruby)?;
         let held = self.is_owned(mutex, &thread);
         if result.is_err() && held {
-            mutex.abandon(&thread);
+            mutex.release_as_dead(&thread);
         }
         result.map(|_| held)
     }
@@ -329,7 +329,7 @@ impl MutexData {
     pub fn let_go(&self, mutex: &Mutex, thread: &Thread) {
         // What is not repaired may have been lost, and be in order again since.
         if self.unrepaired.load(Relaxed) && self.unrepaired.swap(false, Relaxed) && mutex.is_abandoned() {
-            mutex.abandon(thread);
+            mutex.release_as_dead(thread);
         } else {
             mutex.unlock(thread);
         }

@@ -6,7 +6,7 @@
 
 use rb_sys::VALUE;
 
-use process_shared_core::{Thread, platform::generation};
+use process_shared_core::{Thread, platform::fork_depth};
 
 use crate::mutex::{self, MutexData};
 use crate::thread;
@@ -17,7 +17,7 @@ struct Section<'a> {
     fiber: usize,
     thread: Option<Thread>,
     /// Of the process that `thread` belongs to.
-    generation: u32,
+    fork_depth: u32,
 }
 
 /// Calls the block of the running method, with one level of `object`'s lock held, and gives that level back. Returns what
@@ -28,8 +28,8 @@ struct Section<'a> {
 /// dropped: exceptions jump over them.
 #[inline]
 pub unsafe fn run(object: VALUE, data: &MutexData) -> VALUE {
-    let (thread, generation) = (thread::known(), generation());
-    let section = Section { object, data, fiber: data.fiber(), thread, generation };
+    let (thread, fork_depth) = (thread::known(), fork_depth());
+    let section = Section { object, data, fiber: data.fiber(), thread, fork_depth };
     // SAFETY: `section` outlives the call, which runs `end` before anything leaves this frame.
     unsafe { yield_and(end, &raw const section as VALUE) }
 }
@@ -46,9 +46,9 @@ pub unsafe fn yield_and(end: unsafe extern "C" fn(VALUE) -> VALUE, argument: VAL
 
 unsafe extern "C" fn end(section: VALUE) -> VALUE {
     // SAFETY: `run` passes the address of its own.
-    let Section { object, data, fiber, thread, generation: before } =
+    let Section { object, data, fiber, thread, fork_depth: before } =
         unsafe { &*(section as *const Section<'_>) };
-    let thread = if generation() == *before { *thread } else { thread::known() };
+    let thread = if fork_depth() == *before { *thread } else { thread::known() };
     if let (Some(mutex), Some(thread)) = (data.reached(), thread) {
         if data.is_owned_by(mutex, &thread, *fiber) {
             data.step_out(mutex, &thread);

@@ -39,7 +39,7 @@ const NAME: &str = "ProcessShared::Semaphore";
 
 impl SemaphoreData {
     pub fn open(&self, ruby: &Ruby) -> Result<&Semaphore, Error> {
-        let reached = || self.semaphore.get().map(Semaphore::is_reached);
+        let reached = || self.semaphore.get().map(Semaphore::is_accessible);
         self.usable().ok_or_else(|| errors::unusable(ruby, self.class_name(), reached()))
     }
 
@@ -55,7 +55,7 @@ impl SemaphoreData {
     /// The semaphore, for who gives back: this handle may have been closed meanwhile.
     #[inline]
     pub fn reached(&self) -> Option<&Semaphore> {
-        self.semaphore.get().filter(|semaphore| semaphore.is_reached())
+        self.semaphore.get().filter(|semaphore| semaphore.is_accessible())
     }
 
     #[inline]

@@ -3,7 +3,7 @@
 
 use magnus::rb_sys::{AsRawValue, FromRawValue};
 use magnus::{RModule, Ruby, prelude::*};
-use process_shared_core::{Thread, abandon_held, platform::generation};
+use process_shared_core::{Thread, platform::fork_depth, release_held_as_dead};
 use rb_sys::{ID, VALUE, rb_event_flag_t};
 use std::ffi::c_void;
 use std::sync::OnceLock;
@@ -98,7 +98,7 @@ fn watch_thread_ends(ruby: &Ruby) -> Result<(), Error> {
     Ok(())
 }
 
-/// The process's main thread, as Ruby and as the core know it, and the fork generation that it is the main thread of.
+/// The process's main thread, as Ruby and as the core know it, and the fork fork_depth that it is the main thread of.
 static MAIN_THREAD: AtomicUsize = AtomicUsize::new(0);
 static MAIN_MEMORY: AtomicUsize = AtomicUsize::new(0);
 static MAIN_GENERATION: AtomicU32 = AtomicU32::new(0);
@@ -106,14 +106,14 @@ static MAIN_GENERATION: AtomicU32 = AtomicU32::new(0);
 fn remember_main(ruby: &Ruby) {
     MAIN_THREAD.store(ruby.thread_current().as_raw() as usize, Relaxed);
     MAIN_MEMORY.store(Thread::memory(), Relaxed);
-    MAIN_GENERATION.store(generation(), Relaxed);
+    MAIN_GENERATION.store(fork_depth(), Relaxed);
 }
 
 /// If the main thread is over, gives up what it holds: it waits for all other threads to end, of which this one may be
 /// waiting for its lock. So does Ruby with its own mutexes.
 pub fn give_up_main(ruby: &Ruby) {
     let main = MAIN_THREAD.load(Relaxed);
-    if main == 0 || MAIN_GENERATION.load(Relaxed) != generation() {
+    if main == 0 || MAIN_GENERATION.load(Relaxed) != fork_depth() {
         return;
     }
     // SAFETY: the main thread's object lives as long as the process.
@@ -159,7 +159,7 @@ static NO_FREE: rb_sys::rb_ractor_local_storage_type =
 /// What the calling thread still holds is abandoned, as if the process had died.
 pub fn thread_ended() {
     if let Some(thread) = Thread::known() {
-        abandon_held(&thread);
+        release_held_as_dead(&thread);
         Thread::forget();
     }
 }
@@ -169,7 +169,7 @@ fn first_thread_ended(memory: usize) {
     // SAFETY: called by `ThreadEnd.guard`, with what it was given, and by `give_up_main`, when Ruby ends a Ractor's other
     // threads after its first.
     if let Some(thread) = unsafe { Thread::forget_at(memory) } {
-        abandon_held(&thread);
+        release_held_as_dead(&thread);
     }
 }
 

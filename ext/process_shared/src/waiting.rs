@@ -7,14 +7,14 @@ use std::cell::UnsafeCell;
 
 use magnus::Value;
 use magnus::rb_sys::AsRawValue;
-use process_shared_core::platform::generation;
+use process_shared_core::platform::fork_depth;
 use rb_sys::{VALUE, rb_thread_current, rb_thread_wakeup_alive};
 
 use crate::thread::in_main_ractor;
 
 /// The entries, and the process they belong to: a fork leaves the threads behind.
 struct Book {
-    generation: u32,
+    fork_depth: u32,
     entries: Vec<Entry>,
 }
 
@@ -29,7 +29,7 @@ struct Guarded(UnsafeCell<Book>);
 // SAFETY: only `with_book` reaches the inside, in threads of the main Ractor, one at a time.
 unsafe impl Sync for Guarded {}
 
-static BOOK: Guarded = Guarded(UnsafeCell::new(Book { generation: 0, entries: Vec::new() }));
+static BOOK: Guarded = Guarded(UnsafeCell::new(Book { fork_depth: 0, entries: Vec::new() }));
 
 /// Nothing if this is not a thread of the main Ractor. `action` must not let other threads run.
 fn with_book(action: impl FnOnce(&mut Vec<Entry>)) {
@@ -38,10 +38,10 @@ fn with_book(action: impl FnOnce(&mut Vec<Entry>)) {
     }
     // SAFETY: the main Ractor's lock is held, and `action` neither gives it away nor comes back here.
     let book = unsafe { &mut *BOOK.0.get() };
-    if book.generation != generation() {
+    if book.fork_depth != fork_depth() {
         // Another Ractor may have forked while its parent was writing: what is there is not even looked at.
         std::mem::forget(std::mem::take(&mut book.entries));
-        book.generation = generation();
+        book.fork_depth = fork_depth();
     }
     action(&mut book.entries);
 }

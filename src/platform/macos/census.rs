@@ -2,14 +2,14 @@
 //!
 //! macOS tells nobody of a death, so whoever finds a lock held for long looks whether its holder lives. A lock word has
 //! room for a number only; this table, in memory that all descendants share, says which thread has it. A number is a
-//! seat and the seat's generation. A thread takes a seat, in one step, by writing who it is; then it raises the
-//! generation, so a word left by somebody who had the seat before names nobody any more. Seats of dead
+//! seat and the seat's fork_depth. A thread takes a seat, in one step, by writing who it is; then it raises the
+//! fork_depth, so a word left by somebody who had the seat before names nobody any more. Seats of dead
 //! processes are taken over only when no other is left.
 //!
 //! | seat          | what                                                                                |
 //! |---------------|-------------------------------------------------------------------------------------|
 //! | `holder`      | 0: free. Else the process: its pid in the upper 24 bits, the lower 40 of its start   |
-//! | `generation`  | times it was taken                                                                   |
+//! | `fork_depth`  | times it was taken                                                                   |
 //! | `thread`      | the system's number of the thread, 0: not known                                      |
 
 use super::mach::{Mach, Start, System};
@@ -28,7 +28,7 @@ const GENERATIONS: u32 = 1 << (BITS - SEAT_BITS);
 struct Seat {
     holder: AtomicU64,
     thread: AtomicU64,
-    generation: AtomicU32,
+    fork_depth: AtomicU32,
 }
 
 /// All zeroes is a census of nobody. Seat 0 is never taken, so no number is 0.
@@ -93,12 +93,12 @@ pub fn join(pid: u32) -> Result<u32> {
     };
     let key = key(pid, start);
     let seat = census.take_free(key).or_else(|| census.take_dead(key)).ok_or(full)?;
-    let generation = census.seats[seat].generation.fetch_add(1, AcqRel) + 1;
+    let fork_depth = census.seats[seat].fork_depth.fetch_add(1, AcqRel) + 1;
     let thread = System::current_thread();
     // Where the system does not even know this thread, its word about others means nothing.
     let known = if System::has_thread(pid, thread) { thread } else { 0 };
     census.seats[seat].thread.store(known, Release);
-    Ok((generation % GENERATIONS) << SEAT_BITS | seat as u32)
+    Ok((fork_depth % GENERATIONS) << SEAT_BITS | seat as u32)
 }
 
 /// Gives back a number: from here on it names nobody.
@@ -124,8 +124,8 @@ pub fn process_of(number: u32) -> Option<u32> {
 fn holder(number: u32) -> Option<(&'static Seat, u64)> {
     let seat = &census()?.seats[number as usize % SEATS];
     let holder = seat.holder.load(Acquire);
-    let generation = seat.generation.load(Acquire) % GENERATIONS;
-    (holder != 0 && generation == number >> SEAT_BITS).then_some((seat, holder))
+    let fork_depth = seat.fork_depth.load(Acquire) % GENERATIONS;
+    (holder != 0 && fork_depth == number >> SEAT_BITS).then_some((seat, holder))
 }
 
 impl Census {

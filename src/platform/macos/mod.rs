@@ -6,7 +6,7 @@
 //! - a thread's number leads to its process and start (`census`), and whoever sleeps wakes at growing intervals, up to
 //!   `bed::LONGEST`, to look at the word and whether the thread it names is alive. If it is not, the sleeper does what
 //!   Linux does at once: it marks the word and goes on as if woken. So does every wake-up that somebody took into his
-//!   grave heal: `announce` and `settle` have nothing to do.
+//!   grave heal: `set_pending` and `clear_pending` have nothing to do.
 //!
 //! The kernel's calls are a trait (`mach`): all of this runs on Linux too, over a model of them (`simulated`).
 
@@ -25,7 +25,7 @@ use super::current::CURRENT;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
-use crate::word::{ANY_CLASS, Word, join, other, word};
+use crate::word::{ANY_CLASS, Word, aux, futex_word, pack};
 use bed::{Bed, Nap, Rhythm};
 use std::cell::{Cell, RefCell};
 use std::ptr::{self, NonNull};
@@ -39,7 +39,7 @@ pub const OWNER_DIED: u32 = 0x4000_0000;
 pub const WAITERS: u32 = 0x8000_0000;
 
 /// As on Linux, so that what works here works there.
-pub const MOST_HELD: u32 = 2000;
+pub const MAX_HELD: u32 = 2000;
 
 /// The word is the first half of its state.
 pub const WORD_FROM_NEXT: isize = -32;
@@ -87,7 +87,7 @@ impl Thread {
     /// The calling thread, with its number in the census. A native thread that is forgotten keeps that for as long as it
     /// lives, since a fiber of it may still be in the middle of something.
     pub(in crate::platform) fn introduce() -> Result<Self> {
-        watch_forks();
+        register_atfork();
         let pid = std::process::id();
         let id = match SEAT.try_with(|seat| seat.0.get()) {
             Ok(0) | Err(_) => census::join(pid)?,
@@ -112,10 +112,10 @@ impl Thread {
         self.pid
     }
 
-    /// False if it holds `MOST_HELD` locks.
+    /// False if it holds `MAX_HELD` locks.
     #[inline]
     pub fn may_hold_more(&self) -> bool {
-        self.held_list().borrow().len() < MOST_HELD as usize
+        self.held_list().borrow().len() < MAX_HELD as usize
     }
 
     /// What this thread holds.
@@ -134,18 +134,18 @@ impl Kernel for Thread {
     }
 
     #[inline]
-    fn announce(&self, _: &Word) {}
+    fn set_pending(&self, _: &Word) {}
 
     #[inline]
-    fn settle(&self) {}
+    fn clear_pending(&self) {}
 
     #[inline]
-    fn enlist(&self, word: &Word) {
+    fn robust_push(&self, word: &Word) {
         self.held_list().borrow_mut().push(word.entry().into());
     }
 
     #[inline]
-    fn delist(&self, word: &Word) {
+    fn robust_remove(&self, word: &Word) {
         let entry = word.entry().into();
         let mut held = self.held_list().borrow_mut();
         if let Some(position) = held.iter().rposition(|&other| other == entry) {
@@ -158,7 +158,7 @@ impl Kernel for Thread {
         let mut rhythm = Rhythm::new();
         bed.lie_down(which);
         let (wake, signalled) = loop {
-            if word(at.state.load(Acquire)) != expected {
+            if futex_word(at.state.load(Acquire)) != expected {
                 break (Wake::Woken, false);
             }
             let left = deadline.map(Deadline::remaining);
@@ -168,7 +168,7 @@ impl Kernel for Thread {
             match bed.sleep(&mut rhythm, left) {
                 Nap::Signalled => break (Wake::Woken, true),
                 Nap::Interrupted => break (Wake::Interrupted, false),
-                Nap::Over => Self::look_after(at),
+                Nap::Over => Self::reap_if_owner_dead(at),
             }
         };
         if bed.get_up(which, signalled) { Wake::Woken } else { wake }
@@ -181,41 +181,41 @@ impl Kernel for Thread {
         bed.wake(which, count)
     }
 
-    fn look_after(at: &Word) {
+    fn reap_if_owner_dead(at: &Word) {
         let state = at.state.load(Relaxed);
-        let owner = word(state) & OWNER;
+        let owner = futex_word(state) & OWNER;
         let mine = CURRENT.get().is_some_and(|thread| thread.id == owner);
         if owner == 0 || mine || census::is_alive(owner) {
             return;
         }
-        let marked = join(word(state) & WAITERS | OWNER_DIED, other(state));
+        let marked = pack(futex_word(state) & WAITERS | OWNER_DIED, aux(state));
         // Failing means that somebody else saw it too.
         let _ = at.state.compare_exchange(state, marked, AcqRel, Relaxed);
     }
 }
 
-static GENERATION: AtomicU32 = AtomicU32::new(0);
+static FORK_DEPTH: AtomicU32 = AtomicU32::new(0);
 
 /// How many forks this process is away from the one that loaded this code.
 #[inline]
-pub fn generation() -> u32 {
-    GENERATION.load(Relaxed)
+pub fn fork_depth() -> u32 {
+    FORK_DEPTH.load(Relaxed)
 }
 
 /// Has a forked child forget who its parent's thread was, and keeps the book of rights consistent.
-pub fn watch_forks() {
+pub fn register_atfork() {
     static AT_FORK: Once = Once::new();
     extern "C" fn forget() {
         CURRENT.set(None);
         let _ = HELD.try_with(|held| held.borrow_mut().clear());
         let _ = SEAT.try_with(|seat| seat.0.set(0)); // it is the parent's
-        GENERATION.fetch_add(1, Relaxed);
+        FORK_DEPTH.fetch_add(1, Relaxed);
     }
     // SAFETY: `forget` touches only thread-local cells of the one thread there is.
     AT_FORK.call_once(|| unsafe {
         libc::pthread_atfork(None, None, Some(forget));
     });
-    rights::watch_forks();
+    rights::register_atfork();
 }
 
 /// `size` bytes of zeroes that forked children share, given memory only as they are touched. No descriptor, no name.
@@ -258,7 +258,7 @@ pub fn process_of(thread: u32) -> Option<u32> {
 ///
 /// # Safety
 /// `slot` is the address of a slot of the arena that nobody else has.
-pub unsafe fn equip(slot: NonNull<u8>) -> Result<()> {
+pub unsafe fn attach_os(slot: NonNull<u8>) -> Result<()> {
     census::open()?;
     let semaphore = rights::create()?;
     // SAFETY: the caller's promise; the end of a slot is its bed.
@@ -266,11 +266,11 @@ pub unsafe fn equip(slot: NonNull<u8>) -> Result<()> {
     Ok(())
 }
 
-/// Takes back what `equip` gave, in this process. `sole`: nobody else can have it.
+/// Takes back what `attach_os` gave, in this process. `sole`: nobody else can have it.
 ///
 /// # Safety
 /// `slot` is the address of a slot of the arena, which this process will not use any more.
-pub unsafe fn unequip(slot: NonNull<u8>, sole: impl FnOnce() -> bool) {
+pub unsafe fn detach_os(slot: NonNull<u8>, sole: impl FnOnce() -> bool) {
     // SAFETY: the caller's promise; the end of a slot is its bed.
     let name = unsafe { slot.add(bed::OFFSET).cast::<Bed>().as_ref() }.semaphore.load(Relaxed);
     if name != mach::NULL {
@@ -278,14 +278,14 @@ pub unsafe fn unequip(slot: NonNull<u8>, sole: impl FnOnce() -> bool) {
     }
 }
 
-/// In a child, first thing: nothing that was made up to fork generation `forks` can be reached, until it is handed over.
+/// In a child, first thing: nothing that was made up to fork fork_depth `forks` can be reached, until it is handed over.
 pub fn forked(forks: u32) {
     rights::cut_off(forks);
     handover::forget();
 }
 
-/// Whether this process can use what was made in fork generation `born`.
+/// Whether this process can use what was made in fork fork_depth `born`.
 #[inline]
-pub fn reaches(born: u32) -> bool {
-    rights::reaches(born)
+pub fn is_accessible(born: u32) -> bool {
+    rights::is_accessible(born)
 }

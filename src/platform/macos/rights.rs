@@ -51,7 +51,7 @@ static RIGHTS: Guarded = Guarded(UnsafeCell::new(Rights {
     needed: Vec::new(),
 }));
 static BUSY: AtomicBool = AtomicBool::new(false);
-/// Objects born in a fork generation before this one have no rights here.
+/// Objects born in a fork fork_depth before this one have no rights here.
 static CUT: AtomicU32 = AtomicU32::new(0);
 static CUT_BEFORE: AtomicU32 = AtomicU32::new(0);
 
@@ -66,7 +66,7 @@ fn exit() {
 }
 
 /// No thread may be halfway through it while the process is copied.
-pub fn watch_forks() {
+pub fn register_atfork() {
     static AT_FORK: Once = Once::new();
     // SAFETY: the handlers call nothing that is not allowed after fork.
     AT_FORK.call_once(|| unsafe {
@@ -75,7 +75,7 @@ pub fn watch_forks() {
 }
 
 fn with_rights<T>(action: impl FnOnce(&mut Rights) -> T) -> T {
-    watch_forks();
+    register_atfork();
     enter();
     // SAFETY: BUSY keeps all other threads out, and `action` never comes back here.
     let result = action(unsafe { &mut *RIGHTS.0.get() });
@@ -180,15 +180,15 @@ pub fn complete() {
     CUT.store(CUT_BEFORE.load(Relaxed), Relaxed);
 }
 
-/// In a child, first thing: objects from before this fork, whose generation is `forks`, are out of reach.
+/// In a child, first thing: objects from before this fork, whose fork_depth is `forks`, are out of reach.
 pub fn cut_off(forks: u32) {
     CUT_BEFORE.store(CUT.load(Relaxed), Relaxed);
     CUT.store(forks, Relaxed);
 }
 
-/// Whether this process has the rights of objects that were born in fork generation `born`.
+/// Whether this process has the rights of objects that were born in fork fork_depth `born`.
 #[inline]
-pub fn reaches(born: u32) -> bool {
+pub fn is_accessible(born: u32) -> bool {
     born >= CUT.load(Relaxed)
 }
 

@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 /// The longest time to watch.
-const MOST: Duration = Duration::from_micros(10);
+const MAX_SPIN: Duration = Duration::from_micros(10);
 /// From so many times in vain on, do not watch.
-const HOPELESS: u32 = 6;
+const GIVE_UP_AFTER: u32 = 6;
 /// After so many waits without watching, try again.
-const AGAIN: u32 = HOPELESS + 30;
+const AGAIN: u32 = GIVE_UP_AFTER + 30;
 /// The longest pause between two looks, in turns of some ten nanoseconds: whoever looks takes the word from the
 /// processor that works with it, which then works slower.
 pub const PAUSE: u32 = 64;
@@ -25,34 +25,34 @@ pub const PAUSE: u32 = 64;
 /// it goes to another processor costs more than it does to take it, so that one should keep it for a while.
 pub const LONG_PAUSE: u32 = 256;
 
-/// What an object has learned: the times it was in vain, less those it was not; from `HOPELESS` on, the waits since.
+/// What an object has learned: the times it was in vain, less those it was not; from `GIVE_UP_AFTER` on, the waits since.
 #[derive(Debug, Default)]
-pub struct Patience(AtomicU32);
+pub struct SpinBudget(AtomicU32);
 
-impl Patience {
+impl SpinBudget {
     /// Whether `happened` said yes before it was too long, with pauses of at most `longest`.
-    pub fn watch(&self, longest: u32, mut happened: impl FnMut() -> bool) -> bool {
-        let doubts = self.0.load(Relaxed);
-        let time = match doubts {
+    pub fn run(&self, longest: u32, mut happened: impl FnMut() -> bool) -> bool {
+        let misses = self.0.load(Relaxed);
+        let time = match misses {
             _ if !several_processors() => return false,
-            0..HOPELESS => MOST / (1 << doubts),
-            HOPELESS..AGAIN => {
-                self.0.store(doubts + 1, Relaxed);
+            0..GIVE_UP_AFTER => MAX_SPIN / (1 << misses),
+            GIVE_UP_AFTER..AGAIN => {
+                self.0.store(misses + 1, Relaxed);
                 return false;
             }
-            _ => MOST,
+            _ => MAX_SPIN,
         };
         let end = now() + time;
         let mut pause = 1;
         while now() < end {
             (0..pause).for_each(|_| std::hint::spin_loop());
             if happened() {
-                self.0.store(doubts.min(HOPELESS).saturating_sub(2), Relaxed);
+                self.0.store(misses.min(GIVE_UP_AFTER).saturating_sub(2), Relaxed);
                 return true;
             }
             pause = longest.min(pause * 2);
         }
-        self.0.store((doubts + 1).min(HOPELESS), Relaxed);
+        self.0.store((misses + 1).min(GIVE_UP_AFTER), Relaxed);
         false
     }
 }

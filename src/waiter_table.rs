@@ -14,7 +14,7 @@
 //! | ticket, SIGNALLING  | is about to give a signal                                                         |
 //! | ticket, CALLED      | has been ended by a broadcast, and owes nobody anything                           |
 //!
-//! Each wait has a ticket, unlike any other of the roster: tickets order the waiters of an object, and make sure that
+//! Each wait has a ticket, unlike any other of the table: tickets order the waiters of an object, and make sure that
 //! a signal meant for one wait never reaches a later one that got the same entry. A signal is for the waits that were
 //! there when it was given; the highest of their tickets is its limit, and goes with it when it is passed on.
 //!
@@ -55,16 +55,16 @@ pub struct Waiter {
     passed_limit: AtomicU64,
 }
 
-/// All waiting threads. All zeroes is an empty roster.
+/// All waiting threads. All zeroes is an empty table.
 #[repr(C)]
-pub struct Roster {
+pub struct WaiterTable {
     tickets: AtomicU64,
     used: AtomicU32, // entries from here on were never used
     _unused: u32,
     waiters: [Waiter; CAPACITY],
 }
 
-/// A wait's place in the roster: the entry it holds, and its ticket.
+/// A wait's place in the table: the entry it holds, and its ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     index: usize,
@@ -110,9 +110,9 @@ const fn class(ticket: u64) -> u32 {
 #[cfg(not(loom))]
 static LAST_PLACE: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
 
-impl Default for Roster {
+impl Default for WaiterTable {
     fn default() -> Self {
-        Roster {
+        WaiterTable {
             tickets: AtomicU64::new(0),
             used: AtomicU32::new(0),
             _unused: 0,
@@ -121,7 +121,7 @@ impl Default for Roster {
     }
 }
 
-impl Roster {
+impl WaiterTable {
     /// Enters the calling thread as a waiter for `object`, which will want `mutex` then. `None` if `CAPACITY` threads
     /// are waiting.
     pub fn enter<K: Kernel>(&self, kernel: &K, object: u32, mutex: u32) -> Option<Place> {
@@ -142,7 +142,7 @@ impl Roster {
         let claim = || again.into_iter().chain(0..CAPACITY).find(|&index| self.claim(kernel, index));
         let index = match claim() {
             None if !K::TELLS_OF_DEATHS => {
-                self.entries().for_each(|waiter| waiter.lock.look_after::<K>());
+                self.entries().for_each(|waiter| waiter.lock.reap_if_owner_dead::<K>());
                 claim()?
             }
             index => index?,
@@ -171,10 +171,10 @@ impl Roster {
             // It may have become one meanwhile, and still does if a signal's giver saw the dead one alive.
             let now = waiter.call();
             if waiter.is_orphan(now) || waiter.call.compare_exchange(now, 0, AcqRel, Relaxed).is_err() {
-                waiter.lock.abandon(kernel);
+                waiter.lock.release_as_dead(kernel);
                 return false;
             }
-            waiter.lock.mend(kernel); // from here on the entry is live, and the dead one's wait is off it
+            waiter.lock.make_consistent(kernel); // from here on the entry is live, and the dead one's wait is off it
         }
         true
     }
@@ -192,17 +192,17 @@ impl Roster {
 
     /// Leaves the calling thread's entry, which was granted, as a dead one's: the signal is for others.
     pub fn forsake<K: Kernel>(&self, kernel: &K, place: Place) {
-        self.waiters[place.index].lock.abandon(kernel);
+        self.waiters[place.index].lock.release_as_dead(kernel);
     }
 
     /// Has the entries of the dead known as such, where the system does not see to that.
-    pub fn look_after<K: Kernel>(&self, object: u32) {
+    pub fn reap_if_owner_dead<K: Kernel>(&self, object: u32) {
         if K::TELLS_OF_DEATHS {
             return;
         }
         for waiter in self.entries() {
             if waiter.object.load(Relaxed) == object && waiter.call() != 0 {
-                waiter.lock.look_after::<K>();
+                waiter.lock.reap_if_owner_dead::<K>();
             }
         }
     }
