@@ -2,7 +2,8 @@
 
 # The API documentation, by YARD into doc/html: fails on a warning, on what has no documentation, on a public
 # method that the running classes have and the documentation lacks or the other way round, and on an example that
-# does not do what it says. What is defined natively is documented in doc/api/.
+# does not do what it says. What is defined natively is documented by @!method
+# directives in the file in lib/ that is named like its class.
 
 require_relative "support/program"
 

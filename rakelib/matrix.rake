@@ -24,7 +24,7 @@ namespace :matrix do
   def workplace(dir)
     rm_rf dir, verbose: false
     mkdir_p dir, verbose: false
-    cp_r FileList[".rspec", "spec", "sig", "examples", "doc", "README.md"].existing, dir, verbose: false
+    cp_r FileList[".rspec", "spec", "sig", "examples", "README.md"].existing, dir, verbose: false
   end
 
   def run_suite(version, gem_file, env)

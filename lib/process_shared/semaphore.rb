@@ -1,3 +1,74 @@
 # frozen_string_literal: true
 
 require "process_shared"
+
+module ProcessShared
+  # A number of permits that processes take and give. Whoever takes need not be who gives.
+  #
+  # When a process that waits is killed, no permit and no wake-up is lost. A permit that a process has taken is gone
+  # if that process is killed: to guard data, use a {Mutex}.
+  #
+  # @example At most two at a time
+  #   limit = ProcessShared::Semaphore.new(2)
+  #   4.times { fork { limit.synchronize { sleep 0.01 } } }
+  #   Process.waitall
+  #   limit.value # => 2
+  class Semaphore
+    # @!method marshal_dump
+    #   Refuses to be marshalled: the object is the shared thing, not a description of it.
+    #   @raise [TypeError] always
+
+    # @!parse extend OpenWithSelf
+
+    # @!method initialize(value = 1)
+    #   @param value [Integer] permits there are at first, from 0 to 2**31 - 1
+    #   @raise [ArgumentError] if it is negative or larger
+    #   @raise [TypeError] if it is not a number
+
+    # @!method wait
+    #   Takes a permit; waits until there is one.
+    #   @return [self]
+    #   @raise [ThreadError] if it would have to wait in a +trap+ handler
+
+    # @!method try_wait(timeout = nil)
+    #   Takes a permit if there is one at once, or within the timeout.
+    #   @param timeout [Numeric, nil] seconds; a negative one counts as passed
+    #   @return [self]
+    #   @raise [Errno::EAGAIN] if there is none, without a timeout
+    #   @raise [Errno::ETIMEDOUT] if there was none within the timeout
+
+    # @!method post
+    #   Gives a permit.
+    #   @return [self]
+    #   @raise [Errno::EOVERFLOW] if there are 2**31 - 1 already
+
+    # @!method value
+    #   @return [Integer] free permits
+
+    # @!method synchronize
+    #   Takes a permit, runs the block, and gives the permit back.
+    #   @yieldreturn [Object]
+    #   @return [Object] the block's value
+    #   @raise [ThreadError] without a block
+
+    # @!method to_mtx
+    #   @return [SemaphoreMutex] a lock over this semaphore, which checks no owner
+
+    # @!method waiters
+    #   @return [Integer] how many, in all processes, wait for a permit now
+
+    # @!method close
+    #   Gives this process's part up. Others go on using it. A thread of this process that waits raises {ClosedError}.
+    #   @return [nil]
+
+    # @!method closed?
+    #   @return [Boolean] whether it was closed in this process
+
+    # @!method inspect
+    #   Says how many permits are free and how many wait. Never waits, never raises.
+    #   @return [String]
+
+    # @!method to_s
+    #   Same as {#inspect}.
+  end
+end

@@ -20,6 +20,26 @@ module ProcessShared
   class SharedArray < SharedMemory
     include Enumerable
 
+    # @!method initialize(type, count = 1)
+    #   @param type [Symbol, FFI::Type] a number, +:bool+ or +:pointer+
+    #   @param count [Integer] elements
+    #   @raise [TypeError] for an unknown type
+    #   @raise [ArgumentError] if the size is below 1, or beyond what an address can hold
+
+    # @!method [](index)
+    #   @param index [Integer] elements; negative ones count from the end
+    #   @return [Integer, Float, Boolean, FFI::Pointer] the element
+    #   @raise [IndexError] outside of the array
+
+    # @!method []=(index, value)
+    #   @param index [Integer] elements; negative ones count from the end
+    #   @param value [Object] a number, or for +:bool+ anything
+    #   @raise [IndexError] outside of the array
+    #   @raise [RangeError] if the value cannot be converted
+
+    # @!method length
+    #   @return [Integer] elements
+
     # @yieldparam element [Object]
     # @return [self, Enumerator] an Enumerator without a block
     def each

@@ -21,6 +21,28 @@ module ProcessShared
   #   Process.wait(fork { memory.put_array_of_int32(0, [1, 2]) })
   #   memory.get_array_of_int32(0, 2) # => [1, 2]
   class SharedMemory < Pointer
+    # @!parse extend OpenWithSelf
+
+    # @!method initialize(type = 1, count = 1, reserve: false)
+    #   @overload initialize(bytes = 1, reserve: false)
+    #     @param bytes [Integer]
+    #   @overload initialize(type, count = 1, reserve: false)
+    #     @param type [Symbol, FFI::Type] a type the ffi gem knows: +:int32+, +:double+, +:size_t+, ...
+    #     @param count [Integer] elements
+    #   @param reserve [Boolean] take all of it now; other threads go on meanwhile, and an exception (Timeout) ends it
+    #   @raise [TypeError] for an unknown type
+    #   @raise [ArgumentError] if the size is below 1, or beyond what an address can hold
+    #   @raise [Errno::ENOMEM, Errno::ENOSPC] if it cannot be had, with +reserve+
+
+    # @!method count
+    #   @return [Integer] elements
+
+    # @!method type
+    #   @return [Symbol, FFI::Type] what the elements are
+
+    # @!method fd
+    #   @return [Integer] its file descriptor, which is closed on +exec+
+
     # Memory that holds a String and the NUL after it, as +put_string+ writes them.
     #
     # @param string [String]
