@@ -10,8 +10,9 @@ use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::lock::{Lock, Outcome};
 use crate::platform::{MAX_HELD, Thread, process_of};
-use crate::semaphore::{Overflow, Semaphore as Permits};
+use crate::semaphore::{Chance, Overflow, Semaphore as Permits};
 use crate::spin::{LONG_PAUSE, PAUSE};
+use crate::waiter_table::Place;
 use crate::word::Word;
 use std::mem::ManuallyDrop;
 
@@ -26,6 +27,13 @@ pub struct Semaphore(Slot);
 /// A condition to wait for.
 #[derive(Debug)]
 pub struct ConditionVariable(Slot);
+
+/// What `Semaphore::wait_for_chance` hands to `settle_chance`.
+#[must_use]
+pub struct WaitedChance {
+    chance: Chance,
+    place: Option<Place>,
+}
 
 /// Where waiters for a slot's lock or permits, and those for its condition, stand in the table.
 const FOR_LOCK: u32 = 0;
@@ -157,10 +165,10 @@ impl Mutex {
         self.inner().owner() == thread.id()
     }
 
-    /// Whether its holder took it over from one that died.
+    /// Whether its last holder died, and nobody has unlocked it since.
     #[inline]
     pub fn is_abandoned(&self) -> bool {
-        self.looked_after().is_locked() && self.inner().is_abandoned()
+        self.looked_after().is_abandoned()
     }
 
     /// The process of its holder, if there is one.
@@ -295,6 +303,39 @@ impl Semaphore {
     /// Takes a permit as soon as there is one.
     pub fn wait(&self, thread: &Thread, deadline: Option<Deadline>) -> Outcome {
         waiting(&self.0, thread, || self.inner().wait(thread, deadline))
+    }
+
+    /// Waits until there is a permit, without taking it. `settle_chance` has to follow, before this thread does anything
+    /// else with an object of this crate.
+    ///
+    /// # Errors
+    /// `TimedOut` or `Interrupted`.
+    pub fn wait_for_chance(
+        &self,
+        thread: &Thread,
+        deadline: Option<Deadline>,
+    ) -> std::result::Result<WaitedChance, Outcome> {
+        let place = self.0.table().enter(thread, roster_key(&self.0, FOR_LOCK), 0);
+        let chance = self.inner().wait_for_chance(thread, deadline);
+        match (chance, place) {
+            (Ok(chance), place) => Ok(WaitedChance { chance, place }),
+            (Err(outcome), place) => {
+                if let Some(place) = place {
+                    self.0.table().leave(thread, place);
+                }
+                Err(outcome)
+            }
+        }
+    }
+
+    /// Ends `wait_for_chance`: takes the permit if `take`, else leaves it to the next waiter. Returns whether it was taken;
+    /// another thread may have been faster.
+    pub fn settle_chance(&self, thread: &Thread, waited: WaitedChance, take: bool) -> bool {
+        let taken = self.inner().settle_chance(thread, waited.chance, take);
+        if let Some(place) = waited.place {
+            self.0.table().leave(thread, place);
+        }
+        taken
     }
 
     /// Waits until there may be a permit, and leaves it to others: `Acquired` then.

@@ -34,6 +34,13 @@ pub const MAX: u32 = i32::MAX as u32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overflow;
 
+/// What `wait_for_chance` hands to `settle_chance`.
+#[must_use]
+pub struct Chance {
+    /// WAITERS once the waiter slept: others may sleep too, and the flag may have been cleared for the waiter.
+    flag: u32,
+}
+
 /// All zeroes is a semaphore without permits.
 #[derive(Default)]
 #[repr(transparent)]
@@ -111,6 +118,57 @@ impl Semaphore {
         };
         kernel.clear_pending();
         outcome
+    }
+
+    /// Sleeps until there is a permit, and leaves it there: for a caller that cannot take it yet. The semaphore stays in the
+    /// pending slot, so that a wake-up does not die with the caller: `settle_chance` has to follow.
+    #[cold]
+    pub fn wait_for_chance<K: Kernel>(
+        &self,
+        kernel: &K,
+        deadline: Option<Deadline>,
+    ) -> Result<Chance, Outcome> {
+        let mut flag = 0; // as in `await_permit`
+        kernel.set_pending(&self.0);
+        let outcome = loop {
+            let state = self.0.state.load(Relaxed);
+            let (flags, count) = (futex_word(state), aux(state));
+            if count > 0 {
+                return Ok(Chance { flag });
+            }
+            if flags & WAITERS == 0
+                && self.0.state.compare_exchange(state, permits(0, WAITERS), Relaxed, Relaxed).is_err()
+            {
+                continue;
+            }
+            match kernel.wait(&self.0, WAITERS, deadline, ANY_CLASS) {
+                Wake::Woken => flag = WAITERS,
+                Wake::TimedOut => break Outcome::TimedOut,
+                Wake::Interrupted => break Outcome::Interrupted,
+            }
+        };
+        kernel.clear_pending();
+        Err(outcome)
+    }
+
+    /// Ends `wait_for_chance`: takes a permit if `take` and there still is one, and tells whether it did. A permit that is
+    /// left wakes the next waiter.
+    #[cold]
+    pub fn settle_chance<K: Kernel>(&self, kernel: &K, chance: Chance, take: bool) -> bool {
+        let mut state = self.0.state.load(Relaxed);
+        let (taken, left) = loop {
+            let taken = take && aux(state) > 0;
+            let left = permits(aux(state) - u32::from(taken), futex_word(state) & WAITERS | chance.flag);
+            match self.0.state.compare_exchange(state, left, Acquire, Relaxed) {
+                Ok(_) => break (taken, aux(left)),
+                Err(now) => state = now,
+            }
+        };
+        if left > 0 && (chance.flag != 0 || !taken) {
+            kernel.wake(&self.0, 1, ANY_CLASS);
+        }
+        kernel.clear_pending();
+        taken
     }
 
     /// Gives a permit, unless there are `max` already.

@@ -4,7 +4,7 @@
 # and not from "process_shared": requiring each other in a circle is a warning under -w.
 require "process_shared/open_with_self"
 require "process_shared/extension"
-require "process_shared/scheduled"
+require "process_shared/fiber_scheduler"
 require "process_shared/thread_end"
 require "process_shared/wakeup"
 
@@ -15,16 +15,15 @@ require "process_shared/exec_hook" if ProcessShared.respond_to?(:exec_begins, tr
 require "process_shared/fork_hook" if ProcessShared.const_defined?(:Handover, false)
 
 module ProcessShared
-  [:Mutex, :Semaphore, :BinarySemaphore, :SemaphoreMutex, :ConditionVariable, :SharedMemory, :SharedMemoryIO].each do |name|
-    const_get(name, false).extend(OpenWithSelf)
-  end
+  # What all classes of the extension have in common beyond what it defines itself.
+  constants(false).map { |name| const_get(name, false) }.grep(Class).reject { |klass| klass <= Exception }.each do |klass|
+    klass.extend(OpenWithSelf)
+    next if klass.superclass != Object
 
-  # Marshal would only say that no _dump_data is defined.
-  [:Mutex, :Semaphore, :SemaphoreMutex, :ConditionVariable, :Pointer, :SharedMemoryIO].each do |name|
-    const_get(name, false).class_eval do
+    klass.class_eval do
       # @raise [TypeError] always: the object is the shared thing, not a description of it
       def marshal_dump
-        raise TypeError, "can't dump #{self.class}"
+        raise TypeError, "can't dump #{self.class}: the object is what is shared; make it before the fork, and the child has it"
       end
     end
   end

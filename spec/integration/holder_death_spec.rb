@@ -116,9 +116,11 @@
       expect(mutex.synchronize { mutex.abandoned? }).to be false
     end
 
-    it "is neither owned nor anybody's before it is taken over" do
+    it "is neither owned nor anybody's before it is taken over, and says that it was left" do
       pid = holder.tap(&:kill).pid
       expect(mutex).not_to be_owned
+      expect([mutex.abandoned?, mutex.locked?, in_child { mutex.abandoned? }]).to eq [true, false, true]
+      expect(mutex.inspect).to eq "#<#{klass} left by a holder that died>"
       expect([nil, pid]).to include mutex.owner_pid
       expect { mutex.unlock }.to raise_error(ProcessShared::ProcessError)
       expect(mutex.inspect).to start_with("#<#{klass}")
@@ -291,29 +293,118 @@
       end
     end
 
-    # It has been woken, and others that have been wait for it to have the mutex.
-    it "lets on_abandoned, run by one that was woken, wait for another that was" do
+    # A waiter that was woken holds up others that were, until it has the mutex; but not while it runs Ruby code.
+    it "lets on_abandoned, run by one that was woken, wait for another that was, which goes on with the repair" do
       condition = ProcessShared::ConditionVariable.new
-      repaired = ProcessShared::SharedMemory.new(:int)
-      mutex = klass.new(on_abandoned: ->(given) { condition.wait(given) until repaired.read_int == 1 })
+      step = ProcessShared::SharedMemory.new(:int)
+      mutex = klass.new(on_abandoned: lambda do |given|
+        step.write_int(step.read_int + 1)
+        step.read_int == 1 ? (condition.wait(given) until step.read_int == 2) : condition.signal
+      end)
       first = fork_child { mutex.synchronize { [condition.wait(mutex), mutex.owned?] } }
       wait_until { condition.waiters == 1 }
-      second = fork_child do
-        mutex.synchronize do
-          condition.wait(mutex)
-          repaired.write_int(1)
-          condition.signal
-        end
-        :done
-      end
+      second = fork_child { mutex.synchronize { [condition.wait(mutex), mutex.abandoned?] } }
       wait_until { condition.waiters == 2 }
       holder = fork_child { |parent| mutex.lock && condition.signal && parent.say && sleep }
       holder.hear
       wait_until { mutex.waiters == 1 } # the first
       condition.signal
       holder.kill
-      expect(second.value).to be :done
+      expect(second.value).to match [Integer, true]
       expect(first.value).to match [Integer, true]
+      expect([step.read_int, mutex.synchronize { mutex.abandoned? }]).to eq [2, false]
+    end
+
+    # Whatever gives the lock away before on_abandoned has returned leaves the lock marked for the next holder.
+    describe "in a process that is killed in its on_abandoned" do
+      let!(:condition) { ProcessShared::ConditionVariable.new }
+      let!(:runs) { ProcessShared::SharedMemory.new(:int) }
+
+      # The child is told what to do in on_abandoned; others do nothing there but count.
+      def killed_in_on_abandoned(take: :lock)
+        give_away = nil
+        counting = lambda do |given|
+          runs.write_int(runs.read_int + 1)
+          give_away&.call(given)
+        end
+        mutex = described_class.new(on_abandoned: counting)
+        child_holding(mutex).kill
+        child = fork_child do |parent|
+          give_away = lambda do |given|
+            parent.say
+            yield given
+          end
+          mutex.public_send(take)
+        end
+        child.hear
+        mutex.lock # which the child has given away
+        child.kill
+        seen = [mutex.abandoned?, runs.read_int]
+        mutex.unlock
+        [*seen, mutex.synchronize { mutex.abandoned? }]
+      end
+
+      {
+        "sleeps on the mutex" => ->(mutex, _) { mutex.sleep },
+        "sleeps on the mutex again and again" => ->(mutex, _) { loop { mutex.sleep(0.001) } },
+        "waits for a condition" => ->(mutex, condition) { condition.wait(mutex) }
+      }.each do |way, give_away|
+        it "and #{way} there, the next holder sees it abandoned, and repairs it" do
+          expect(killed_in_on_abandoned { |mutex| give_away.call(mutex, condition) }).to eq [true, 2, false]
+        end
+
+        it "and #{way} there after try_lock, the next holder sees it abandoned, and repairs it" do
+          expect(killed_in_on_abandoned(take: :try_lock) { |mutex| give_away.call(mutex, condition) }).to eq [true, 2, false]
+        end
+      end
+
+      it "and sleeps there in a fiber under a scheduler, the next holder sees it abandoned, and repairs it" do
+        mutex = klass.new(on_abandoned: lambda do |given|
+          runs.write_int(runs.read_int + 1)
+          given.sleep if runs.read_int == 1
+        end)
+        child_holding(mutex).kill
+        child = fork_child do |parent|
+          Thread.new do
+            Fiber.set_scheduler(Scheduler.new)
+            Fiber.schedule { mutex.lock }
+            Fiber.schedule { parent.say }
+          end.join
+        end
+        child.hear
+        mutex.lock
+        child.kill
+        expect([mutex.abandoned?, runs.read_int]).to eq [true, 2]
+      end
+
+      it "and has waited there for a repair by another process, it holds the lock in order again" do
+        mutex = klass.new(on_abandoned: lambda do |given|
+          runs.write_int(runs.read_int + 1)
+          given.sleep if runs.read_int == 1
+        end)
+        child_holding(mutex).kill
+        child = fork_child { mutex.lock && [mutex.owned?, mutex.abandoned?] }
+        wait_until { runs.read_int == 1 && !mutex.locked? }
+        mutex.synchronize { nil } # repairs
+        mutex.wakeup_first
+        expect(child.value).to eq [true, false]
+        expect([mutex.synchronize { mutex.abandoned? }, runs.read_int]).to eq [true, 3] # the child has ended with the lock
+      end
+    end
+
+    describe "with on_abandoned that closes the mutex" do
+      { "lock" => :lock, "try_lock" => :try_lock, "try_lock with a timeout" => ->(mutex) { mutex.try_lock(10) },
+        "synchronize" => ->(mutex) { mutex.synchronize { :never } } }.each do |name, take|
+        it "raises ClosedError out of #{name}, and leaves the lock abandoned for others" do
+          mutex = klass.new(on_abandoned: ->(given) { given.close if Process.pid == @closing })
+          child_holding(mutex).kill
+          other = fork_child { |parent| parent.listen && mutex.lock && mutex.abandoned? }
+          @closing = Process.pid
+          expect { take.to_proc.call(mutex) }.to raise_error(ProcessShared::ClosedError)
+          other.tell(:go)
+          expect(other.value).to be true
+        end
+      end
     end
 
     describe "with on_abandoned that raises" do

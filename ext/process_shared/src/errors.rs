@@ -86,6 +86,16 @@ pub fn system(ruby: &Ruby, attempt: &str, errno: i32) -> Error {
     }
 }
 
+/// The same with a message of its own instead of the system's words, which speak of something else.
+pub fn system_in_words(ruby: &Ruby, text: &str, errno: i32) -> Error {
+    let class = ruby.exception_system_call_error();
+    let exception = class.new_instance((ruby.qnil(), errno));
+    match exception.and_then(|exception| exception.funcall::<_, _, Exception>("exception", (text,))) {
+        Ok(exception) => exception.into(),
+        Err(error) => error.into(),
+    }
+}
+
 /// The object was allocated but never initialized (`allocate`, a subclass that forgot `super`).
 pub fn not_initialized(ruby: &Ruby, class: &str) -> Error {
     Error::new(

@@ -56,7 +56,7 @@ fn is_exception(ruby: &Ruby, object: VALUE) -> bool {
 fn jump(state: libc::c_int) -> Error {
     // SAFETY: the jump of the `rb_protect` before, caught again at once: nothing else ran in between.
     let caught = magnus::rb_sys::protect(|| unsafe { rb_jump_tag(state) });
-    let nowhere = || Error::new(crate::bind::ruby().exception_fatal(), "a jump went nowhere");
+    let nowhere = || Error::new(crate::raw_methods::ruby().exception_fatal(), "a jump went nowhere");
     caught.err().map_or_else(nowhere, Error::from)
 }
 

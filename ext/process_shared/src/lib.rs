@@ -1,41 +1,69 @@
 //! The Ruby binding of `process_shared_core`: one file per Ruby class, each with its `init`.
+//!
+//! A new class of shared objects is a file like `condition_variable.rs`, which implements `object::Object`, and a line in
+//! `classes!`. A lock to wait for conditions with also implements `lock::Lock`, and stands in `LOCKS`.
 
-mod bind;
-mod condition_variable;
-mod data;
+mod acquire;
+mod close_wakeups;
+mod condition_wait;
 mod errors;
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 mod exec;
+mod fiber_scheduler;
 #[cfg(any(target_os = "macos", feature = "simulated-mach"))]
 mod handover;
 mod interrupts;
+mod leave_to_system;
+mod lock;
 #[cfg(any(target_os = "macos", feature = "simulated-mach"))]
 mod mach;
 mod memory;
-mod monitor;
-#[cfg_attr(not(target_os = "linux"), path = "immovable.rs")]
-mod movable;
-mod mutex;
+mod migrating_thread;
 mod nogvl;
-mod scheduled;
-mod section;
-mod semaphore;
-mod semaphore_mutex;
+mod object;
+mod owner;
+mod ractor;
+mod raw_methods;
+mod repair;
+mod synchronize;
 mod thread;
 mod timeout;
-mod waiting;
+mod trap_context;
+mod typed_data;
+mod wakeup;
 
-use data::Data;
-use magnus::Ruby;
+use magnus::{RModule, Ruby};
 
 use crate::errors::Error;
+use crate::typed_data::{Data, DataType};
 
-static TYPES: [&data::DataType; 4] = [
-    mutex::MutexData::TYPE,
-    semaphore::SemaphoreData::TYPE,
-    semaphore_mutex::SemaphoreMutexData::TYPE,
-    condition_variable::ConditionVariableData::TYPE,
-];
+/// Declares the file of each class, lists the types of their data, and defines `init_classes`, which calls their `init`.
+macro_rules! classes {
+    ($($file:ident: $data:path,)*) => {
+        $(mod $file;)*
+
+        static TYPES: &[&DataType] = &[$(<$data>::TYPE),*];
+
+        fn init_classes(ruby: &Ruby, module: RModule) -> Result<(), Error> {
+            $($file::init(ruby, module)?;)*
+            Ok(())
+        }
+    };
+}
+
+// The classes of shared objects and their data, each after its superclass.
+classes! {
+    mutex: mutex::MutexData,
+    monitor: mutex::MutexData,
+    semaphore: semaphore::SemaphoreData,
+    binary_semaphore: semaphore::SemaphoreData,
+    semaphore_mutex: semaphore_mutex::SemaphoreMutexData,
+    condition_variable: condition_variable::ConditionVariableData,
+}
+
+/// The locks that ConditionVariable#wait knows.
+static LOCKS: [lock::Find; 2] =
+    [lock::of::<mutex::MutexData>, lock::of::<semaphore_mutex::SemaphoreMutexData>];
 
 #[magnus::init(name = "process_shared")]
 fn init(ruby: &Ruby) -> Result<(), Error> {
@@ -44,16 +72,15 @@ fn init(ruby: &Ruby) -> Result<(), Error> {
     process_shared_core::init();
     errors::init(ruby);
     let module = ruby.get_inner(&errors::MODULE);
+    ractor::init();
     thread::init(module)?;
     #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
     exec::init(module)?;
-    nogvl::init(module)?;
-    let mutex = mutex::init(ruby, module)?;
-    monitor::init(ruby, module, mutex)?;
-    semaphore::init(ruby, module)?;
-    semaphore_mutex::init(ruby, module)?;
-    condition_variable::init(ruby, module)?;
-    data::leave_to_system(&TYPES);
+    wakeup::init(module)?;
+    trap_context::init();
+    init_classes(ruby, module)?;
+    lock::init(&LOCKS);
+    leave_to_system::init(TYPES);
     #[cfg(any(target_os = "macos", feature = "simulated-mach"))]
     {
         handover::init(ruby, module)?;

@@ -1,271 +1,256 @@
 //! `ProcessShared::SemaphoreMutex`, what `Semaphore#to_mtx` gives: a lock over a semaphore, with no owner and so no
-//! checks. Whoever likes may unlock it.
+//! checks: any process may unlock it.
 
-use magnus::scan_args::scan_args;
-use magnus::{RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue, rb_sys::FromRawValue};
+use magnus::{RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue, rb_sys::FromRawValue};
+use process_shared_core::Semaphore;
 use rb_sys::{VALUE, rb_gc_writebarrier};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use crate::bind::slowly;
-use crate::data::{self, Data, DataType};
-use crate::errors::Error;
-use crate::mutex::{bind, define};
-use crate::section::yield_and;
-use crate::semaphore::{self, SemaphoreData};
+use crate::errors::{self, Error};
+use crate::lock::{self, Held, Lock};
+use crate::object::{self, Core, Object, Shared};
+use crate::raw_methods::{Method0, define, require_block, slow};
+use crate::semaphore::SemaphoreData;
+use crate::synchronize::{self, Synchronize};
 use crate::timeout::Timeout;
-use crate::waiting;
-use crate::{errors, nogvl, scheduled};
+use crate::typed_data::{self, Data, of};
+use crate::{data_type, fiber_scheduler, nogvl};
 
-#[derive(Default)]
-pub struct SemaphoreMutexData {
-    /// The Semaphore, or 0.
-    semaphore: AtomicUsize,
-    closed: AtomicBool,
+/// The object of the Semaphore behind the lock, which the lock keeps alive.
+pub struct Behind(VALUE);
+
+/// Whether the semaphore can be used, the semaphore says.
+impl Core for Behind {
+    #[inline]
+    fn is_accessible(&self) -> bool {
+        true
+    }
 }
 
+impl Behind {
+    #[inline]
+    fn data(&self) -> &SemaphoreData {
+        // SAFETY: `initialize` stored a Semaphore.
+        unsafe { typed_data::get(self.0) }
+    }
+
+    fn object(&self) -> Value {
+        // SAFETY: as above.
+        unsafe { Value::from_raw(self.0) }
+    }
+}
+
+#[derive(Default)]
+pub struct SemaphoreMutexData(Shared<Behind>);
+
 impl Data for SemaphoreMutexData {
-    const TYPE: &'static DataType = {
-        static TYPE: DataType = DataType::of::<SemaphoreMutexData>(c"ProcessShared::SemaphoreMutex");
-        &TYPE
-    };
+    data_type!(SemaphoreMutexData, c"ProcessShared::SemaphoreMutex");
 
     fn mark(&self) {
-        let semaphore = self.semaphore.load(Relaxed);
-        if semaphore != 0 {
+        if let Some(behind) = self.0.get() {
             // SAFETY: called by the collector; `initialize` stored a living object.
-            unsafe { rb_sys::rb_gc_mark(semaphore as VALUE) };
+            unsafe { rb_sys::rb_gc_mark(behind.0) };
         }
     }
 }
 
-const NAME: &str = "ProcessShared::SemaphoreMutex";
+impl Object for SemaphoreMutexData {
+    type Core = Behind;
+
+    fn shared(&self) -> &Shared<Behind> {
+        &self.0
+    }
+
+    fn class_name(&self) -> &'static str {
+        "ProcessShared::SemaphoreMutex"
+    }
+
+    fn describe(&self, behind: &Behind) -> String {
+        match behind.data().shared.usable().map(Semaphore::value) {
+            None => "closed",
+            Some(0) => "locked",
+            Some(_) => "unlocked",
+        }
+        .to_owned()
+    }
+}
 
 impl SemaphoreMutexData {
     #[inline]
-    fn semaphore(&self) -> Option<&SemaphoreData> {
-        let semaphore = self.semaphore.load(Relaxed);
-        // SAFETY: not 0, so `initialize` stored a Semaphore there, which this object keeps alive.
-        (semaphore != 0).then(|| unsafe { data::get(semaphore as VALUE) })
-    }
-
-    #[inline]
     fn usable(&self) -> Option<&SemaphoreData> {
-        self.semaphore().filter(|_| !self.closed.load(Relaxed))
+        self.0.usable().map(Behind::data)
     }
 
-    fn open(&self, ruby: &Ruby) -> Result<&SemaphoreData, Error> {
-        self.usable().ok_or_else(|| errors::unusable(ruby, NAME, self.semaphore().map(|_| true)))
-    }
-
-    /// Refuses a lock that cannot be used.
-    fn check(&self, ruby: &Ruby) -> Result<(), Error> {
-        self.open(ruby)?.check(ruby)
-    }
-
-    /// The semaphore's object. To be called once `open` has said that there is one.
-    fn semaphore_object(&self) -> Value {
-        // SAFETY: as in `semaphore`.
-        unsafe { Value::from_raw(self.semaphore.load(Relaxed) as VALUE) }
+    /// The semaphore, unless the lock or the semaphore cannot be used.
+    fn semaphore(&self, ruby: &Ruby) -> Result<&Semaphore, Error> {
+        self.open(ruby)?.data().open(ruby)
     }
 
     fn acquire(&self, ruby: &Ruby, object: Value, timeout: Timeout) -> Result<bool, Error> {
-        let semaphore = self.open(ruby)?;
-        semaphore.acquire(ruby, object, Some(self.semaphore_object()), timeout, || self.check(ruby))
+        let behind = self.open(ruby)?;
+        let check = || self.semaphore(ruby).map(|_| ());
+        behind.data().acquire(ruby, object, Some(behind.object()), timeout, check)
+    }
+}
+
+impl Lock for SemaphoreMutexData {
+    fn name(&self, ruby: &Ruby) -> Result<u32, Error> {
+        Ok(self.semaphore(ruby)?.name())
     }
 
-    pub fn name(&self, ruby: &Ruby) -> Result<u32, Error> {
-        Ok(self.open(ruby)?.open(ruby)?.name())
+    fn release(&self, ruby: &Ruby) -> Result<Held, Error> {
+        self.open(ruby)?.data().post(ruby).map(|()| Held::default())
     }
 
-    pub fn unlock(&self, ruby: &Ruby) -> Result<(), Error> {
-        self.open(ruby)?.post(ruby)
-    }
-
-    /// Takes the lock again after a wait, whatever happens. `rest` runs before any Ruby code does.
-    pub fn retake(
+    fn retake(
         &self,
         ruby: &Ruby,
         object: Value,
+        _: Held,
         raised: Option<Error>,
         rest: &mut dyn FnMut(),
     ) -> Option<Error> {
-        let Some(data) = self.semaphore() else { return raised };
-        let Some(semaphore) = data.reached() else { return raised.or(data.open(ruby).err()) };
+        let Some(data) = self.0.get().map(Behind::data) else { return raised };
+        let Some(semaphore) = data.shared.reached() else { return raised.or(data.check(ruby).err()) };
         if semaphore.try_wait() || semaphore.wait_soon() {
             raised
-        } else if scheduled::is_non_blocking() {
+        } else if fiber_scheduler::is_non_blocking() {
             rest();
-            scheduled::wait_through(ruby, object, |_| semaphore.try_wait()).or(raised)
+            fiber_scheduler::wait_through(ruby, object, |_| semaphore.try_wait()).or(raised)
         } else {
             nogvl::block_through(ruby, |thread| semaphore.wait(thread, None), rest).or(raised)
         }
     }
 }
 
-fn of<'a>(object: Value) -> &'a SemaphoreMutexData {
-    // SAFETY: called first thing in a method, whose receiver stays alive while it runs.
-    unsafe { data::get(object.as_raw()) }
+impl Synchronize for SemaphoreMutexData {
+    type Begun = ();
+
+    #[inline(always)]
+    fn begin(&self) {}
+
+    #[inline(always)]
+    fn end(&self, (): ()) -> bool {
+        self.usable().is_some_and(SemaphoreData::try_post)
+    }
+
+    unsafe fn end_slow(object: VALUE) -> VALUE {
+        // SAFETY: a method's receiver; the caller's promise.
+        unsafe { slow(object, method!(left_block, 0)) }
+    }
+
+    /// The permit is the parent's, which gives it back.
+    fn end_in_child(&self, (): ()) -> bool {
+        true
+    }
+}
+
+/// The end of a block that took the lock, also where it has been closed since.
+fn left_block(ruby: &Ruby, object: Value) -> Result<Value, Error> {
+    let data = of::<SemaphoreMutexData>(object);
+    match data.0.get() {
+        Some(behind) => behind.data().give_back(ruby).map(|()| object),
+        None => data.check(ruby).map(|()| object),
+    }
 }
 
 fn initialize(ruby: &Ruby, object: Value, semaphore: Value) -> Result<(), Error> {
-    let data = of(object);
-    if data::find::<SemaphoreData>(semaphore.as_raw()).is_none() {
-        let class = errors::class_name(semaphore);
-        let text = format!("wrong argument type {class} (expected ProcessShared::Semaphore)");
-        return Err(Error::new(ruby.exception_type_error(), text));
+    if typed_data::find::<SemaphoreData>(semaphore.as_raw()).is_none() {
+        return Err(errors::wrong_type(ruby, semaphore, "ProcessShared::Semaphore"));
     }
-    if data.semaphore.load(Relaxed) != 0 {
-        return Err(errors::already_initialized(ruby, NAME));
-    }
-    data.semaphore.store(semaphore.as_raw() as usize, Relaxed);
+    object::refuse_block(ruby, object)?;
+    of::<SemaphoreMutexData>(object).initialized(ruby, Ok(Behind(semaphore.as_raw())))?;
     // SAFETY: `object` now refers to `semaphore`, both alive.
     unsafe { rb_gc_writebarrier(object.as_raw(), semaphore.as_raw()) };
     Ok(())
 }
 
-unsafe extern "C" fn lock_quickly(object: VALUE) -> VALUE {
+unsafe extern "C" fn lock(object: VALUE) -> VALUE {
+    // SAFETY: a method's receiver; nothing to drop in this frame.
+    unsafe { lock_inline(object, typed_data::get(object)) }
+}
+
+/// # Safety
+/// `data` is that of `object`; no frame between here and Ruby has anything to drop.
+#[inline(always)]
+unsafe fn lock_inline(object: VALUE, data: &SemaphoreMutexData) -> VALUE {
+    let done = data.usable().is_some_and(SemaphoreData::try_wait);
+    // SAFETY: a method's receiver; the caller's promise.
+    if done { object } else { unsafe { slow(object, method!(lock_slow, 0)) } }
+}
+
+fn lock_slow(ruby: &Ruby, object: Value) -> Result<Value, Error> {
+    of::<SemaphoreMutexData>(object).acquire(ruby, object, Timeout::Never).map(|_| object)
+}
+
+unsafe extern "C" fn unlock(object: VALUE) -> VALUE {
     // SAFETY: a method's receiver; nothing to drop in this frame.
     unsafe {
-        let done = data::get::<SemaphoreMutexData>(object).usable().is_some_and(SemaphoreData::try_wait);
-        if done { object } else { slowly(object, method!(lock, 0)) }
+        let data = typed_data::get::<SemaphoreMutexData>(object);
+        if data.usable().is_some_and(SemaphoreData::try_post) {
+            object
+        } else {
+            slow(object, method!(unlock_slow, 0))
+        }
     }
 }
 
-fn lock(ruby: &Ruby, object: Value) -> Result<Value, Error> {
-    of(object).acquire(ruby, object, Timeout::Never).map(|_| object)
-}
-
-unsafe extern "C" fn unlock_quickly(object: VALUE) -> VALUE {
-    // SAFETY: a method's receiver; nothing to drop in this frame.
-    unsafe {
-        let done = data::get::<SemaphoreMutexData>(object).usable().is_some_and(SemaphoreData::try_post);
-        if done { object } else { slowly(object, method!(unlock, 0)) }
-    }
-}
-
-fn unlock(ruby: &Ruby, object: Value) -> Result<Value, Error> {
-    of(object).unlock(ruby).map(|()| object)
-}
-
-/// The end of a block that took the lock, also where it has been closed since.
-unsafe extern "C" fn leave_quickly(object: VALUE) -> VALUE {
-    // SAFETY: a method's receiver; nothing to drop in this frame.
-    unsafe {
-        let done = data::get::<SemaphoreMutexData>(object).usable().is_some_and(SemaphoreData::try_post);
-        if done { object } else { slowly(object, method!(leave, 0)) }
-    }
-}
-
-fn leave(ruby: &Ruby, object: Value) -> Result<Value, Error> {
-    let data = of(object);
-    match data.semaphore() {
-        Some(semaphore) => semaphore.give_back(ruby).map(|()| object),
-        None => data.open(ruby).map(|_| object),
-    }
+fn unlock_slow(ruby: &Ruby, object: Value) -> Result<Value, Error> {
+    of::<SemaphoreMutexData>(object).release(ruby).map(|_| object)
 }
 
 unsafe extern "C" fn synchronize(object: VALUE) -> VALUE {
     // SAFETY: called by Ruby as a method; nothing to drop in this frame, over which exceptions jump.
     unsafe {
-        if rb_sys::rb_block_given_p() == 0 {
-            rb_sys::rb_raise(rb_sys::rb_eThreadError, c"must be called with a block".as_ptr());
-        }
-        lock_quickly(object);
-        yield_and(leave_quickly, object)
+        require_block();
+        let data = typed_data::get::<SemaphoreMutexData>(object);
+        lock_inline(object, data);
+        synchronize::run(object, data)
     }
 }
 
 fn try_lock(ruby: &Ruby, object: Value, args: &[Value]) -> Result<bool, Error> {
-    let timeout = scan_args::<(), (Option<Value>,), (), (), (), ()>(args)?.optional.0;
-    let timeout = match timeout.filter(|timeout| !timeout.is_nil()) {
-        Some(seconds) => Timeout::parse_try(ruby, seconds)?,
-        None => Timeout::Passed,
-    };
-    of(object).acquire(ruby, object, timeout)
+    let timeout = Timeout::of_try(ruby, args)?.unwrap_or(Timeout::Passed);
+    of::<SemaphoreMutexData>(object).acquire(ruby, object, timeout)
 }
 
 fn is_locked(ruby: &Ruby, object: Value) -> Result<bool, Error> {
-    Ok(of(object).open(ruby)?.open(ruby)?.value() == 0)
-}
-
-/// `unlock`, for `scheduled`.
-fn release(ruby: &Ruby, object: Value) -> Result<u64, Error> {
-    of(object).unlock(ruby).map(|()| 1)
-}
-
-/// Undoes `release`, whatever happens.
-fn retake(ruby: &Ruby, object: Value, _: u64) -> Result<(), Error> {
-    of(object).retake(ruby, object, None, &mut || {}).map_or(Ok(()), Err)
+    Ok(of::<SemaphoreMutexData>(object).semaphore(ruby)?.value() == 0)
 }
 
 /// `sleep(timeout = nil)`: a wait for a condition that nobody else knows.
 fn sleep(ruby: &Ruby, object: Value, args: &[Value]) -> Result<Value, Error> {
-    let timeout = scan_args::<(), (Option<Value>,), (), (), (), ()>(args)?.optional.0;
-    of(object).open(ruby)?;
-    let class: magnus::RClass = ruby.get_inner(&errors::MODULE).const_get("ConditionVariable")?;
+    ruby.check_arity(args.len(), 0..=1)?;
+    let timeout = args.first().copied().unwrap_or(ruby.qnil().as_value());
+    of::<SemaphoreMutexData>(object).check(ruby)?;
+    let class: RClass = ruby.get_inner(&errors::MODULE).const_get("ConditionVariable")?;
     Ok(class.funcall::<_, _, Value>("new", ())?.funcall("wait", (object, timeout))?)
 }
 
-/// For the helper threads of `scheduled`.
+/// Waits until the lock may be free, without taking it. For the helper threads of `fiber_scheduler.rb`.
 fn watch(ruby: &Ruby, object: Value, timeout: Value) -> Result<bool, Error> {
-    let data = of(object);
-    let semaphore = data.open(ruby)?;
-    let objects = [Some(object), Some(data.semaphore_object())];
-    semaphore.watch(ruby, objects, timeout, || data.check(ruby))
+    let data = of::<SemaphoreMutexData>(object);
+    let behind = data.open(ruby)?;
+    let check = || data.semaphore(ruby).map(|_| ());
+    behind.data().watch(ruby, [Some(object), Some(behind.object())], timeout, check)
 }
 
-fn close(ruby: &Ruby, object: Value) -> Result<(), Error> {
-    is_closed(ruby, object)?;
-    of(object).closed.store(true, Relaxed);
-    waiting::rouse(object);
-    Ok(())
-}
-
-fn is_closed(ruby: &Ruby, object: Value) -> Result<bool, Error> {
-    let data = of(object);
-    match data.semaphore.load(Relaxed) {
-        0 => Err(errors::not_initialized(ruby, NAME)),
-        _ => Ok(data.closed.load(Relaxed)),
-    }
-}
-
-fn to_mtx(object: Value) -> Result<Value, Error> {
-    let ruby = Ruby::get_with(object);
-    semaphore::of(object).open(&ruby)?;
-    let class: magnus::RClass = ruby.get_inner(&errors::MODULE).const_get("SemaphoreMutex")?;
-    Ok(class.funcall("new", (object,))?)
-}
-
-fn inspect(object: Value) -> String {
-    let data = of(object);
-    let state = match (data.semaphore.load(Relaxed), data.usable().and_then(SemaphoreData::usable)) {
-        (0, _) => "not initialized",
-        (_, None) => "closed",
-        (_, Some(semaphore)) if semaphore.value() == 0 => "locked",
-        _ => "unlocked",
-    };
-    format!("#<{} {state}>", errors::class_name(object))
+fn to_mtx(ruby: &Ruby, semaphore: Value) -> Result<Value, Error> {
+    of::<SemaphoreData>(semaphore).check(ruby)?;
+    let class: RClass = ruby.get_inner(&errors::MODULE).const_get("SemaphoreMutex")?;
+    Ok(class.funcall("new", (semaphore,))?)
 }
 
 pub fn init(ruby: &Ruby, module: RModule) -> Result<(), Error> {
-    let class = define::<SemaphoreMutexData>(module, "SemaphoreMutex", ruby.class_object())?;
-    // SAFETY: all of them take the receiver alone.
-    unsafe {
-        bind(class, c"lock", lock_quickly as *const (), 0);
-        bind(class, c"unlock", unlock_quickly as *const (), 0);
-        bind(class, c"synchronize", synchronize as *const (), 0);
-    }
+    let class = object::define_class::<SemaphoreMutexData>(module, "SemaphoreMutex", ruby.class_object())?;
+    define(class, "lock", lock as Method0)?;
+    define(class, "unlock", unlock as Method0)?;
+    define(class, "synchronize", synchronize as Method0)?;
     class.define_method("initialize", method!(initialize, 1))?;
     class.define_method("try_lock", method!(try_lock, -1))?;
     class.define_method("locked?", method!(is_locked, 0))?;
-    class.define_method("close", method!(close, 0))?;
-    class.define_method("closed?", method!(is_closed, 0))?;
-    class.define_method("inspect", method!(inspect, 0))?;
-    class.define_method("to_s", method!(inspect, 0))?;
     class.define_method("sleep", method!(sleep, -1))?;
-    class.define_private_method("release", method!(release, 0))?;
-    class.define_private_method("retake", method!(retake, 1))?;
     class.define_private_method("watch", method!(watch, 1))?;
-    let semaphore: magnus::RClass = module.const_get("Semaphore")?;
+    lock::define_methods::<SemaphoreMutexData>(class)?;
+    let semaphore: RClass = module.const_get("Semaphore")?;
     Ok(semaphore.define_method("to_mtx", method!(to_mtx, 0))?)
 }

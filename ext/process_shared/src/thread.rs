@@ -10,12 +10,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use crate::errors::Error;
-use crate::{bind, errors, interrupts, movable};
+use crate::{errors, interrupts, migrating_thread, ractor, raw_methods};
 
 /// The calling thread, if it has been here before.
 #[inline]
 pub fn known() -> Option<Thread> {
-    Thread::known().or_else(movable::known)
+    Thread::known().or_else(migrating_thread::known)
 }
 
 /// The calling thread, as the owner of locks.
@@ -30,28 +30,28 @@ pub fn current(ruby: &Ruby) -> Result<Thread, Error> {
 /// The first time on this native thread in this Ruby thread's life.
 #[cold]
 fn introduce(ruby: &Ruby) -> Result<Thread, Error> {
-    if let Some(thread) = movable::known() {
+    if let Some(thread) = migrating_thread::known() {
         return Ok(thread);
     }
-    if let Some(thread) = movable::introduce(ruby)? {
-        watch_thread_ends(ruby)?;
+    if let Some(thread) = migrating_thread::introduce(ruby)? {
+        hook_thread_ends(ruby)?;
         return Ok(thread);
     }
     let thread = Thread::current().map_err(|error| errors::to_ruby(ruby, error))?;
-    if in_main_ractor() && is_first(ruby) {
+    if ractor::is_main_thread(ruby) {
         remember_main(ruby);
     } else {
-        watch_thread_ends(ruby)?;
+        hook_thread_ends(ruby)?;
     }
     Ok(thread)
 }
 
-/// Has `thread_ended` called when a thread ends, on that thread. Ruby's main thread ends with the process, where the
-/// kernel does the same.
+/// Makes Ruby call `thread_ended` on each thread that ends. Ruby's main thread ends with the process, where the kernel
+/// does the same.
 ///
 /// Ruby 3.2 and newer have a hook for it. Ruby 3.1 has an event that misses threads which are killed or raise, and
-/// which has to be asked for in each Ractor; `lib/process_shared/thread_end.rb` sees to the rest.
-fn watch_thread_ends(ruby: &Ruby) -> Result<(), Error> {
+/// that each Ractor has to ask for; `lib/process_shared/thread_end.rb` does the rest.
+fn hook_thread_ends(ruby: &Ruby) -> Result<(), Error> {
     type Callback = unsafe extern "C" fn(rb_event_flag_t, *const c_void, *mut c_void);
     type AddHook = unsafe extern "C" fn(Callback, rb_event_flag_t, *mut c_void) -> *mut c_void;
     const EXITED: rb_event_flag_t = 1 << 4; // RUBY_INTERNAL_THREAD_EVENT_EXITED
@@ -60,7 +60,7 @@ fn watch_thread_ends(ruby: &Ruby) -> Result<(), Error> {
     unsafe extern "C" fn exited(_: rb_event_flag_t, data: *const c_void, _: *mut c_void) {
         // SAFETY: see above.
         if let Some(thread) = unsafe { data.cast::<VALUE>().as_ref() } {
-            movable::ended(*thread);
+            migrating_thread::ended(*thread);
         }
         thread_ended();
     }
@@ -72,7 +72,7 @@ fn watch_thread_ends(ruby: &Ruby) -> Result<(), Error> {
     static ADDED: AtomicBool = AtomicBool::new(false);
     let add_hook = ADD_HOOK.get_or_init(|| {
         // SAFETY: if Ruby has it, it has this signature.
-        bind::find(c"rb_internal_thread_add_event_hook")
+        raw_methods::find(c"rb_internal_thread_add_event_hook")
             .map(|symbol| unsafe { std::mem::transmute::<*mut c_void, AddHook>(symbol) })
     });
     match add_hook {
@@ -82,14 +82,15 @@ fn watch_thread_ends(ruby: &Ruby) -> Result<(), Error> {
         }
         Some(_) => {}
         None => {
-            if ractor_marks() & HOOKED == 0 {
-                mark_ractor(HOOKED);
+            if !ractor::has_mark(ractor::HOOKED) {
+                ractor::set_mark(ractor::HOOKED);
                 let (end, nothing) = (rb_sys::RUBY_EVENT_THREAD_END, rb_sys::Qnil as VALUE);
                 // SAFETY: called on a Ruby thread with the GVL; the hook touches no object.
                 unsafe { rb_sys::rb_add_event_hook(Some(ended), end, nothing) };
             }
-            if ractor_marks() & (MAIN | GUARDED) == 0 && is_first(ruby) {
-                mark_ractor(GUARDED);
+            let needs_guard = !ractor::is_main() && !ractor::has_mark(ractor::GUARDED);
+            if needs_guard && ractor::is_first_thread(ruby) {
+                ractor::set_mark(ractor::GUARDED);
                 let ends: RModule = ruby.get_inner(&errors::MODULE).const_get("ThreadEnd")?;
                 ends.funcall::<_, _, magnus::Value>("guard", (Thread::memory(),))?;
             }
@@ -98,22 +99,22 @@ fn watch_thread_ends(ruby: &Ruby) -> Result<(), Error> {
     Ok(())
 }
 
-/// The process's main thread, as Ruby and as the core know it, and the fork fork_depth that it is the main thread of.
+/// The process's main thread, as Ruby and as the core know it, and the fork depth of that process.
 static MAIN_THREAD: AtomicUsize = AtomicUsize::new(0);
 static MAIN_MEMORY: AtomicUsize = AtomicUsize::new(0);
-static MAIN_GENERATION: AtomicU32 = AtomicU32::new(0);
+static MAIN_FORK_DEPTH: AtomicU32 = AtomicU32::new(0);
 
 fn remember_main(ruby: &Ruby) {
     MAIN_THREAD.store(ruby.thread_current().as_raw() as usize, Relaxed);
     MAIN_MEMORY.store(Thread::memory(), Relaxed);
-    MAIN_GENERATION.store(fork_depth(), Relaxed);
+    MAIN_FORK_DEPTH.store(fork_depth(), Relaxed);
 }
 
-/// If the main thread is over, gives up what it holds: it waits for all other threads to end, of which this one may be
-/// waiting for its lock. So does Ruby with its own mutexes.
-pub fn give_up_main(ruby: &Ruby) {
+/// If the main thread is over, releases what it holds, as Ruby does with its own mutexes: the main thread waits for all
+/// others to end, and the calling one may wait for a lock of the main thread's.
+pub fn release_main_thread(ruby: &Ruby) {
     let main = MAIN_THREAD.load(Relaxed);
-    if main == 0 || MAIN_GENERATION.load(Relaxed) != fork_depth() {
+    if main == 0 || MAIN_FORK_DEPTH.load(Relaxed) != fork_depth() {
         return;
     }
     // SAFETY: the main thread's object lives as long as the process.
@@ -123,40 +124,7 @@ pub fn give_up_main(ruby: &Ruby) {
     }
 }
 
-/// Whether this is the first thread of its Ractor.
-pub fn is_first(ruby: &Ruby) -> bool {
-    // SAFETY: called on a Ruby thread with the GVL.
-    ruby.thread_current().as_raw() == unsafe { rb_sys::rb_thread_main() }
-}
-
-/// A place in each Ractor, for marks: `HOOKED` and `GUARDED` say what has been done for Ruby 3.1.
-static RACTOR_KEY: OnceLock<usize> = OnceLock::new();
-const MAIN: usize = 1;
-const HOOKED: usize = 2;
-const GUARDED: usize = 4;
-
-fn ractor_marks() -> usize {
-    let Some(&key) = RACTOR_KEY.get() else { return 0 };
-    // SAFETY: called on a Ruby thread.
-    unsafe { rb_sys::rb_ractor_local_storage_ptr(key as rb_sys::rb_ractor_local_key_t) as usize }
-}
-
-fn mark_ractor(mark: usize) {
-    let Some(&key) = RACTOR_KEY.get() else { return };
-    let marks = std::ptr::without_provenance_mut(ractor_marks() | mark);
-    // SAFETY: called on a Ruby thread; what is stored is only a number.
-    unsafe { rb_sys::rb_ractor_local_storage_ptr_set(key as rb_sys::rb_ractor_local_key_t, marks) };
-}
-
-/// Whether the calling thread is of the main Ractor: the one that this extension was loaded in.
-pub fn in_main_ractor() -> bool {
-    ractor_marks() & MAIN != 0
-}
-
-static NO_FREE: rb_sys::rb_ractor_local_storage_type =
-    rb_sys::rb_ractor_local_storage_type { mark: None, free: None };
-
-/// What the calling thread still holds is abandoned, as if the process had died.
+/// Releases what the calling thread still holds as if the process had died.
 pub fn thread_ended() {
     if let Some(thread) = Thread::known() {
         release_held_as_dead(&thread);
@@ -166,7 +134,7 @@ pub fn thread_ended() {
 
 /// The same for the first thread of a Ractor, which is over and waits for this one; `memory` is its `Thread::memory`.
 fn first_thread_ended(memory: usize) {
-    // SAFETY: called by `ThreadEnd.guard`, with what it was given, and by `give_up_main`, when Ruby ends a Ractor's other
+    // SAFETY: called by `ThreadEnd.guard`, with what it was given, and by `release_main_thread`, when Ruby ends a Ractor's other
     // threads after its first.
     if let Some(thread) = unsafe { Thread::forget_at(memory) } {
         release_held_as_dead(&thread);
@@ -174,11 +142,7 @@ fn first_thread_ended(memory: usize) {
 }
 
 pub fn init(module: RModule) -> Result<(), Error> {
-    // SAFETY: on a Ruby thread.
-    let _ =
-        RACTOR_KEY.set(unsafe { rb_sys::rb_ractor_local_storage_ptr_newkey(&raw const NO_FREE) } as usize);
-    mark_ractor(MAIN);
-    movable::init();
+    migrating_thread::init();
     module.define_singleton_method("thread_ends", magnus::function!(thread_ended, 0))?;
     module.define_singleton_method("first_thread_ends", magnus::function!(first_thread_ended, 1))?;
     let names = ("thread_ends", "first_thread_ends");

@@ -17,6 +17,27 @@ pub enum Timeout {
 }
 
 impl Timeout {
+    /// The optional argument of `try_lock` and `try_wait`: None if it is missing or nil, so that they try once.
+    ///
+    /// # Errors
+    /// ArgumentError for more arguments, and those of `parse_try`.
+    pub fn of_try(ruby: &Ruby, args: &[Value]) -> Result<Option<Self>, Error> {
+        ruby.check_arity(args.len(), 0..=1)?;
+        match args.first().filter(|seconds| !seconds.is_nil()) {
+            Some(seconds) => Self::parse_try(ruby, *seconds).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The optional argument of `sleep`.
+    ///
+    /// # Errors
+    /// ArgumentError for more arguments, and those of `parse`.
+    pub fn of_sleep(ruby: &Ruby, args: &[Value]) -> Result<Self, Error> {
+        ruby.check_arity(args.len(), 0..=1)?;
+        args.first().map_or(Ok(Timeout::Never), |seconds| Self::parse(ruby, *seconds))
+    }
+
     /// For `sleep` and `wait`.
     ///
     /// # Errors

@@ -15,8 +15,8 @@ use super::number::{
     Float32, Float64, Int8, Int16, Int32, Int64, Long, Number, UInt8, UInt16, UInt32, UInt64, ULong, fixnum,
     index,
 };
-use crate::bind::{Method0, Method1, Method2, answer, answer_with, define, raising, ruby};
 use crate::errors::Error;
+use crate::raw_methods::{Method0, Method1, Method2, answer, answer_with, define, raising, ruby};
 
 /// Elements converted between two calls into Ruby's array functions.
 const BATCH: usize = 256;

@@ -17,8 +17,8 @@ use rb_sys::ruby_value_type::RUBY_T_STRING;
 use super::accessors::check_type;
 use super::handle::{Handle, Place, frozen};
 use super::number::{fixnum, index, optional_index};
-use crate::bind::{Method1, Method2, MethodN, answer, answer_with, arguments, define, ruby};
 use crate::errors::{self, Error};
+use crate::raw_methods::{Method1, Method2, MethodN, answer, answer_with, arguments, define, ruby};
 
 /// So large a String gets memory of its own from the system (glibc's allocator keeps none of this size), and to take that
 /// is most of the work.
@@ -261,9 +261,9 @@ pub fn init(class: RClass) -> Result<(), Error> {
     define(class, "put_string", put_string as Method2)?;
     define(class, "read_string", read_string as MethodN)?;
     define(class, "read_string_length", read_bytes as Method1)?;
-    define(class, "read_string_to_null", read_string_to_null as crate::bind::Method0)?;
+    define(class, "read_string_to_null", read_string_to_null as crate::raw_methods::Method0)?;
     define(class, "write_string", write_string as MethodN)?;
     define(class, "write_string_length", write_string_length as Method2)?;
-    define(class, "clear", clear as crate::bind::Method0)?;
+    define(class, "clear", clear as crate::raw_methods::Method0)?;
     define(class, "__copy_from__", copy_from as Method2)
 }

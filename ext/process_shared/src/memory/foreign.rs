@@ -16,8 +16,10 @@ use super::accessors::{check_type, convert_all};
 use super::handle::{Handle, Place};
 use super::number::{Number, UInt64, index, optional_index};
 use super::types;
-use crate::bind::{Method0, Method1, Method2, MethodN, answer, answer_with, arguments, define, ruby, value};
 use crate::errors::Error;
+use crate::raw_methods::{
+    Method0, Method1, Method2, MethodN, answer, answer_with, arguments, define, ruby, value,
+};
 
 /// Bytes an address takes.
 pub const WIDTH: i64 = size_of::<usize>() as i64;

@@ -25,8 +25,8 @@ use process_shared_core::memory::{Region, span};
 use rb_sys::VALUE;
 
 use super::typed::Elements;
-use crate::bind::{raising, ruby};
 use crate::errors::{self, Error};
+use crate::raw_methods::{raising, ruby};
 
 /// `ProcessShared::Pointer`.
 pub static POINTER: Lazy<RClass> = Lazy::new(|ruby| {
@@ -191,7 +191,7 @@ impl Handle {
 
     /// The handle inside an object that may be anything.
     pub fn inside<'a>(object: VALUE) -> Option<&'a Handle> {
-        let handle = Obj::<Handle>::try_convert(crate::bind::value(object)).ok()?;
+        let handle = Obj::<Handle>::try_convert(crate::raw_methods::value(object)).ok()?;
         // SAFETY: it is a Pointer, and the caller holds it.
         Some(unsafe { Handle::of(handle.as_raw()) })
     }

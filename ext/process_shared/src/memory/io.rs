@@ -18,9 +18,11 @@ use super::accessors::check_type;
 use super::bytes;
 use super::handle::{Handle, frozen, frozen_error};
 use super::number::{index, integer};
-use crate::bind::{Method0, Method1, MethodN, NIL, answer, arguments, define, module, raising, ruby, value};
-use crate::data::{self, Data, DataType};
 use crate::errors::{self, Error};
+use crate::raw_methods::{
+    Method0, Method1, MethodN, NIL, answer, arguments, define, module, raising, ruby, value,
+};
+use crate::typed_data::{self, Data, DataType};
 
 /// Where an IO stands. `memory` is 0 until `initialize`.
 #[derive(Default)]
@@ -55,7 +57,7 @@ impl Cursor {
     #[inline(always)]
     unsafe fn of<'a>(this: VALUE) -> Result<&'a Cursor, Error> {
         // SAFETY: as the caller promises.
-        let cursor: &Cursor = unsafe { data::get(this) };
+        let cursor: &Cursor = unsafe { typed_data::get(this) };
         match cursor.memory.load(Relaxed) {
             0 => Err(errors::not_initialized(&ruby(), "ProcessShared::SharedMemoryIO")),
             _ => Ok(cursor),
@@ -158,7 +160,7 @@ impl Cursor {
 unsafe extern "C" fn initialize(this: VALUE, memory: VALUE) -> VALUE {
     // SAFETY: `this` is a SharedMemoryIO (rule 3 of bind.rs), and `answer` owns nothing; so below.
     answer(|| unsafe {
-        let cursor: &Cursor = data::get(this);
+        let cursor: &Cursor = typed_data::get(this);
         if cursor.memory.load(Relaxed) != 0 {
             return Err(errors::already_initialized(&ruby(), "ProcessShared::SharedMemoryIO"));
         }
@@ -291,7 +293,7 @@ fn flag(this: Value, pick: fn(&Cursor) -> &AtomicBool) -> Result<bool, Error> {
 }
 
 fn cursor<'a>(this: Value) -> Result<&'a Cursor, Error> {
-    let cursor = data::find::<Cursor>(this.as_raw()).filter(|cursor| cursor.memory.load(Relaxed) != 0);
+    let cursor = typed_data::find::<Cursor>(this.as_raw()).filter(|cursor| cursor.memory.load(Relaxed) != 0);
     cursor.ok_or_else(|| errors::not_initialized(&ruby(), "ProcessShared::SharedMemoryIO"))
 }
 
@@ -335,7 +337,9 @@ fn check_writable(this: Value) -> Result<(), Error> {
 pub fn init(ruby: &Ruby) -> Result<(), Error> {
     let class = module(ruby).define_class("SharedMemoryIO", ruby.class_object())?;
     // SAFETY: it allocates what every method of the class expects, a Cursor.
-    raising(|| unsafe { rb_sys::rb_define_alloc_func(class.as_raw(), Some(data::allocate::<Cursor>)) })?;
+    raising(|| unsafe {
+        rb_sys::rb_define_alloc_func(class.as_raw(), Some(typed_data::allocate::<Cursor>))
+    })?;
     // Ruby makes methods of these two names private by itself.
     define(class, "initialize", initialize as Method1)?;
     define(class, "initialize_copy", initialize_copy as Method1)?;

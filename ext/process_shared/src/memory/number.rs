@@ -9,8 +9,8 @@ use std::ffi::{c_int, c_long, c_longlong, c_uint, c_ulong, c_ulonglong};
 use rb_sys::VALUE;
 use rb_sys::macros::{FIXNUM_P, FLONUM_P};
 
-use crate::bind::{NIL, raising};
 use crate::errors::Error;
+use crate::raw_methods::{NIL, raising};
 
 /// A type of number in memory.
 pub trait Number {

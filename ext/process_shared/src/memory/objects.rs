@@ -20,8 +20,8 @@ use rb_sys::{RBasic, VALUE};
 
 use super::handle::Handle;
 use super::number::{index, integer};
-use crate::bind::{Method0, Method1, Method2, NIL, answer, define, raising};
 use crate::errors::Error;
+use crate::raw_methods::{Method0, Method1, Method2, NIL, answer, define, raising};
 
 /// # Safety
 /// `this` is a Pointer.

@@ -9,8 +9,8 @@ use magnus::{RClass, Ruby, Symbol, Value, method, prelude::*};
 
 use super::handle::{Handle, POINTER};
 use super::number::index;
-use crate::bind::ruby;
 use crate::errors::Error;
+use crate::raw_methods::ruby;
 
 fn initialize(ruby: &Ruby, _this: Obj<Handle>, _arguments: &[Value]) -> Result<(), Error> {
     let text = "a Pointer is a view of a SharedMemory: use its +, [], slice or order";

@@ -9,8 +9,8 @@ use rb_sys::VALUE;
 use super::handle::Handle;
 use super::shared_memory::create;
 use super::typed::Elements;
-use crate::bind::{Method1, Method2, define, module};
 use crate::errors::Error;
+use crate::raw_methods::{Method1, Method2, define, module};
 
 unsafe extern "C" fn at(this: VALUE, position: VALUE) -> VALUE {
     // SAFETY: `this` is a SharedArray (rule 3 of bind.rs), and this frame owns nothing; so below.
@@ -30,7 +30,7 @@ fn initialize(ruby: &Ruby, this: Obj<Handle>, arguments: &[Value]) -> Result<(),
     create(ruby, this, arguments, |element| {
         Elements::of(element).ok_or_else(|| {
             let error = CoreError::Invalid("a SharedArray holds numbers, :bool or :pointer".into());
-            crate::errors::to_ruby(&crate::bind::ruby(), error)
+            crate::errors::to_ruby(&crate::raw_methods::ruby(), error)
         })
     })
 }

@@ -14,8 +14,8 @@ use super::handle::{Handle, Window};
 use super::number::index;
 use super::typed::Elements;
 use super::types::{self, Element};
-use crate::bind::{module, raising};
 use crate::errors::Error;
+use crate::raw_methods::{module, raising};
 use crate::{errors, interrupts, nogvl};
 
 /// Instance variables without `@`: Ruby code cannot see them, the collector can.
@@ -177,7 +177,7 @@ fn hidden(this: Obj<Handle>, name: &std::ffi::CStr) -> Result<Value, Error> {
     let object = this.as_raw();
     // SAFETY: reads a variable of an object.
     let found = raising(|| unsafe { rb_sys::rb_iv_get(object, name.as_ptr()) })?;
-    Ok(crate::bind::value(found))
+    Ok(crate::raw_methods::value(found))
 }
 
 fn kind(this: Obj<Handle>) -> Result<Value, Error> {
@@ -193,11 +193,11 @@ fn fd(this: Obj<Handle>) -> Result<Option<i32>, Error> {
 }
 
 unsafe extern "C" fn allocate(class: VALUE) -> VALUE {
-    let ruby = crate::bind::ruby();
+    let ruby = crate::raw_methods::ruby();
     // SAFETY: Ruby passes the class whose `allocate` was called: SharedMemory or a subclass.
     match RClass::from_value(unsafe { Value::from_raw(class) }) {
         Some(class) => ruby.obj_wrap_as(Handle::unborn(true), class).as_raw(),
-        None => crate::bind::NIL,
+        None => crate::raw_methods::NIL,
     }
 }
 

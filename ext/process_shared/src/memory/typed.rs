@@ -12,8 +12,8 @@ use super::number::{
     index,
 };
 use super::types::{self, Element};
-use crate::bind::{Method1, Method2, Method3, NIL, answer, define, ruby, value};
 use crate::errors::Error;
+use crate::raw_methods::{Method1, Method2, Method3, NIL, answer, define, ruby, value};
 
 /// Offset 0, as a Ruby Integer.
 const START: VALUE = rb_sys::ruby_special_consts::RUBY_FIXNUM_FLAG as VALUE;

@@ -1,10 +1,9 @@
-//! Waiting in a non-blocking fiber under a fiber scheduler, and on locks that are not ours: both need a helper thread,
-//! and are written in Ruby (`lib/process_shared/scheduled.rb`). This is the way there.
+//! Waiting in a non-blocking fiber under a fiber scheduler, and on locks that are not ours. Both need a helper thread, and
+//! are written in Ruby (`lib/process_shared/fiber_scheduler.rb`): this calls that.
 
 use magnus::{RModule, Ruby, Value, prelude::*};
 use process_shared_core::Thread;
 
-use crate::condition_variable::Lock;
 use crate::errors::Error;
 use crate::timeout::Timeout;
 use crate::{errors, interrupts, thread};
@@ -16,7 +15,7 @@ pub fn is_non_blocking() -> bool {
 }
 
 fn module(ruby: &Ruby) -> Result<RModule, Error> {
-    Ok(ruby.get_inner(&errors::MODULE).const_get("Scheduled")?)
+    Ok(ruby.get_inner(&errors::MODULE).const_get("FiberScheduler")?)
 }
 
 /// Seconds left, for Ruby.
@@ -49,25 +48,21 @@ pub fn wait_until(
 pub fn wait_through(ruby: &Ruby, object: Value, mut attempt: impl FnMut(&Thread) -> bool) -> Option<Error> {
     let mut raised = None;
     loop {
-        thread::give_up_main(ruby);
+        thread::release_main_thread(ruby);
         match thread::current(ruby) {
             Ok(thread) if attempt(&thread) => return raised,
             Ok(_) => {}
             Err(error) => return raised.or(Some(error)),
         }
-        let watched = module(ruby).and_then(|scheduled| {
-            interrupts::call(ruby, scheduled.as_value(), "watch", [object, ruby.qnil().as_value()])
+        let watched = module(ruby).and_then(|scheduler| {
+            interrupts::call(ruby, scheduler.as_value(), "watch", [object, ruby.qnil().as_value()])
         });
         raised = watched.err().or(raised);
     }
 }
 
-/// `condition_variable::wait` in a helper thread; `lock` is given back and taken again in this one.
-pub fn wait(ruby: &Ruby, object: Value, lock: &Lock<'_>, timeout: Timeout) -> Result<Value, Error> {
-    let lock = match lock {
-        Lock::Mutex(_, lock) | Lock::Semaphore(_, lock) => *lock,
-        Lock::Procs(..) => return Err(errors::ownership(ruby, "wait within a wait".to_owned())),
-    };
+/// `condition_wait::wait` in a helper thread; `lock` is released and taken again in this one.
+pub fn wait(ruby: &Ruby, object: Value, lock: Value, timeout: Timeout) -> Result<Value, Error> {
     Ok(module(ruby)?.funcall("wait", (object, lock, seconds(ruby, timeout)))?)
 }
 

@@ -1,13 +1,13 @@
 //! Rust structs inside Ruby objects, for the classes whose methods must cost next to nothing.
 //!
 //! `allocate` makes an object around `T::default()`, which stands for "not initialized yet"; every method has to
-//! refuse that state. The structs hold atomics and `OnceLock`s only, so they may be used from several Ractors.
+//! refuse that state. The structs hold atomics and write-once cells only, so they may be used from several Ractors.
 
+use magnus::{Value, rb_sys::AsRawValue};
 use rb_sys::stable_api::{StableApiDefinition, get_default as api};
 use rb_sys::{VALUE, rb_check_typeddata, rb_data_type_t, rb_data_typed_object_wrap};
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_void};
-use std::sync::OnceLock;
 
 /// `rb_data_type_t`, which Ruby never writes to.
 pub struct DataType(UnsafeCell<rb_data_type_t>);
@@ -15,20 +15,31 @@ pub struct DataType(UnsafeCell<rb_data_type_t>);
 // SAFETY: nothing changes it but `spare`, when the process is about to end and has one thread left.
 unsafe impl Sync for DataType {}
 
-/// A struct that lives in a Ruby object.
+/// A struct that lives in a Ruby object. `data_type!` writes its `TYPE`.
 pub trait Data: Default + Sync + 'static {
     const TYPE: &'static DataType;
 
-    /// True where several Ractors may use a frozen object at once.
+    /// Whether several Ractors may use a frozen object at once.
     const SHAREABLE: bool = true;
 
-    /// Marks the Ruby objects it refers to, pinned.
+    /// Marks the Ruby objects that the struct refers to, pinned.
     fn mark(&self) {}
 
     /// Bytes outside the object and the struct.
     fn extra_size(&self) -> usize {
         0
     }
+}
+
+/// The `TYPE` of a `Data`, with its name for error messages.
+#[macro_export]
+macro_rules! data_type {
+    ($data:ty, $name:literal) => {
+        const TYPE: &'static $crate::typed_data::DataType = {
+            static TYPE: $crate::typed_data::DataType = $crate::typed_data::DataType::of::<$data>($name);
+            &TYPE
+        };
+    };
 }
 
 impl DataType {
@@ -53,10 +64,9 @@ impl DataType {
         self.0.get()
     }
 
-    /// Has Ruby not free the objects of this type any more: there is nothing to call, and as they are a kind of `parent`,
-    /// which Ruby passes over when the process ends, it does not even write to them. In a forked process each write
-    /// would copy a page.
-    fn spare(&self, parent: *const rb_data_type_t) {
+    /// Makes Ruby skip the objects of this type when the process ends: they have nothing to free, and they pass for a kind
+    /// of `parent`, which Ruby does not even write to then. In a forked process each write would copy a page.
+    pub fn spare(&self, parent: *const rb_data_type_t) {
         // SAFETY: as for `Sync`; both fields may be empty or set in any type. No method of a Thread::Mutex can be called
         // on these objects, whose class is another.
         unsafe {
@@ -97,6 +107,12 @@ pub unsafe fn wrap<T: Data>(class: VALUE, data: T) -> VALUE {
     unsafe { rb_data_typed_object_wrap(class, data.cast(), T::TYPE.as_ptr()) }
 }
 
+/// `object`'s struct. For functions bound with `method!`, which have nothing to drop yet.
+pub fn of<'a, T: Data>(object: Value) -> &'a T {
+    // SAFETY: called first thing in a method, whose receiver stays alive while it runs.
+    unsafe { get(object.as_raw()) }
+}
+
 /// The struct in `object`. Raises (by a jump) `TypeError` if it has none of this type.
 ///
 /// # Safety
@@ -133,29 +149,5 @@ pub fn find<'a, T: Data>(object: VALUE) -> Option<&'a T> {
         let special =
             rb_sys::SPECIAL_CONST_P(object) || rb_sys::RB_BUILTIN_TYPE(object) != rb_sys::RUBY_T_DATA;
         (!special && rb_sys::rb_typeddata_is_kind_of(object, T::TYPE.as_ptr()) != 0).then(|| get(object))
-    }
-}
-
-/// The types whose objects are left to the system when the process ends.
-static SPARED: OnceLock<&'static [&'static DataType]> = OnceLock::new();
-
-/// Has the objects of `types` not freed one by one when the process ends: the kernel takes all memory back, and hands on
-/// the locks that are held, much faster. A process forked with many locks would spend its last milliseconds on them.
-///
-/// Ruby runs finalizers that are left right before it frees what still lives, after `at_exit` and other threads.
-pub fn leave_to_system(types: &'static [&'static DataType]) {
-    unsafe extern "C" fn spare(_: VALUE, mutex: VALUE, _: i32, _: *const VALUE, _: VALUE) -> VALUE {
-        // SAFETY: a Thread::Mutex, which is typed data.
-        let parent = unsafe { api().rtypeddata_type(mutex) };
-        SPARED.get().into_iter().copied().flatten().for_each(|data_type| data_type.spare(parent));
-        rb_sys::Qnil as VALUE
-    }
-    if SPARED.set(types).is_ok() {
-        // SAFETY: `spare` has the signature of a block; the mutex is kept for ever.
-        unsafe {
-            let mutex = rb_sys::rb_mutex_new();
-            rb_sys::rb_gc_register_mark_object(mutex);
-            rb_sys::rb_define_finalizer(mutex, rb_sys::rb_proc_new(Some(spare), mutex));
-        }
     }
 }

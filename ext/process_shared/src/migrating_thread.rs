@@ -1,20 +1,23 @@
-//! Threads that Ruby moves between native threads: those of Ractors other than the main one, and of all with
-//! `RUBY_MN_THREADS=1` (Ruby 3.3 and newer). The kernel knows the holder of a lock by its native thread, so such a
-//! thread has a native thread of its own that holds locks for it: a `StandIn`.
+//! Threads that Ruby moves between native threads: those of Ractors other than the main one, and with
+//! `RUBY_MN_THREADS=1` all but the main thread (Ruby 3.3 and newer). The kernel knows the holder of a lock by its native
+//! thread, so such a thread gets a native thread of its own that holds locks for it: a `StandIn`.
 //!
-//! Binding it to its native thread is no way out: Ruby 3.3 cannot, and with Ruby 3.4 (`rb_thread_lock_native_thread`)
-//! nobody is left to run the other Ractors when eight of them have done it.
+//! Binding the thread to its native thread is no alternative: Ruby 3.3 cannot, and with Ruby 3.4
+//! (`rb_thread_lock_native_thread`) no native thread is left to run other Ractors once eight have done it.
+//!
+//! Where there are no stand-ins (macOS, which knows threads by numbers of its own), every thread counts as its native
+//! thread.
 
 use magnus::Ruby;
 use process_shared_core::{Thread, platform::StandIn, release_held_as_dead};
 use rb_sys::VALUE;
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use crate::bind::{find, raising};
 use crate::errors::Error;
-use crate::{errors, thread};
+use crate::raw_methods::{find, raising};
+use crate::{errors, ractor};
 
 /// What Ruby keeps for each of its threads, since Ruby 3.3.
 struct Storage {
@@ -24,7 +27,8 @@ struct Storage {
 }
 
 static STORAGE: OnceLock<Option<Storage>> = OnceLock::new();
-static MAIN: OnceLock<VALUE> = OnceLock::new(); // the main thread of the main Ractor, which never moves
+/// The main thread of the main Ractor, which never moves; 0 in a child that another thread forked, whose main thread may.
+static MAIN: AtomicUsize = AtomicUsize::new(0);
 static ALL_MOVE: AtomicBool = AtomicBool::new(false);
 static IN_USE: AtomicBool = AtomicBool::new(false);
 
@@ -37,6 +41,7 @@ pub fn init() {
     let create = find(c"rb_internal_thread_specific_key_create");
     let (get, set) = (find(c"rb_internal_thread_specific_get"), find(c"rb_internal_thread_specific_set"));
     let storage = match (create, get, set) {
+        _ if !cfg!(target_os = "linux") => None,
         // SAFETY: if Ruby has these functions, they have these signatures; a lack of keys raises, and is caught.
         (Some(create), Some(get), Some(set)) => unsafe {
             let create = std::mem::transmute::<*mut c_void, unsafe extern "C" fn() -> c_int>(create);
@@ -55,16 +60,25 @@ pub fn init() {
             .is_ok_and(|value| value.trim().parse().is_ok_and(|n: i32| n > 0));
         ALL_MOVE.store(all, Relaxed);
         // SAFETY: on a Ruby thread.
-        let _ = MAIN.set(unsafe { rb_sys::rb_thread_current() });
+        MAIN.store(unsafe { rb_sys::rb_thread_current() } as usize, Relaxed);
     }
     let _ = STORAGE.set(storage);
 }
 
 /// Whether the calling thread may move.
 fn moves() -> bool {
+    !ractor::is_main() || ALL_MOVE.load(Relaxed) && !is_bound()
+}
+
+/// Whether the calling thread, of the main Ractor, is the one that never moves.
+fn is_bound() -> bool {
     // SAFETY: called on a Ruby thread with the GVL.
-    let is_first = || MAIN.get() == Some(&unsafe { rb_sys::rb_thread_current() });
-    !thread::in_main_ractor() || ALL_MOVE.load(Relaxed) && !is_first()
+    let (main, current) =
+        unsafe { (rb_sys::rb_thread_main() as usize, rb_sys::rb_thread_current() as usize) };
+    if MAIN.load(Relaxed) != main {
+        MAIN.store(0, Relaxed); // its number may be given to another thread
+    }
+    MAIN.load(Relaxed) == current
 }
 
 /// The stand-in of `thread`, unless it was left behind by a fork.
@@ -82,7 +96,7 @@ pub fn known() -> Option<Thread> {
     IN_USE.load(Relaxed).then(|| stand_in(unsafe { rb_sys::rb_thread_current() }).map(StandIn::thread))?
 }
 
-/// The same, with a new stand-in if need be. `None` if it does not move.
+/// The same, with a new stand-in if need be. `None` if the thread does not move.
 pub fn introduce(ruby: &Ruby) -> Result<Option<Thread>, Error> {
     let Some(storage) = storage().filter(|_| moves()) else { return Ok(None) };
     let stand_in = Box::new(StandIn::start().map_err(|error| errors::to_ruby(ruby, error))?);
@@ -93,7 +107,7 @@ pub fn introduce(ruby: &Ruby) -> Result<Option<Thread>, Error> {
     Ok(Some(thread))
 }
 
-/// Gives up what the stand-in of `thread`, which ends, still holds, and ends it too.
+/// Releases what the stand-in of `thread`, which ends, still holds, and ends the stand-in too.
 pub fn ended(thread: VALUE) {
     let Some(storage) = storage().filter(|_| IN_USE.load(Relaxed)) else { return };
     // SAFETY: as in `stand_in`; nobody else uses it, since its thread is here.

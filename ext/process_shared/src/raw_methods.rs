@@ -2,12 +2,13 @@
 //! stay raw `VALUE`s until the method looks at them. A 32-bit read costs 5 ns less this way, which is half of it.
 //!
 //! Three rules keep it safe, and every method bound here follows them:
-//! 1. The body runs inside `answer`: errors become exceptions, and panics too, only after everything is dropped.
-//! 2. Whatever may raise runs inside `raising` (Ruby's `rb_protect`), so that no longjmp crosses a Rust frame. Except
-//!    that allocating a Ruby object may raise NoMemoryError where no frame up to Ruby owns anything that needs a drop.
+//! 1. The body runs inside `answer`: errors and panics become exceptions after everything has been dropped. A body that
+//!    owns nothing and hands all that can fail to `slow` needs no `answer`.
+//! 2. Whatever may raise runs inside `raising` (Ruby's `rb_protect`), so that no longjmp crosses a Rust frame. The one
+//!    exception: allocating a Ruby object may raise NoMemoryError where no frame up to Ruby owns anything to drop.
 //! 3. `this` is an instance of the class the method is defined on: Ruby checks that, also for `bind_call`.
 
-use std::ffi::{CStr, CString, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem::transmute;
 use std::panic::AssertUnwindSafe;
 use std::slice;
@@ -27,7 +28,7 @@ pub type Method2 = unsafe extern "C" fn(VALUE, VALUE, VALUE) -> VALUE;
 pub type Method3 = unsafe extern "C" fn(VALUE, VALUE, VALUE, VALUE) -> VALUE;
 pub type MethodN = unsafe extern "C" fn(c_int, *const VALUE, VALUE) -> VALUE;
 
-/// Anything `define` accepts: a function and the number of arguments Ruby shall insist on (-1: it counts itself).
+/// A function that `define` accepts, and the number of arguments Ruby insists on (-1: the function counts them).
 pub trait Bare {
     const ARITY: c_int;
     fn erased(self) -> unsafe extern "C" fn() -> VALUE;
@@ -49,36 +50,55 @@ bare!(Method0 => 0, Method1 => 1, Method2 => 2, Method3 => 3, MethodN => -1);
 
 /// Defines `name` as a public instance method of the class (or module) `owner`.
 pub fn define<M: Bare>(owner: impl AsRawValue, name: &str, method: M) -> Result<(), Error> {
-    let text = CString::new(name).map_err(|error| {
-        // SAFETY: only called from `init`, on a Ruby thread.
-        let ruby = unsafe { Ruby::get_unchecked() };
-        Error::new(ruby.exception_name_error(), error.to_string())
-    })?;
-    let owner = owner.as_raw();
-    // SAFETY: `owner` is a class or module, `text` a C string that Ruby copies, and the arity that of the function.
-    raising(|| unsafe {
-        rb_sys::rb_define_method(owner, text.as_ptr(), Some(method.erased()), M::ARITY);
-    })
+    define_with(rb_sys::rb_define_method, owner.as_raw(), name, method)
 }
 
-/// The rest of a method whose quick way was not enough: a function bound by `method!`.
+/// The same for a private method.
+pub fn define_private<M: Bare>(owner: impl AsRawValue, name: &str, method: M) -> Result<(), Error> {
+    define_with(rb_sys::rb_define_private_method, owner.as_raw(), name, method)
+}
+
+type Define = unsafe extern "C" fn(VALUE, *const c_char, Option<unsafe extern "C" fn() -> VALUE>, c_int);
+
+fn define_with<M: Bare>(definer: Define, owner: VALUE, name: &str, method: M) -> Result<(), Error> {
+    let text =
+        CString::new(name).map_err(|error| Error::new(ruby().exception_name_error(), error.to_string()))?;
+    // SAFETY: `owner` is a class or module, `text` a C string that Ruby copies, and the arity that of the function.
+    raising(|| unsafe { definer(owner, text.as_ptr(), Some(method.erased()), M::ARITY) })
+}
+
+/// Calls the slow path of a method: a function bound by `method!`.
 ///
 /// # Safety
 /// `this` is the receiver of the running method; no frame between here and Ruby has anything to drop.
 #[inline(always)]
-pub unsafe fn slowly(this: VALUE, method: unsafe extern "C" fn(Value) -> Value) -> VALUE {
+pub unsafe fn slow(this: VALUE, method: unsafe extern "C" fn(Value) -> Value) -> VALUE {
     // SAFETY: the caller's promise.
     unsafe { method(Value::from_raw(this)).as_raw() }
 }
 
-/// A function of the running program, by name: of Ruby, where it may be too old to have it.
+/// Raises ThreadError if the running method was called without a block.
+///
+/// # Safety
+/// Called within a method; no frame between here and Ruby has anything to drop.
+#[inline(always)]
+pub unsafe fn require_block() {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if rb_sys::rb_block_given_p() == 0 {
+            rb_sys::rb_raise(rb_sys::rb_eThreadError, c"must be called with a block".as_ptr());
+        }
+    }
+}
+
+/// A function of the running program, by name: for functions that older versions of Ruby lack.
 pub fn find(name: &CStr) -> Option<*mut c_void> {
     // SAFETY: looks a name up.
     let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
     (!symbol.is_null()).then_some(symbol)
 }
 
-/// Runs the body of a bare method; an error, or a panic, is raised as an exception once it is over.
+/// Runs the body of a bare method. An error or a panic is raised as an exception after the body has ended.
 #[inline(always)]
 pub fn answer(body: impl FnOnce() -> Result<VALUE, Error>) -> VALUE {
     match catch_unwind(AssertUnwindSafe(body)) {
@@ -88,7 +108,7 @@ pub fn answer(body: impl FnOnce() -> Result<VALUE, Error>) -> VALUE {
     }
 }
 
-/// The same for a method that returns `this`, which travels in a register then, and not through memory with the errors.
+/// `answer` for a method that returns `this`, which then travels in a register and not through memory with the errors.
 #[inline(always)]
 pub fn answer_with(this: VALUE, body: impl FnOnce() -> Result<(), Error>) -> VALUE {
     match catch_unwind(AssertUnwindSafe(body)) {
@@ -150,12 +170,11 @@ pub fn ruby() -> Ruby {
 
 /// A raw value as magnus sees it.
 pub fn value(raw: VALUE) -> Value {
-    use magnus::rb_sys::FromRawValue;
     // SAFETY: every VALUE in this crate comes from Ruby, as argument or result.
     unsafe { Value::from_raw(raw) }
 }
 
-/// `ProcessShared::X` for the modules and classes defined so far.
+/// The module `ProcessShared`.
 pub fn module(ruby: &Ruby) -> RModule {
     ruby.get_inner(&crate::errors::MODULE)
 }

@@ -6,7 +6,7 @@ module ProcessShared
   #
   # A thread may be killed while its fibers wait. They run no ensure then, and Ruby must not be asked to wake them: it
   # would look at memory that is gone. So nobody says anything to a thread that is over, and its helpers end with it.
-  module Scheduled
+  module FiberScheduler
     # The fiber that a helper waits for has stopped waiting.
     class Interrupted < StandardError; end
 
@@ -33,7 +33,7 @@ module ProcessShared
         threads = @threads = {}.compare_by_identity
         return if owner == Thread.main # with which all others end
 
-        @warden = Scheduled.thread do
+        @warden = FiberScheduler.thread do
           owner.join
         rescue Exception # rubocop:disable Lint/RescueException -- whatever ended the owner has been told already
           raise if owner.alive?
@@ -70,7 +70,7 @@ module ProcessShared
         owner = Thread.current
         said = @said = Thread::Queue.new
         say = ->(word) { owner.alive? ? said << word : raise(Interrupted) }
-        @thread = Scheduled.thread do
+        @thread = FiberScheduler.thread do
           outcome = [nil, ThreadError.new("the thread that waited in place of a fiber was killed")]
           outcome = [work.call(say)]
         rescue Exception => error # rubocop:disable Lint/RescueException -- it is raised in the other thread
@@ -181,5 +181,5 @@ module ProcessShared
       end
     end
   end
-  private_constant :Scheduled
+  private_constant :FiberScheduler
 end

@@ -1,0 +1,77 @@
+//! What `synchronize` does once the lock or permit is taken: runs the block, and gives back what was taken however the
+//! block ends.
+//!
+//! The end of a block runs in the fiber that began it, and so in the thread, unless the block has forked: then it runs in
+//! the child too, which took nothing. So the beginning is remembered, with the process it belongs to.
+
+use process_shared_core::platform::fork_depth;
+use rb_sys::VALUE;
+
+use crate::raw_methods::NIL;
+use crate::typed_data::Data;
+
+/// The data of a class with `synchronize`.
+pub trait Synchronize: Data {
+    /// What the end of a block has to know of its beginning.
+    type Begun: Copy;
+
+    /// Called with the lock or permit just taken.
+    fn begin(&self) -> Self::Begun;
+
+    /// Gives back what was taken, in the process that took it. False if that is a case for `end_slow`.
+    fn end(&self, begun: Self::Begun) -> bool;
+
+    /// Gives it back, or raises.
+    ///
+    /// # Safety
+    /// No frame between here and Ruby has anything to drop.
+    unsafe fn end_slow(object: VALUE) -> VALUE;
+
+    /// The end in a child that was forked in the block. False if falling out of the block is an error there, which `end_slow`
+    /// raises.
+    fn end_in_child(&self, begun: Self::Begun) -> bool;
+}
+
+struct Section<'a, T: Synchronize> {
+    object: VALUE,
+    data: &'a T,
+    begun: T::Begun,
+    fork_depth: u32,
+}
+
+/// Calls the block of the running method, with what `data` stands for taken, and gives that back. Returns what the block
+/// returned.
+///
+/// # Safety
+/// `data` is that of `object`. Nothing in this frame or those up to Ruby needs to be dropped: exceptions jump over them.
+#[inline(always)]
+pub unsafe fn run<T: Synchronize>(object: VALUE, data: &T) -> VALUE {
+    let section = Section { object, data, begun: data.begin(), fork_depth: fork_depth() };
+    // SAFETY: `section` outlives the call, which runs `end` before anything leaves this frame. With Qundef, `rb_yield`
+    // passes the block no argument.
+    unsafe {
+        let section = &raw const section as VALUE;
+        rb_sys::rb_ensure(Some(rb_sys::rb_yield), rb_sys::Qundef as VALUE, Some(end::<T>), section)
+    }
+}
+
+unsafe extern "C" fn end<T: Synchronize>(section: VALUE) -> VALUE {
+    // SAFETY: `run` passes the address of its own.
+    let section = unsafe { &*(section as *const Section<'_, T>) };
+    if fork_depth() == section.fork_depth {
+        if section.data.end(section.begun) {
+            return NIL;
+        }
+    } else if section.data.end_in_child(section.begun) || is_left_by_jump() {
+        return NIL;
+    }
+    // SAFETY: nothing to drop here.
+    unsafe { T::end_slow(section.object) }
+}
+
+/// Whether the block was left by an exception or `throw`, which must go on: no error of ours may take its place.
+#[cold]
+fn is_left_by_jump() -> bool {
+    // SAFETY: on a Ruby thread.
+    unsafe { rb_sys::rb_errinfo() != NIL }
+}
