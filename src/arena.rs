@@ -5,18 +5,19 @@
 //! that a crash could leave half done.
 //!
 //! Rules: a slot handed out before a fork is never handed out again, by either side, since the other may still use it.
+//! (Of a fork that ran no handlers only the child knows. There the parent may hand out again what it drops itself.)
 //! A process unmaps a chunk once all slots it knew of there are dropped. What is needed beyond its last handle
 //! can be kept.
 
 use crate::atomic::{AtomicU32, Ordering::*};
 use crate::error::Result;
-use crate::platform;
+use crate::platform::fork_epoch::{fork_epoch, step_fork_epoch};
+use crate::platform::{self, fork_depth};
 use crate::spin::SpinBudget;
 use crate::waiter_table::WaiterTable;
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 use std::sync::Once;
-use std::sync::atomic::AtomicBool;
 
 /// Bytes of shared memory for one object.
 pub const SLOT: usize = 128;
@@ -32,7 +33,7 @@ const START: usize = size_of::<WaiterTable>().next_multiple_of(SLOT);
 pub struct Slot {
     address: NonNull<u8>,
     chunk: NonNull<u8>,
-    born: u32,
+    fork_epoch: u32,
     /// What this process has learned of waiting for what is in the slot.
     pub spin: SpinBudget,
 }
@@ -66,54 +67,66 @@ struct Book {
     kept: Vec<Slot>,
 }
 
-/// The book of this process, guarded by `BUSY`.
+/// The book of this process, guarded by `LOCK`.
 struct Guarded(UnsafeCell<Book>);
 
 // SAFETY: only `with_book` reaches the inside, one thread at a time.
 unsafe impl Sync for Guarded {}
 
-static BOOK: Guarded =
-    Guarded(UnsafeCell::new(Book { chunks: Vec::new(), open: Vec::new(), kept: Vec::new() }));
-static BUSY: AtomicBool = AtomicBool::new(false);
-static FORKS: AtomicU32 = AtomicU32::new(0);
+static BOOK: Guarded = Guarded(UnsafeCell::new(Book::EMPTY));
+/// Twice the fork depth of the process that the book belongs to, and one more while a thread of it is in the book.
+static LOCK: AtomicU32 = AtomicU32::new(0);
 
 fn enter() {
-    while BUSY.compare_exchange_weak(false, true, Acquire, Relaxed).is_err() {
+    let depth = fork_depth();
+    loop {
+        let lock = LOCK.load(Relaxed);
+        let free = lock & 1 == 0;
+        let inherited = lock >> 1 != depth;
+        if (free || inherited) && LOCK.compare_exchange(lock, depth << 1 | 1, Acquire, Relaxed).is_ok() {
+            if inherited {
+                // SAFETY: the lock keeps all other threads out.
+                unsafe { &mut *BOOK.0.get() }.inherit(free);
+            }
+            return;
+        }
         std::thread::yield_now();
     }
 }
 
 fn exit() {
-    BUSY.store(false, Release);
+    LOCK.store(fork_depth() << 1, Release);
 }
 
 fn with_book<T>(action: impl FnOnce(&mut Book) -> T) -> T {
     enter();
-    // SAFETY: BUSY keeps all other threads out, and `action` never comes back here.
+    // SAFETY: the lock keeps all other threads out, and `action` never comes back here.
     let result = action(unsafe { &mut *BOOK.0.get() });
     exit();
     result
 }
 
-/// No thread may be halfway through the book while the process is copied.
+/// No thread may be halfway through the book while the process is copied. (A fork that runs no handlers does not wait
+/// for that: the child finds the lock as its parent had it, and `enter` sees to it.)
 pub fn register_atfork() {
     static AT_FORK: Once = Once::new();
     extern "C" fn prepare() {
         enter();
-        FORKS.fetch_add(1, Relaxed);
+        step_fork_epoch();
     }
     extern "C" fn parent() {
         exit();
     }
     extern "C" fn child() {
         // SAFETY: `prepare` entered the book in the thread that this one is a copy of.
-        unsafe { &mut *BOOK.0.get() }.disown();
+        unsafe { &mut *BOOK.0.get() }.inherit(true);
         exit();
-        platform::forked(FORKS.load(Relaxed));
+        platform::forked(fork_epoch());
     }
-    // SAFETY: the handlers call nothing that is not allowed after fork.
-    AT_FORK.call_once(|| unsafe {
-        libc::pthread_atfork(Some(prepare), Some(parent), Some(child));
+    AT_FORK.call_once(|| {
+        platform::register_atfork(); // in a child its handler comes first
+        // SAFETY: the handlers call nothing that is not allowed after fork.
+        unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
     });
 }
 
@@ -133,7 +146,7 @@ impl Slot {
     /// Whether this process can use what was made in the slot. Not so where a fork loses what it needs of the system.
     #[inline]
     pub fn is_accessible(&self) -> bool {
-        platform::is_accessible(self.born)
+        platform::is_accessible(self.fork_epoch)
     }
 
     /// The slot as a `T`, for which all zeroes must be a valid value.
@@ -174,6 +187,8 @@ impl Drop for Slot {
 }
 
 impl Book {
+    const EMPTY: Self = Book { chunks: Vec::new(), open: Vec::new(), kept: Vec::new() };
+
     /// The position of the chunk that starts at `address`, or of the first one behind it.
     fn find(&self, address: NonNull<u8>) -> std::result::Result<usize, usize> {
         self.chunks.binary_search_by_key(&address, |chunk| chunk.address)
@@ -207,7 +222,7 @@ impl Book {
 
     /// Whether no other process can know of `slot`.
     fn is_sole(&self, slot: &Slot) -> bool {
-        slot.born == FORKS.load(Relaxed)
+        slot.fork_epoch == fork_epoch()
             && self.find(slot.chunk).is_ok_and(|position| self.chunks[position].own)
     }
 
@@ -215,7 +230,7 @@ impl Book {
         let Ok(position) = self.find(slot.chunk) else { return };
         let chunk = &mut self.chunks[position];
         chunk.live -= 1;
-        if chunk.own && slot.born == FORKS.load(Relaxed) {
+        if chunk.own && slot.fork_epoch == fork_epoch() {
             if !chunk.has_room() {
                 self.open.push(slot.chunk);
             }
@@ -227,10 +242,15 @@ impl Book {
         }
     }
 
-    /// In a forked child: its parent hands out what is left here.
-    fn disown(&mut self) {
-        self.chunks.iter_mut().for_each(|chunk| chunk.own = false);
-        self.open.clear();
+    /// In a forked child: its parent hands out what is left here. A book that a thread of the parent was in the middle
+    /// of is not `whole`: then what it knows is forgotten, and the chunks stay mapped.
+    fn inherit(&mut self, whole: bool) {
+        if whole {
+            self.chunks.iter_mut().for_each(|chunk| chunk.own = false);
+            self.open.clear();
+        } else {
+            std::mem::forget(std::mem::replace(self, Book::EMPTY));
+        }
     }
 }
 
@@ -262,7 +282,7 @@ impl Chunk {
         } else {
             self.fresh += 1; // zero as it was mapped
         }
-        Slot { address, chunk: self.address, born: FORKS.load(Relaxed), spin: SpinBudget::default() }
+        Slot { address, chunk: self.address, fork_epoch: fork_epoch(), spin: SpinBudget::default() }
     }
 }
 

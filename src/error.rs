@@ -1,26 +1,29 @@
-//! Everything that can go wrong in this crate, in one enum. The Ruby binding maps each variant to a Ruby
-//! exception class in one place (`ext/process_shared/src/errors.rs`); messages are written here, for users:
-//! they say what happened and how to mend it.
+//! Everything that can go wrong in this crate, in one enum. The Ruby binding maps each variant to a Ruby exception class
+//! in one place (`ext/process_shared/src/errors.rs`). The messages here are for users: they say what happened and what
+//! to do about it.
 
 use std::fmt;
 
-/// What went wrong, with all that the message needs.
+/// What went wrong, with what the message needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
     /// The object was closed in this process. Carries the kind of object ("Mutex").
     Closed(&'static str),
-    /// Memory from `offset` over `length` bytes does not lie inside `size` bytes.
+    /// The `length` bytes at `offset` are not all inside memory of `size` bytes.
     OutOfBounds { offset: i64, length: i64, size: usize },
-    /// An argument no call can accept; the text says which, and what would do.
+    /// An argument that no call accepts. The text says which, and what is accepted.
     Invalid(String),
-    /// The operation breaks the rules of a lock: not held, held by somebody else, taken twice.
+    /// The operation breaks a rule of locks: not held, held by another thread, taken twice.
     Ownership(String),
-    /// A system call failed: what was attempted, and its errno.
+    /// This process cannot use what was made before it was forked. Carries the kind of object.
+    #[cfg(not(loom))]
+    OutOfReach(&'static str),
+    /// A system call failed: what it was for, and its errno.
     System { attempt: &'static str, errno: i32 },
 }
 
 impl Error {
-    /// The calling thread's last system error, while doing `attempt`.
+    /// The calling thread's last system error, of a call for `attempt`.
     pub fn last_os(attempt: &'static str) -> Self {
         let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
         Error::System { attempt, errno }
@@ -31,6 +34,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Closed(kind) => write!(f, "closed {kind}: it cannot be used any more in this process"),
+            #[cfg(not(loom))]
+            Error::OutOfReach(kind) => {
+                write!(f, "{kind} cannot be used in this process: {}", crate::platform::OUT_OF_REACH)
+            }
             Error::OutOfBounds { offset, length, .. } => {
                 write!(f, "Memory access offset={offset} size={length} is out of bounds")
             }

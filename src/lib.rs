@@ -35,5 +35,4 @@ pub use platform::Thread;
 #[cfg(not(loom))]
 pub fn init() {
     arena::register_atfork();
-    platform::register_atfork();
 }

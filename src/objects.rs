@@ -232,7 +232,7 @@ pub fn transfer_held(holder: &Thread, heir: &Thread) {
 /// off its list: at once if that is the calling thread, else by `release_dropped`. Its memory stays until then.
 impl Drop for Mutex {
     fn drop(&mut self) {
-        let here = self.owner_pid().is_some_and(|pid| pid == std::process::id());
+        let here = self.is_accessible() && self.owner_pid().is_some_and(|pid| pid == std::process::id());
         // SAFETY: the field is not used again.
         let slot = unsafe { ManuallyDrop::take(&mut self.0) };
         if here {
@@ -250,10 +250,10 @@ fn release_dropped(thread: &Thread) {
     let due = arena::take_deferred(|slot| {
         let lock = lock_of(slot);
         let owner = lock.owner();
-        owner == thread.id() || owner == 0 || lock.pid(owner) != pid
+        !slot.is_accessible() || owner == thread.id() || owner == 0 || lock.pid(owner) != pid
     });
     for slot in due {
-        if lock_of(&slot).owner() == thread.id() {
+        if slot.is_accessible() && lock_of(&slot).owner() == thread.id() {
             lock_of(&slot).release_as_dead(thread);
         }
     }

@@ -1,37 +1,37 @@
-//! The calling thread, remembered: the system is asked once per thread and process, and a forked child anew.
+//! The calling thread, remembered: the system is asked once per thread and process.
 
-use super::Thread;
+use super::{Memo, Thread};
 use crate::error::Result;
 use std::cell::Cell;
 
 thread_local! {
-    pub(super) static CURRENT: Cell<Option<Thread>> = const { Cell::new(None) };
+    pub(super) static CURRENT: Cell<Option<Memo>> = const { Cell::new(None) };
 }
 
 impl Thread {
     /// The calling thread. Takes a few system calls once per thread and process; after that a thread-local read.
     ///
     /// # Errors
-    /// `System` where the system cannot tell of this thread's death, or too many threads take part already.
+    /// `System` where the system cannot tell of this thread's death, or too many threads use locks already.
     #[inline]
     pub fn current() -> Result<Self> {
-        match CURRENT.get() {
+        match Self::known() {
             Some(thread) => Ok(thread),
-            None => Self::remembered(),
+            None => Self::introduce_and_remember(),
         }
     }
 
     #[cold]
-    fn remembered() -> Result<Self> {
+    fn introduce_and_remember() -> Result<Self> {
         let thread = Self::introduce()?;
-        CURRENT.set(Some(thread));
+        CURRENT.set(Some(thread.memo()));
         Ok(thread)
     }
 
-    /// The calling thread, if it has been here before.
+    /// The calling thread, if `current` has been called by it in this process.
     #[inline]
     pub fn known() -> Option<Self> {
-        CURRENT.get()
+        CURRENT.get().and_then(Self::recall)
     }
 
     /// Has the next call of `current` start afresh: the native thread is about to serve another purpose.
@@ -39,22 +39,23 @@ impl Thread {
         CURRENT.set(None);
     }
 
-    /// Where the calling native thread remembers this, for `forget_at`.
+    /// Where the calling native thread remembers itself, for `forget_at`.
     pub fn memory() -> usize {
         CURRENT.with(|current| std::ptr::from_ref(current).expose_provenance())
     }
 
-    /// Does `forget` for another native thread, and tells what that was.
+    /// Does `forget` for another native thread, and returns what it remembered.
     ///
     /// # Safety
-    /// `memory` is what `memory` said there. That thread is alive, and waits for this one meanwhile.
+    /// `memory` is what `memory` returned there. That thread is alive, and waits for this one meanwhile.
     pub unsafe fn forget_at(memory: usize) -> Option<Thread> {
         // SAFETY: the caller's promise.
-        unsafe { &*std::ptr::with_exposed_provenance::<Cell<Option<Thread>>>(memory) }.take()
+        let memo = unsafe { &*std::ptr::with_exposed_provenance::<Cell<Option<Memo>>>(memory) }.take();
+        memo.and_then(Self::recall)
     }
 
-    /// Has `current` say this: the calling native thread itself, or the `StandIn` that owns locks for it.
+    /// Has `current` return this thread: the calling native thread itself, or the `StandIn` that owns locks for it.
     pub fn go_by(thread: Thread) {
-        CURRENT.set(Some(thread));
+        CURRENT.set(Some(thread.memo()));
     }
 }

@@ -1,10 +1,10 @@
-//! A native thread that does nothing but live, and owns locks in place of a thread of the program that moves between
-//! native threads: the kernel knows owners, and tells of their death, by native threads alone.
+//! A native thread that does nothing but live. It owns locks in place of a thread of the program that moves between
+//! native threads, because the kernel knows owners, and notices their death, by native threads alone.
 //!
-//! Its `Thread` is used by one thread of the program at a time, on whatever native thread that runs. It lives until the
-//! `StandIn` is dropped, or the process ends. It is not there in forked children: `is_here` tells.
+//! One thread of the program at a time uses its `Thread`, on whatever native thread it runs. The stand-in lives until
+//! the `StandIn` is dropped, or the process ends. Forked children do not have it: `is_here` tells.
 //!
-//! When the process is killed, stand-in and the thread it stands for die one after the other, some microseconds apart.
+//! When the process is killed, the stand-in and the thread it stands for die some microseconds apart.
 
 use super::{Thread, fork_depth};
 use crate::error::{Error, Result};
@@ -15,21 +15,23 @@ const STACK: usize = 64 * 1024;
 
 /// A `Thread` on its way to another native thread.
 struct Parcel(Thread);
-// SAFETY: the thread it was taken from outlives whoever uses it, and does nothing with its own `Thread`.
+// SAFETY: the stand-in outlives those who use its `Thread`, and does not use it itself.
 unsafe impl Send for Parcel {}
 
 /// See above.
 pub struct StandIn {
     thread: Thread,
-    born: u32,
+    /// Of the process that started it.
+    fork_depth: u32,
+    /// The stand-in ends when this is dropped.
     end: ManuallyDrop<Sender<()>>,
 }
 
 impl StandIn {
-    /// Starts one.
+    /// Starts a stand-in.
     ///
     /// # Errors
-    /// `System` if there is no thread to be had.
+    /// `System` if the system has no thread left.
     pub fn start() -> Result<Self> {
         let (introduce, introduced) = channel();
         let (end, ended) = channel::<()>();
@@ -45,24 +47,24 @@ impl StandIn {
         let Parcel(thread) = introduced
             .recv()
             .map_err(|_| Error::System { attempt: "a thread to own locks", errno: libc::EAGAIN })??;
-        Ok(StandIn { thread, born: fork_depth(), end: ManuallyDrop::new(end) })
+        Ok(StandIn { thread, fork_depth: fork_depth(), end: ManuallyDrop::new(end) })
     }
 
-    /// The owner of locks. Not to be used where `is_here` is false.
+    /// The owner of locks. Only to be used where `is_here` is true.
     pub fn thread(&self) -> Thread {
         self.thread
     }
 
-    /// False in a child forked since it was started.
+    /// False in a child of the process that started it.
     pub fn is_here(&self) -> bool {
-        self.born == fork_depth()
+        self.fork_depth == fork_depth()
     }
 }
 
 impl Drop for StandIn {
     fn drop(&mut self) {
         if self.is_here() {
-            // SAFETY: dropped once, here. In a child nobody is at the other end, and its state may be a torn copy.
+            // SAFETY: dropped once, here. (In a child there is no thread to end, and the channel may be a torn copy.)
             unsafe { ManuallyDrop::drop(&mut self.end) };
         }
     }

@@ -73,7 +73,9 @@ pub fn to_ruby(ruby: &Ruby, error: CoreError) -> Error {
         CoreError::Closed(_) => Error::new(ruby.get_inner(&CLOSED_ERROR), error.to_string()),
         CoreError::OutOfBounds { .. } => Error::new(ruby.exception_index_error(), error.to_string()),
         CoreError::Invalid(_) => Error::new(ruby.exception_arg_error(), error.to_string()),
-        CoreError::Ownership(_) => Error::new(ruby.get_inner(&PROCESS_ERROR), error.to_string()),
+        CoreError::Ownership(_) | CoreError::OutOfReach(_) => {
+            Error::new(ruby.get_inner(&PROCESS_ERROR), error.to_string())
+        }
     }
 }
 
@@ -120,22 +122,13 @@ pub fn ownership(ruby: &Ruby, text: String) -> Error {
     to_ruby(ruby, CoreError::Ownership(text))
 }
 
-/// The object was made before a fork that the hook of `fork_hook.rb` had no part in, or that it could not complete.
-fn out_of_reach(ruby: &Ruby, class: &str) -> Error {
-    let text = format!(
-        "this process has no Mach ports for a {class} made before it was forked: only fork, Process.fork, \
-         Process.daemon and IO.popen(\"-\") pass them on, while their parent lives, not C code; make it after that fork"
-    );
-    ownership(ruby, text)
-}
-
 /// Why an object that this process shares cannot be used: `reached` is None if it was never initialized, and tells
 /// whether this process has what it needs of the system. If it has, the object was closed.
 #[cold]
 pub fn unusable(ruby: &Ruby, class: &'static str, reached: Option<bool>) -> Error {
     match reached {
         None => not_initialized(ruby, class),
-        Some(false) => out_of_reach(ruby, class),
+        Some(false) => to_ruby(ruby, CoreError::OutOfReach(class)),
         Some(true) => to_ruby(ruby, CoreError::Closed(class)),
     }
 }

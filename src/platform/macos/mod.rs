@@ -20,15 +20,15 @@ mod rights;
 #[cfg(not(target_os = "macos"))]
 pub mod simulated;
 
-use super::Wake;
 use super::current::CURRENT;
+use super::{Wake, map, unmap};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::word::{ANY_CLASS, Word, aux, futex_word, pack};
 use bed::{Bed, Nap, Rhythm};
 use std::cell::{Cell, RefCell};
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::sync::Once;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
@@ -83,7 +83,28 @@ impl Drop for Seat {
     }
 }
 
+pub type Memo = Thread;
+
+pub const OUT_OF_REACH: &str = "this process has no Mach ports for it, because it was made before a fork by C code: only fork, \
+     Process.fork, Process.daemon and IO.popen(\"-\") pass them on, while their parent lives; make it after that fork";
+
 impl Thread {
+    #[inline]
+    pub(in crate::platform) fn memo(self) -> Memo {
+        self
+    }
+
+    #[inline]
+    pub(in crate::platform) fn recall(memo: Memo) -> Option<Self> {
+        Some(memo)
+    }
+
+    /// False in a child of the process that the thread belongs to.
+    #[inline]
+    pub fn is_here(&self) -> bool {
+        Self::known().is_some_and(|known| known.id == self.id)
+    }
+
     /// The calling thread, with its number in the census. A native thread that is forgotten keeps that for as long as it
     /// lives, since a fiber of it may still be in the middle of something.
     pub(in crate::platform) fn introduce() -> Result<Self> {
@@ -194,7 +215,7 @@ impl Kernel for Thread {
     }
 }
 
-static FORK_DEPTH: AtomicU32 = AtomicU32::new(0);
+static FORK_DEPTH: AtomicU32 = AtomicU32::new(1);
 
 /// How many forks this process is away from the one that loaded this code.
 #[inline]
@@ -216,34 +237,6 @@ pub fn register_atfork() {
         libc::pthread_atfork(None, None, Some(forget));
     });
     rights::register_atfork();
-}
-
-/// `size` bytes of zeroes that forked children share, given memory only as they are touched. No descriptor, no name.
-pub fn map(size: usize) -> Result<NonNull<u8>> {
-    // SAFETY: a new anonymous mapping disturbs nothing.
-    let address = unsafe {
-        libc::mmap(
-            ptr::null_mut(),
-            size,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_SHARED | libc::MAP_ANON,
-            -1,
-            0,
-        )
-    };
-    if address == libc::MAP_FAILED {
-        return Err(Error::last_os("mmap of shared pages for locks"));
-    }
-    NonNull::new(address.cast()).ok_or(Error::System { attempt: "mmap", errno: libc::ENOMEM })
-}
-
-/// Gives back what `map` gave.
-///
-/// # Safety
-/// Nothing in this process uses those bytes any more.
-pub unsafe fn unmap(address: NonNull<u8>, size: usize) {
-    // SAFETY: the caller's promise.
-    unsafe { libc::munmap(address.as_ptr().cast(), size) };
 }
 
 /// The process that the thread with this number belongs to, if it is alive.

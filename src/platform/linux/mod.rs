@@ -1,0 +1,248 @@
+//! Linux: shared futexes (`futex`), the kernel's robust list (`robust_list`), and private pages that the kernel empties
+//! in every child (`records`, `forks`).
+
+mod forks;
+mod futex;
+mod namespace;
+mod records;
+mod robust_list;
+
+pub use forks::{fork_depth, is_accessible, register_atfork};
+pub use robust_list::{Entry, MAX_HELD, WORD_FROM_NEXT};
+
+use super::Wake;
+use super::current::CURRENT;
+use crate::deadline::Deadline;
+use crate::error::Result;
+use crate::kernel::Kernel;
+use crate::word::{Word, aux, futex_word, pack};
+use records::Record;
+use robust_list::{Head, Link};
+use std::cell::Cell;
+use std::mem::ManuallyDrop;
+use std::ptr::{self, NonNull};
+
+/// Bits of a futex word, as the kernel defines them.
+pub const OWNER: u32 = 0x3fff_ffff; // FUTEX_TID_MASK
+pub const OWNER_DIED: u32 = 0x4000_0000;
+pub const WAITERS: u32 = 0x8000_0000;
+
+pub const OUT_OF_REACH: &str = "it was made in another PID namespace, where thread numbers mean other threads; make it in this \
+     one, after the fork that entered it";
+
+/// The calling native thread, as the owner of locks. Kept to two words, so that it is passed in registers.
+#[derive(Clone, Copy, Debug)]
+pub struct Thread {
+    /// Its number, and its process's in the other half.
+    name: u64,
+    record: &'static Record,
+}
+
+/// A thread-local keeps the record alone: in a child the record has no name, so the child's thread is not known.
+pub type Memo = &'static Record;
+
+impl Thread {
+    #[inline]
+    pub(super) fn memo(self) -> Memo {
+        self.record
+    }
+
+    #[inline]
+    pub(super) fn recall(record: Memo) -> Option<Self> {
+        let name = record.name.get();
+        (name != 0).then_some(Thread { name, record })
+    }
+
+    /// The calling thread, as the kernel knows it.
+    pub(super) fn introduce() -> Result<Self> {
+        register_atfork();
+        // A thread whose thread-locals are gone already keeps its record for good.
+        OWN.try_with(Own::introduce).unwrap_or_else(|_| ManuallyDrop::new(Own::new()).introduce())
+    }
+
+    /// The process this thread belongs to.
+    #[inline]
+    pub fn pid(&self) -> u32 {
+        aux(self.name)
+    }
+
+    /// False in a child of the process that the thread belongs to.
+    #[inline]
+    pub fn is_here(&self) -> bool {
+        self.record.name.get() == self.name
+    }
+
+    #[inline]
+    fn head(&self) -> *mut Head {
+        self.record.head.get()
+    }
+
+    /// False where the kernel might not reach one more lock when this thread dies.
+    #[inline]
+    pub fn may_hold_more(&self) -> bool {
+        self.record.held.get() < MAX_HELD
+    }
+
+    #[inline]
+    fn set_pending(&self, address: Link) {
+        // SAFETY: this thread's own, or its stand-in's.
+        unsafe { robust_list::set_pending(self.head(), address) }
+    }
+
+    /// The entries on this thread's list, newest first, those of the C library's own mutexes among them.
+    pub fn held(&self) -> Vec<NonNull<Entry>> {
+        // SAFETY: this thread's own, or its stand-in's.
+        unsafe { robust_list::entries(self.head()) }
+    }
+}
+
+impl Kernel for Thread {
+    #[inline]
+    fn id(&self) -> u32 {
+        futex_word(self.name)
+    }
+
+    #[inline]
+    fn set_pending(&self, word: &Word) {
+        self.set_pending(word.entry().address());
+    }
+
+    #[inline]
+    fn clear_pending(&self) {
+        self.set_pending(ptr::null_mut());
+    }
+
+    #[inline]
+    fn robust_push(&self, word: &Word) {
+        // SAFETY: this thread's own list, or its stand-in's. A word is mapped while it is held.
+        unsafe { robust_list::push(self.head(), word.entry()) };
+        self.record.held.set(self.record.held.get() + 1);
+    }
+
+    #[inline]
+    fn robust_remove(&self, word: &Word) {
+        // SAFETY: as above; this thread holds the word.
+        unsafe { robust_list::remove(self.head(), word.entry()) };
+        self.record.held.set(self.record.held.get() - 1);
+    }
+
+    fn wait(&self, word: &Word, expected: u32, deadline: Option<Deadline>, class: u32) -> Wake {
+        // The native thread that sleeps may be another than the stand-in that has the word pending. Either may be the
+        // first to die.
+        let own = OWN.try_with(Own::head).ok().and_then(Result::ok);
+        let sleeper = own.map(NonNull::as_ptr).filter(|own| *own != self.head());
+        let set_pending = |address| {
+            if let Some(sleeper) = sleeper {
+                // SAFETY: the calling native thread's own.
+                unsafe { robust_list::set_pending(sleeper, address) };
+            }
+        };
+        set_pending(word.entry().address());
+        // SAFETY: the word is mapped as long as `word` is borrowed.
+        let wake = unsafe { futex::wait(word.futex(), expected, deadline, class) };
+        set_pending(ptr::null_mut());
+        wake
+    }
+
+    fn wake(&self, word: &Word, count: i32, classes: u32) -> usize {
+        futex::wake(word.futex(), count, classes)
+    }
+}
+
+/// What a native thread has by itself, also while a stand-in owns locks for it.
+struct Own {
+    /// The process that the rest belongs to.
+    fork_depth: Cell<u32>,
+    head: Cell<Option<NonNull<Head>>>,
+    record: Cell<Option<&'static Record>>,
+}
+
+thread_local! {
+    static OWN: Own = const { Own::new() };
+}
+
+impl Own {
+    const fn new() -> Self {
+        Own { fork_depth: Cell::new(0), head: Cell::new(None), record: Cell::new(None) }
+    }
+
+    fn introduce(&self) -> Result<Thread> {
+        let head = self.head()?;
+        let record = match self.record.get() {
+            Some(record) => record,
+            None => records::claim()?,
+        };
+        self.record.set(Some(record));
+        // SAFETY: neither call has a precondition.
+        let (id, pid) = unsafe { (libc::syscall(libc::SYS_gettid) as u32, libc::getpid() as u32) };
+        record.head.set(head.as_ptr());
+        // SAFETY: the calling thread's own.
+        record.held.set(unsafe { robust_list::entries(head.as_ptr()) }.len() as u32);
+        record.name.set(pack(id, pid));
+        Ok(Thread { name: pack(id, pid), record })
+    }
+
+    /// The head of this native thread's robust list.
+    fn head(&self) -> Result<NonNull<Head>> {
+        let depth = fork_depth();
+        if self.fork_depth.replace(depth) != depth {
+            self.leave_parent();
+        }
+        let head = self.head.get().map_or_else(robust_list::head, Ok)?;
+        self.head.set(Some(head));
+        Ok(head)
+    }
+
+    /// In a child: what is noted here is the parent's.
+    fn leave_parent(&self) {
+        self.record.set(None);
+        if let Some(head) = self.head.take() {
+            // SAFETY: the calling thread's own.
+            unsafe { robust_list::clear(head.as_ptr()) };
+        }
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        // Without a name it is the parent's.
+        if let Some(record) = self.record.take().filter(|record| record.name.get() != 0) {
+            CURRENT.set(None);
+            records::release(record);
+        }
+    }
+}
+
+/// In a child, called by its fork handler.
+fn leave_parent() {
+    CURRENT.set(None);
+    let _ = OWN.try_with(Own::leave_parent); // else this thread ends, and uses no locks any more
+}
+
+/// A slot needs nothing but its memory.
+///
+/// # Safety
+/// None is needed here.
+pub unsafe fn attach_os(_slot: NonNull<u8>) -> Result<()> {
+    Ok(())
+}
+
+/// Undoes `attach_os`.
+///
+/// # Safety
+/// None is needed here.
+pub unsafe fn detach_os(_slot: NonNull<u8>, _sole: impl FnOnce() -> bool) {}
+
+/// `forks` has seen to it.
+pub fn forked(_epoch: u32) {}
+
+/// The process that the thread with this number belongs to, if it is alive. `None` too where /proc is missing, or
+/// numbers threads as another PID namespace does.
+pub fn process_of(thread: u32) -> Option<u32> {
+    let itself = std::fs::read_link("/proc/self").ok()?;
+    if itself.to_str()?.parse() != Ok(std::process::id()) {
+        return None;
+    }
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}

@@ -1,0 +1,210 @@
+//! The kernel's robust list, which makes a lock survive its holder.
+//!
+//! The kernel knows, for each native thread, the head of a list of lock words. When the thread dies, by whatever cause,
+//! the kernel marks the words that name the thread (`FUTEX_OWNER_DIED`), and wakes one waiter of each.
+//! `list_op_pending` has it do the same for one word more: the word of an operation in progress. See
+//! get_robust_list(2) and "The robust futex ABI" in the kernel's documentation.
+//!
+//! The C library owns the list, for robust pthread mutexes. Our entries have the form that both glibc and musl give
+//! theirs: a `next` pointer that the list runs through, and right before it a `prev` pointer.
+
+use crate::error::{Error, Result};
+use std::cell::Cell;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicIsize, Ordering, compiler_fence};
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!(
+    "process_shared needs a 64-bit system: 32-bit C libraries keep the robust list in another form"
+);
+
+/// The most locks of one thread. The kernel follows 2048 entries (ROBUST_LIST_LIMIT), the C library's among them.
+pub const MAX_HELD: u32 = 2000;
+
+/// Distance from an entry's `next` to its lock word: the C library chose it, for all entries of a thread.
+pub const WORD_FROM_NEXT: isize = if cfg!(target_env = "musl") { -28 } else { -32 };
+
+/// An address of the list: of some entry's `next`, or of the head. Bit 0 marks a priority-inheritance mutex, and is not
+/// part of the address.
+pub type Link = *mut libc::c_void;
+
+/// What a lock adds to itself to be an entry of the list. Only its holder writes to it, and the addresses in it mean
+/// something in the holder's process alone.
+#[repr(C)]
+pub struct Entry {
+    prev: Cell<*mut Link>,
+    next: Cell<Link>,
+}
+
+impl Default for Entry {
+    fn default() -> Self {
+        Entry { prev: Cell::new(ptr::null_mut()), next: Cell::new(ptr::null_mut()) }
+    }
+}
+
+impl Entry {
+    pub fn address(&self) -> Link {
+        self.next.as_ptr().cast()
+    }
+}
+
+/// `struct robust_list_head`, in the C library's memory of a thread. It lives as long as its thread. Only that thread
+/// and, at its death, the kernel touch it.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Head {
+    list: Link,
+    futex_offset: libc::c_long,
+    list_op_pending: Link,
+}
+
+/// Writes `list_op_pending`.
+///
+/// # Safety
+/// `head` is that of the calling thread, or of one that lives and leaves it to the caller.
+#[inline]
+pub unsafe fn set_pending(head: *mut Head, address: Link) {
+    compiler_fence(Ordering::SeqCst);
+    // SAFETY: the caller's promise.
+    unsafe { ptr::write_volatile(&raw mut (*head).list_op_pending, address) };
+    compiler_fence(Ordering::SeqCst);
+}
+
+/// Makes `entry` the first of the list.
+///
+/// # Safety
+/// As for `set_pending`. `entry` is on no list, and stays mapped until it is removed.
+#[inline]
+pub unsafe fn push(head: *mut Head, entry: &Entry) {
+    // SAFETY: the list is well formed: each entry on it is mapped, and has its `prev` right before its `next`.
+    unsafe {
+        let first = (*head).list;
+        entry.next.set(first);
+        entry.prev.set(&raw mut (*head).list);
+        let neighbour = strip(first);
+        if neighbour != head.cast() {
+            neighbour.cast::<Link>().sub(1).write(entry.address());
+        }
+        compiler_fence(Ordering::SeqCst);
+        ptr::write_volatile(&raw mut (*head).list, entry.address());
+    }
+}
+
+/// Takes `entry` off the list.
+///
+/// # Safety
+/// As for `set_pending`. `entry` is on that list.
+#[inline]
+pub unsafe fn remove(head: *mut Head, entry: &Entry) {
+    let (prev, next) = (entry.prev.get(), entry.next.get());
+    // SAFETY: as in `push`; `prev` is the address of the link that leads to this entry.
+    unsafe {
+        let neighbour = strip(next);
+        if neighbour != head.cast() {
+            neighbour.cast::<Link>().sub(1).write(prev.cast());
+        }
+        compiler_fence(Ordering::SeqCst);
+        ptr::write_volatile(prev, next);
+    }
+}
+
+/// The entries of the list, newest first, those of the C library's own mutexes among them.
+///
+/// # Safety
+/// As for `set_pending`.
+pub unsafe fn entries(head: *mut Head) -> Vec<NonNull<Entry>> {
+    let mut entries = Vec::new();
+    // SAFETY: as in `push`.
+    unsafe {
+        let mut link = strip((*head).list);
+        while link != head.cast() {
+            entries.extend(NonNull::new(link.cast::<Link>().sub(1).cast::<Entry>()));
+            link = strip(*link.cast::<Link>());
+        }
+    }
+    entries
+}
+
+/// Forgets all entries, in a child whose parent's they are. glibc's `fork` has done it already. musl's has not, and the
+/// next entry would be written into the parent's.
+///
+/// # Safety
+/// As for `set_pending`.
+pub unsafe fn clear(head: *mut Head) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        ptr::write_volatile(&raw mut (*head).list, head.cast());
+        set_pending(head, ptr::null_mut());
+    }
+}
+
+/// The head of the calling thread's list, as the kernel knows it.
+///
+/// # Errors
+/// `System` if the C library has none, or one of another form.
+pub fn head() -> Result<NonNull<Head>> {
+    for register in [use_robust_mutex, register_again, || {}] {
+        let mut head: *mut Head = ptr::null_mut();
+        let mut size: libc::size_t = 0;
+        // SAFETY: both out-pointers are valid; 0 means the calling thread.
+        let failed =
+            unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut size) } != 0;
+        if failed {
+            return Err(Error::last_os("get_robust_list"));
+        }
+        match NonNull::new(head) {
+            // SAFETY: the kernel returned the head that the C library registered for this thread.
+            Some(head) if unsafe { head.as_ref() }.futex_offset == WORD_FROM_NEXT as libc::c_long => {
+                FROM_SELF.store((head.addr().get() as isize).wrapping_sub(this_thread()), Ordering::Relaxed);
+                return Ok(head);
+            }
+            _ => register(),
+        }
+    }
+    Err(Error::System { attempt: "robust list of an unknown C library", errno: libc::ENOSYS })
+}
+
+/// musl registers a thread's list with the first robust process-shared mutex that the thread takes.
+fn use_robust_mutex() {
+    // SAFETY: attribute and mutex are initialised before use, used by this thread alone, and destroyed.
+    unsafe {
+        let mut attributes: libc::pthread_mutexattr_t = std::mem::zeroed();
+        let mut mutex: libc::pthread_mutex_t = std::mem::zeroed();
+        libc::pthread_mutexattr_init(&mut attributes);
+        libc::pthread_mutexattr_setrobust(&mut attributes, libc::PTHREAD_MUTEX_ROBUST);
+        libc::pthread_mutexattr_setpshared(&mut attributes, libc::PTHREAD_PROCESS_SHARED);
+        libc::pthread_mutex_init(&mut mutex, &attributes);
+        libc::pthread_mutex_lock(&mut mutex);
+        libc::pthread_mutex_unlock(&mut mutex);
+        libc::pthread_mutex_destroy(&mut mutex);
+        libc::pthread_mutexattr_destroy(&mut attributes);
+    }
+}
+
+/// How far a thread's head is from what pthread_self(3) says, the same for all threads; 0 until one head is known.
+static FROM_SELF: AtomicIsize = AtomicIsize::new(0);
+
+/// The kernel forgets a head when a process is forked. After a bare `clone` call no C library registers it again.
+fn register_again() {
+    let from_self = FROM_SELF.load(Ordering::Relaxed);
+    if from_self == 0 {
+        return;
+    }
+    let head = ptr::with_exposed_provenance_mut::<Head>(this_thread().wrapping_add(from_self) as usize);
+    // SAFETY: the head is at the same place of every thread's descriptor, which is the C library's and stays mapped. No
+    // entry on it is this process's: it would have had to register the head first.
+    unsafe {
+        clear(head);
+        libc::syscall(libc::SYS_set_robust_list, head, size_of::<Head>());
+    }
+}
+
+/// The address of the C library's descriptor of the calling thread.
+fn this_thread() -> isize {
+    // SAFETY: no precondition.
+    unsafe { libc::pthread_self() as isize }
+}
+
+fn strip(link: Link) -> Link {
+    link.map_addr(|address| address & !1)
+}
