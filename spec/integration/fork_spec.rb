@@ -41,23 +41,26 @@ RSpec.describe "After a fork" do
       Process.wait(pid)
       Marshal.load(reader.read)
     end,
-    "a fork of a fork" => ->(&block) { Child.new { Child.new { block.call }.value }.value },
-    "a fork by C code" => lambda do |&block|
-      reader, writer = IO.pipe.each(&:binmode)
-      pid = CFork.call
-      if pid.zero? # Ruby does not know that it has no other threads here, so nothing may give the GVL away
-        writer.write_nonblock(Marshal.dump(block.call))
-        exit!(0)
-      end
-      writer.close
-      Marshal.load(reader.read).tap { Process.wait(pid) }
-    end
+    "a fork of a fork" => ->(&block) { Child.new { Child.new { block.call }.value }.value }
   }
-  # On macOS such a child has nothing of its parent's, and says so: spec/macos/fork_hook_spec.rb
-  ways.delete("a fork by C code") if !CFork.possible? || ProcessShared.const_defined?(:Handover, false)
+  # Ruby does not know that it has no other threads in such a child, so nothing there may give the GVL away. On macOS the
+  # child has nothing of its parent's, and says so: spec/macos/fork_hook_spec.rb
+  by_c_code = lambda do |way, &block|
+    reader, writer = IO.pipe.each(&:binmode)
+    pid = CFork.call(way)
+    if pid.zero?
+      writer.write_nonblock(Marshal.dump(block.call))
+      exit!(0)
+    end
+    writer.close
+    Marshal.load(reader.read).tap { Process.wait(pid) }
+  end
+  c_ways = { "a fork by C code" => :fork, "_Fork" => :_Fork, "a bare clone" => :clone }
+  c_ways = c_ways.select { |_, way| CFork.possible?(way) && !ProcessShared.const_defined?(:Handover, false) }
+  ways.merge!(c_ways.transform_values { |way| ->(&block) { by_c_code.call(way, &block) } })
 
   # There, Ruby would believe the thread that ends the stress to be in the child too.
-  stress = { "a fork by C code" => { unstressed: "it needs another thread" } }
+  stress = c_ways.transform_values { { unstressed: "it needs another thread" } }
   stress.default = {}
 
   [ProcessShared::Mutex, ProcessShared::Monitor].each do |klass|
@@ -227,6 +230,65 @@ RSpec.describe "After a fork" do
         end
         expect(made).to eq [true, true, true]
         expect(before).to all be_owned
+      end
+    end
+  end
+
+  c_ways.each do |name, c_way|
+    describe "by #{name}", **stress[name] do
+      # What the child says that leaves the block in which it was forked.
+      def leave(c_way, synchronized)
+        reader, writer = IO.pipe
+        pid = nil
+        begin
+          synchronized.call do
+            pid = CFork.call(c_way)
+            unless pid.zero?
+              writer.close
+              Process.wait(pid)
+              yield
+            end
+          end
+          outcome = "left"
+        rescue ProcessShared::ProcessError => error
+          outcome = error.message
+        ensure
+          pid&.zero? and (writer.write_nonblock(outcome || "left otherwise") && exit!(0))
+        end
+        reader.read
+      end
+
+      [ProcessShared::Mutex, ProcessShared::Monitor].each do |klass|
+        it "a child that falls out of the parent's synchronize raises, and unlocks nothing, #{klass}" do
+          mutex = klass.new
+          said = leave(c_way, mutex.method(:synchronize)) { expect([mutex.owned?, mutex.owner_pid]).to eq [true, Process.pid] }
+          expect(said).to match(/held by process #{Process.pid}/)
+          expect(mutex).not_to be_locked
+        end
+      end
+
+      it "a semaphore is shared" do
+        semaphore = ProcessShared::Semaphore.new(2)
+        expect(ways[name].call { semaphore.wait.value }).to be 1
+        expect(ways[name].call { semaphore.post.synchronize { semaphore.value } }).to be 1
+        expect(semaphore.value).to be 2
+      end
+
+      it "parent and child make objects of their own" do
+        before = Array.new(100) { ProcessShared::Semaphore.new(1) }
+        of_child, of_parent = IO.pipe, IO.pipe
+        pid = CFork.call(c_way)
+        if pid.zero?
+          mine = Array.new(5000) { ProcessShared::Semaphore.new(2) }
+          of_child.last.write_nonblock("made")
+          of_parent.first.read(4)
+          exit!((mine.map(&:value) + before.map(&:value)).tally == { 2 => 5000, 1 => 100 })
+        end
+        mine = Array.new(5000) { ProcessShared::Semaphore.new(3) }
+        of_child.first.read(4)
+        expect((mine.map(&:value) + before.map(&:value)).tally).to eq(3 => 5000, 1 => 100)
+        of_parent.last.write("seen")
+        expect(Process.wait2(pid).last).to be_success
       end
     end
   end

@@ -1,32 +1,32 @@
 # frozen_string_literal: true
 
-# fork(2) as C code calls it: Ruby is not told. Through the ffi gem where it is there, else through fiddle; nil where
-# neither is.
+require_relative "c_library"
+
+# Forks as C code makes them: Ruby is not told. `fork` runs the handlers of pthread_atfork(3); glibc's `_Fork` and a bare
+# `clone` system call run none.
 module CFork
-  def self.call
-    @fork ||= by_ffi || by_fiddle
-    @fork.call
-  end
+  CLONE = { "x86_64" => 56, "aarch64" => 220 }.freeze # the number of the system call
 
-  def self.possible?
-    !(@fork ||= by_ffi || by_fiddle).nil?
-  end
+  class << self
+    # Forks by `way` (:fork, :_Fork or :clone), and returns as fork(2) does.
+    def call(way = :fork)
+      function(way).call & 0xffff_ffff
+    end
 
-  def self.by_ffi
-    require "ffi"
-    function = FFI::Function.new(:int, [], FFI::DynamicLibrary.open(nil, FFI::DynamicLibrary::RTLD_LAZY).find_function("fork"))
-    -> { function.call }
-  rescue LoadError
-    nil
-  end
+    def possible?(way = :fork)
+      !function(way).nil?
+    end
 
-  def self.by_fiddle
-    require "fiddle"
-    function = Fiddle::Function.new(Fiddle.dlopen(nil)["fork"], [], Fiddle::TYPE_INT, need_gvl: true)
-    -> { function.call }
-  rescue LoadError
-    nil
-  end
+    private
 
-  private_class_method :by_ffi, :by_fiddle
+    def function(way)
+      (@functions ||= {}).fetch(way) { @functions[way] = way == :clone ? clone : CLibrary.function(way.to_s, 0) }
+    end
+
+    def clone
+      number = RUBY_PLATFORM.include?("linux") && CLONE[RbConfig::CONFIG["host_cpu"]] or return
+      function = CLibrary.function("syscall", 6) or return
+      -> { function.call(number, Signal.list["CHLD"], 0, 0, 0, 0) }
+    end
+  end
 end
