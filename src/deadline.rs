@@ -1,5 +1,5 @@
-//! The moment at which a wait gives up, on the monotonic clock. It is computed once, so signals and spurious
-//! wake-ups never stretch it.
+//! The moment at which a wait gives up, on the monotonic clock. It is computed once, so that signals and spurious
+//! wake-ups do not stretch the wait.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use std::time::Duration;
 pub struct Deadline(Duration);
 
 impl Deadline {
-    /// `timeout` from now. `None` where that lies beyond what a clock can show, which is to say never.
+    /// `timeout` from now. `None`, which is never, if that is beyond what the clock can show.
     pub fn after(timeout: Duration) -> Option<Self> {
         let deadline = now().checked_add(timeout)?;
         i64::try_from(deadline.as_secs()).ok().map(|_| Deadline(deadline))
     }
 
-    /// The sooner of `deadline` and `timeout` from now.
+    /// `timeout` from now, or `deadline` if that is sooner.
     pub fn soonest(deadline: Option<Self>, timeout: Duration) -> Option<Self> {
         let soon = Self::after(timeout);
         if deadline.is_none_or(|deadline| soon.is_some_and(|soon| soon < deadline)) { soon } else { deadline }
@@ -24,7 +24,7 @@ impl Deadline {
         now() >= self.0
     }
 
-    /// Time left; zero once it has passed.
+    /// The time left; zero once it has passed.
     pub fn remaining(self) -> Duration {
         self.0.saturating_sub(now())
     }
@@ -35,7 +35,7 @@ impl Deadline {
     }
 }
 
-/// The monotonic clock's reading.
+/// What the monotonic clock shows.
 pub fn now() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid timespec to write to; CLOCK_MONOTONIC exists on every supported system.

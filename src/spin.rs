@@ -1,36 +1,36 @@
-//! How long to watch for something that may happen at once before sleeping until it does.
+//! How long to poll a word before sleeping on it.
 //!
-//! Going to sleep and being woken costs five to twenty microseconds. What a running process does next often takes less
-//! than one: then watching is cheaper. Where it does not, watching is wasted, and takes the processor from the one who
-//! is waited for. So each object learns: every time in vain halves the time, until it watches only now and then to see
-//! whether times have changed. Never with one processor.
+//! Sleeping and being woken costs five to twenty microseconds. The next change by a running process often takes less
+//! than one: then polling is cheaper. Otherwise it is wasted, and takes the processor from the thread that is waited
+//! for. So each object learns: each miss halves the time, until it polls only now and then, to see whether times have
+//! changed. With a single processor it never polls.
 //!
-//! Private to the process; being wrong costs time, nothing else.
+//! Private to the process. A wrong guess costs time, nothing else.
 
 use crate::deadline::now;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-/// The longest time to watch.
+/// The longest time to poll.
 const MAX_SPIN: Duration = Duration::from_micros(10);
-/// From so many times in vain on, do not watch.
+/// From so many misses on, do not poll.
 const GIVE_UP_AFTER: u32 = 6;
-/// After so many waits without watching, try again.
+/// From here on, counting the waits without polling, try again.
 const AGAIN: u32 = GIVE_UP_AFTER + 30;
-/// The longest pause between two looks, in turns of some ten nanoseconds: whoever looks takes the word from the
-/// processor that works with it, which then works slower.
+/// The longest pause between two polls, in turns of some ten nanoseconds: each poll takes the cache line from the
+/// processor that works with it, and slows it down.
 pub const PAUSE: u32 = 64;
-/// The same for what is often free, and not for long, as a lock is that its holder takes again and again: each time that
-/// it goes to another processor costs more than it does to take it, so that one should keep it for a while.
+/// The same for locks. A lock's word flips often, because its holder takes it again and again; each transfer of the cache
+/// line costs more than a short critical section, so a processor should keep it for a while.
 pub const LONG_PAUSE: u32 = 256;
 
-/// What an object has learned: the times it was in vain, less those it was not; from `GIVE_UP_AFTER` on, the waits since.
+/// What an object has learned: misses less hits, and from `GIVE_UP_AFTER` on the waits without polling.
 #[derive(Debug, Default)]
 pub struct SpinBudget(AtomicU32);
 
 impl SpinBudget {
-    /// Whether `happened` said yes before it was too long, with pauses of at most `longest`.
+    /// Polls `happened`, with pauses of at most `longest` turns. True as soon as it is; false if the time is over.
     pub fn run(&self, longest: u32, mut happened: impl FnMut() -> bool) -> bool {
         let misses = self.0.load(Relaxed);
         let time = match misses {
@@ -57,7 +57,7 @@ impl SpinBudget {
     }
 }
 
-/// Whether anybody can do anything while this thread watches.
+/// Whether another thread can run while this one polls.
 fn several_processors() -> bool {
     static SEVERAL: OnceLock<bool> = OnceLock::new();
     *SEVERAL.get_or_init(|| std::thread::available_parallelism().is_ok_and(|count| count.get() > 1))

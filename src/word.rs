@@ -1,18 +1,19 @@
-//! The 64-bit state of every object: a futex word, which the kernel reads and at a death writes, and beside it 32
-//! bits that only we use, so that both change in one step. With it comes what makes it known to the kernel.
+//! The 64-bit state of every object: a futex word, which the kernel reads, and writes when its owner dies, and 32 bits
+//! beside it that only we use (`aux`). Both change in one step. With the state goes the entry that puts it on a robust
+//! list.
 
 use crate::atomic::AtomicU64;
 pub use crate::platform::{Entry, OWNER, OWNER_DIED, WAITERS, WORD_FROM_NEXT};
 
-/// Every class of waiter.
+/// All classes of waiters.
 pub const ANY_CLASS: u32 = u32::MAX;
 
-/// Where the futex word is in the state, in bytes: an `Entry`'s `next` is 32 bytes from the state's start.
+/// Offset of the futex word in the state. The `next` of an `Entry` is 32 bytes from the state's start.
 const WORD_OFFSET: usize = (32 + WORD_FROM_NEXT) as usize;
 const WORD_SHIFT: u32 = if (WORD_OFFSET == 0) == cfg!(target_endian = "little") { 0 } else { 32 };
 
-/// A state that threads sleep on and that survives the death of any of them. All zeroes is a valid one. The layout is
-/// what the kernel and the C library expect of a robust mutex.
+/// A state that threads sleep on, and that outlives each of them. All zeroes is valid. The layout is what the kernel and
+/// the C library expect of a robust mutex.
 #[derive(Default)]
 #[repr(C)]
 pub struct Word {
@@ -28,14 +29,14 @@ const _: () = assert!(Word::ENTRY == 24 && size_of::<Word>() == 40);
 
 // SAFETY: `entry` is touched only by the thread that the word names, in its own `robust_push` and `robust_remove`.
 unsafe impl Sync for Word {}
-// SAFETY: nothing in it belongs to a thread while it names nobody, and it never moves while it names one.
+// SAFETY: nothing in it belongs to a thread while it names none, and it never moves while it names one.
 unsafe impl Send for Word {}
 
 impl Word {
-    /// How far the entry is from the start.
+    /// Offset of the entry.
     pub const ENTRY: usize = std::mem::offset_of!(Word, entry);
 
-    /// What the kernel gets to know of it.
+    /// What is on the robust list while a thread holds the word.
     #[inline]
     pub fn entry(&self) -> &Entry {
         &self.entry
@@ -48,18 +49,19 @@ impl Word {
     }
 }
 
-/// The futex word.
+/// The half of a state that the kernel knows.
 #[inline]
 pub const fn futex_word(state: u64) -> u32 {
     (state >> WORD_SHIFT) as u32
 }
 
-/// The half that is ours.
+/// The half that the kernel does not know.
 #[inline]
 pub const fn aux(state: u64) -> u32 {
     (state >> (32 - WORD_SHIFT)) as u32
 }
 
+/// A state of both halves.
 #[inline]
 pub const fn pack(word: u32, aux: u32) -> u64 {
     ((word as u64) << WORD_SHIFT) | ((aux as u64) << (32 - WORD_SHIFT))
