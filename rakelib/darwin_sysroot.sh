@@ -4,14 +4,15 @@
 # Leaves in DIR: sysroot/, the standard library for each target, built from Debian's rust-src of exactly this rustc;
 # sdk/, Apple's lists of the symbols its libraries export, from the ziglang package (zig itself is never run); env, to be
 # sourced. Linking against the lists proves that every symbol exists; nothing about behaviour. Takes 80 seconds and 160 MB
-# for two targets, and nothing where it was done before for this rustc.
+# for two targets. Where this was done before for this rustc, it does nothing.
 #
-# It downloads, where this machine's apt, pip and cargo are set to: rust-src (Debian's trixie-backports or sid), ziglang
-# (Python packages), and the few crates the standard library depends on.
+# It downloads, where this machine's apt, pip and cargo are set to: rust-src (see rust_source.sh), ziglang (Python
+# packages), and the few crates the standard library depends on.
 #
 # Exit status 3: it cannot be made here, and the last line says why.
 set -euo pipefail
 dir=$1
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 shift
 fail() { echo "darwin_sysroot: $*" >&2; exit 3; }
 
@@ -20,40 +21,19 @@ release=$(rustc -vV | sed -n 's/^release: //p')
 host=$(rustc -vV | sed -n 's/^host: //p')
 made_for="$release $*"
 [ ! -f "$dir/env" ] || [ "$(cat "$dir/made_for" 2>/dev/null)" != "$made_for" ] || exit 0
-for tool in apt-get dpkg-deb pip python3; do
-  command -v $tool >/dev/null || fail "$tool is missing: only Debian's rust-src is known to fit"
+for tool in pip python3; do
+  command -v $tool >/dev/null || fail "$tool is missing"
 done
 lld=$(rustc --print sysroot)/lib/rustlib/$host/bin/rust-lld
 [ -x "$lld" ] || fail "rustc came without rust-lld"
 
 [ ! -e "$dir" ] || [ -e "$dir/made_here" ] || [ -z "$(ls -A "$dir")" ] || fail "$dir is something else"
 rm -rf "$dir"
-mkdir -p "$dir"/{apt/lists/partial,apt/cache/archives/partial,download,source,sdk/usr/lib}
+mkdir -p "$dir"/{download,sdk/usr/lib}
 dir=$(cd "$dir" && pwd)
 touch "$dir/made_here" # and may be removed here
 
-# The source of the standard library, by an apt with a state of its own: that of this machine is not touched.
-mirror=$(apt-get indextargets --format '$(REPO_URI)' | sed -n '\|/debian/*$|p' | head -n 1)
-[ -n "$mirror" ] || fail "apt has no Debian mirror"
-for suite in trixie-backports sid; do
-  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
-done > "$dir/apt/sources.list"
-cat > "$dir/apt/apt.conf" <<CONF
-Dir::Etc::sourcelist "$dir/apt/sources.list";
-Dir::Etc::sourceparts "/dev/null";
-Dir::State::lists "$dir/apt/lists";
-Dir::Cache "$dir/apt/cache";
-APT::Sandbox::User "root";
-Acquire::Check-Valid-Until "false";
-Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
-CONF
-apt-get -qq -c "$dir/apt/apt.conf" update || fail "apt-get update failed"
-version=$(apt-cache -c "$dir/apt/apt.conf" madison rust-src |
-  awk -F'|' -v wanted="$release+" '{ gsub(/ /, "", $2) } index($2, wanted) == 1 { found = $2 } END { print found }')
-[ -n "$version" ] || fail "Debian has no rust-src $release"
-(cd "$dir/download" && apt-get -qq -c "$dir/apt/apt.conf" download "rust-src=$version") || fail "no rust-src"
-dpkg-deb --fsys-tarfile "$dir"/download/rust-src_*.deb |
-  tar -x -C "$dir/source" --strip-components=4 "./usr/src/rustc-$release/library"
+"$here/rust_source.sh" "$dir" || exit 3
 
 # The symbols of macOS 15.5.
 pip download -q --no-deps -d "$dir/download" ziglang==0.15.2 || fail "no ziglang package"
@@ -87,7 +67,7 @@ for target in "$@"; do
   mkdir -p "$dir/sysroot/lib/rustlib/$target/lib"
   cp "$dir/build/$target"/debug/deps/*.rlib "$dir/sysroot/lib/rustlib/$target/lib/"
   prefix=CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<<"$target")
-  # What nobody calls is linked too, so that a symbol that is missing there is found.
+  # Dead code is linked too, so that a symbol that it misses is found.
   cat >> "$dir/env.new" <<ENV
 export ${prefix}_LINKER=$lld
 export ${prefix}_RUSTFLAGS="-Clinker-flavor=ld64.lld --sysroot=$dir/sysroot -Clink-dead-code -Clink-arg=-all_load"

@@ -31,7 +31,7 @@ impl Deadline {
 
     /// Seconds and nanoseconds on the monotonic clock.
     pub fn as_timespec(self) -> libc::timespec {
-        libc::timespec { tv_sec: self.0.as_secs() as libc::time_t, tv_nsec: i64::from(self.0.subsec_nanos()) }
+        libc::timespec { tv_sec: self.0.as_secs() as _, tv_nsec: i64::from(self.0.subsec_nanos()) }
     }
 }
 

@@ -142,6 +142,28 @@ fn a_thread_that_ends_hands_on_what_it_holds() {
     mutex.unlock(&thread);
 }
 
+/// C libraries walk the robust list of a thread that ends, and some take its entries for mutexes of their own.
+#[test]
+fn a_thread_that_ends_wakes_all_that_wait_for_what_it_holds() {
+    let (mutex, held) = (Mutex::new().unwrap(), shared::<AtomicU64>());
+    let end = std::sync::Barrier::new(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            take(&mutex);
+            held.store(1, SeqCst);
+            end.wait();
+        });
+        support::until("the thread holds the mutex", || held.load(SeqCst) == 1);
+        let waiters = [contender(&mutex), contender(&mutex)];
+        end.wait();
+        let abandoned: i32 = waiters.map(Child::reap).iter().sum();
+        assert_eq!(abandoned, 1, "one of them finds it abandoned");
+    });
+    let thread = take(&mutex);
+    mutex.unlock(&thread);
+    assert_eq!(mutex.waiters(), 0);
+}
+
 #[test]
 fn all_that_a_thread_holds_can_be_given_up() {
     let mutexes: Vec<Mutex> = (0..100).map(|_| Mutex::new().unwrap()).collect();

@@ -103,6 +103,12 @@ fn live(victim: &Victim) -> ! {
     }
 }
 
+/// A request of ptrace(2), which the C libraries declare differently.
+#[cfg(target_env = "musl")]
+type Request = libc::c_int;
+#[cfg(not(target_env = "musl"))]
+type Request = libc::c_uint;
+
 #[derive(Debug, PartialEq, Eq)]
 enum Stop {
     /// Before or after the operation.
@@ -144,7 +150,7 @@ impl Traced<'_> {
         }
     }
 
-    fn resume(&mut self, request: libc::c_uint) -> Stop {
+    fn resume(&mut self, request: Request) -> Stop {
         // SAFETY: the child is stopped, and this thread traces it.
         unsafe { libc::ptrace(request, self.pid, 0_usize, 0_usize) };
         self.wait()

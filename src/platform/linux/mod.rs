@@ -207,6 +207,10 @@ impl Drop for Own {
     fn drop(&mut self) {
         // Without a name it is the parent's.
         if let Some(record) = self.record.take().filter(|record| record.name.get() != 0) {
+            // At a thread's end musl walks the robust list too, and takes each entry for a mutex of its own: it clears
+            // WAITERS with the owner, and wakes at most one thread of this process. So nothing may be left on the list.
+            #[cfg(target_env = "musl")]
+            crate::objects::release_held_as_dead(&Thread { name: record.name.get(), record });
             CURRENT.set(None);
             records::release(record);
         }

@@ -143,7 +143,7 @@ pub unsafe fn clear(head: *mut Head) {
 /// # Errors
 /// `System` if the C library has none, or one of another form.
 pub fn head() -> Result<NonNull<Head>> {
-    for register in [use_robust_mutex, register_again, || {}] {
+    for register in [lock_shared_robust_mutex, register_again, || {}] {
         let mut head: *mut Head = ptr::null_mut();
         let mut size: libc::size_t = 0;
         // SAFETY: both out-pointers are valid; 0 means the calling thread.
@@ -164,8 +164,8 @@ pub fn head() -> Result<NonNull<Head>> {
     Err(Error::System { attempt: "robust list of an unknown C library", errno: libc::ENOSYS })
 }
 
-/// musl registers a thread's list with the first robust process-shared mutex that the thread takes.
-fn use_robust_mutex() {
+/// musl registers a thread's list when the thread first locks a mutex that is robust and shared between processes.
+fn lock_shared_robust_mutex() {
     // SAFETY: attribute and mutex are initialised before use, used by this thread alone, and destroyed.
     unsafe {
         let mut attributes: libc::pthread_mutexattr_t = std::mem::zeroed();
