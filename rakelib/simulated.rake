@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# What runs on macOS, run on Linux over a model of the Mach kernel (src/platform/macos/simulated.rs).
+# What runs on macOS, run on Linux over a model of the Mach kernel (models/mach).
 
 namespace :rust do
   cargo = ENV.fetch("CARGO", "cargo")

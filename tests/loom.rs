@@ -1,5 +1,5 @@
 //! The protocols under a model checker: every order of their steps, within a bound of preemptions, on a kernel made for
-//! it (`src/platform/model.rs`). A lost wake-up ends in a deadlock, which loom reports. `rake rust:loom` runs it.
+//! it (`models/loom.rs`). A lost wake-up ends in a deadlock, which loom reports. `rake rust:loom` runs it.
 #![cfg(loom)]
 #![allow(clippy::unwrap_used)]
 

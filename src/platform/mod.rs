@@ -2,7 +2,7 @@
 //!
 //! Each platform gives the same names. `linux` is for real futexes and robust lists, `macos` for Mach semaphores, also
 //! over a model of the Mach kernel (feature `simulated-mach`). `model` is the model checker's; it gives only what the
-//! protocols use.
+//! protocols use. Both models are in `models/`, outside of what the gem ships.
 //!
 //! | name                                       | contract                                                           |
 //! |--------------------------------------------|--------------------------------------------------------------------|
@@ -55,6 +55,7 @@ mod macos;
 pub use macos::*;
 
 #[cfg(loom)]
+#[path = "../../models/loom.rs"]
 mod model;
 #[cfg(loom)]
 pub use model::*;

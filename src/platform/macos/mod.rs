@@ -18,6 +18,7 @@ pub mod mach;
 mod real;
 mod rights;
 #[cfg(not(target_os = "macos"))]
+#[path = "../../../models/mach/mod.rs"]
 pub mod simulated;
 
 use super::current::CURRENT;

@@ -19,10 +19,10 @@ pub const WORD_FROM_NEXT: isize = -32;
 pub struct Entry;
 
 loom::thread_local! {
-    /// The steps this thread has yet to live.
+    /// How many steps this thread has left.
     static LIFE: Cell<usize> = Cell::new(usize::MAX);
 
-    /// Whether this thread's orders are all taken for Relaxed.
+    /// Whether all memory orders of this thread are taken for Relaxed.
     static WEAK: Cell<bool> = Cell::new(false);
 }
 
@@ -41,7 +41,7 @@ fn effective(order: Ordering) -> Ordering {
     if WEAK.with(Cell::get) { Relaxed } else { order }
 }
 
-/// Runs `act` with every memory order taken for Relaxed: to see that the model notices.
+/// Runs `act` with every memory order taken for Relaxed. For tests of the model itself.
 pub fn weakly(act: impl FnOnce()) {
     WEAK.with(|weak| weak.set(true));
     act();
@@ -50,7 +50,7 @@ pub fn weakly(act: impl FnOnce()) {
 
 macro_rules! mortal_atomic {
     ($name:ident, $integer:ty) => {
-        /// loom's, each of whose operations can be the thread's last.
+        /// loom's atomic. Each operation can be the thread's last.
         #[derive(Default, Debug)]
         pub struct $name(loom::sync::atomic::$name);
 
@@ -110,10 +110,10 @@ struct Sleeper {
     bell: Arc<Condvar>,
 }
 
-// SAFETY: the address is only compared.
+// SAFETY: the address is compared, never followed.
 unsafe impl Send for Sleeper {}
 
-/// Who sleeps, in the order they came.
+/// The threads asleep, in the order of their arrival.
 #[derive(Default)]
 struct Queue {
     asleep: Vec<Sleeper>,
@@ -127,7 +127,7 @@ pub struct World(Arc<Mutex<Queue>>);
 /// What a wait with a deadline does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Clock {
-    /// It ends at once if it would have to sleep, to be called again by one who polls.
+    /// It ends at once instead of sleeping. The caller polls.
     Quick,
     /// It sleeps until `World::expire`.
     Slow,
@@ -141,9 +141,9 @@ pub struct Thread {
     bell: Arc<Condvar>,
     pending: Cell<*const Word>,
     held: RefCell<Vec<*const Word>>,
-    /// Its wake-ups wake nobody: to see that the model notices.
+    /// Its wake-ups wake nobody. For tests of the model itself.
     pub mute: Cell<bool>,
-    /// The kernel does nothing for it when it dies: likewise.
+    /// The kernel does nothing at its death. For tests of the model itself.
     pub forgotten: Cell<bool>,
 }
 
@@ -168,7 +168,7 @@ impl World {
         }
     }
 
-    /// Lets the deadlines of all who sleep with one pass.
+    /// The deadlines of all sleepers that have one pass.
     pub fn expire(&self) {
         let mut queue = self.lock();
         let (timed, asleep) = std::mem::take(&mut queue.asleep).into_iter().partition(|one| one.timed);
@@ -200,7 +200,7 @@ impl World {
 }
 
 impl Thread {
-    /// Runs `life` for at most `steps` steps; the kernel then sees to what the dead thread left. Whether it died.
+    /// Runs `life` for at most `steps` steps. If the thread dies, the kernel handles its death, and this is true.
     pub fn live(&self, steps: usize, life: impl FnOnce(&Self)) -> bool {
         LIFE.with(|left| left.set(steps));
         let end = catch_unwind(AssertUnwindSafe(|| life(self)));
