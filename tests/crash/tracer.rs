@@ -1,93 +1,43 @@
-//! Kills a child after k instructions of an operation, for one k after the other.
+//! Kills a child before a step of an operation, by ptrace.
 //!
-//! The first run single-steps the operation from its first instruction to its last and notes where each is. A run for k
-//! then goes straight to the k-th (a breakpoint there, passed as often as the trace passes it before), and the child is
-//! killed before it executes it. Where there is no way to set a breakpoint it single-steps again.
+//! A first run single-steps the operation from its first instruction to its last and notes where each is: the trace. To
+//! kill the child before the k-th step, it runs to a breakpoint there, which it passes as often as the trace does before.
+//! Where there is no way to set a breakpoint it single-steps again.
 //!
-//! Over the model of the Mach kernel, steps inside a call of it do not count: a real kernel's call is one.
+//! Over the model of the Mach kernel, a call of it is one step, as a real kernel's call is.
 
 use crate::support::{PATIENCE, between_calls, is_asleep, split};
-use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-/// One operation of a child: what it does before the steps count, and the steps.
+/// One operation of a child, and what others do meanwhile.
 pub struct Victim<'a> {
+    /// What the child does before the steps count.
     pub prepare: &'a dyn Fn(),
     pub operation: &'a dyn Fn(),
     /// Called when the child stands before its first step.
-    pub ready: &'a dyn Fn(libc::pid_t),
+    pub ready: &'a dyn Fn(),
     /// Called when the child has fallen asleep, with how often it had before: it must make it wake up.
     pub asleep: &'a dyn Fn(usize),
+    /// Called when the child stands at the point.
+    pub at_the_point: &'a dyn Fn(),
 }
 
-/// Which point a run is for, and what the trace says of it.
-pub struct Run<'a> {
-    /// The step before which the child is killed; `None` to note the trace, and let the child live.
-    point: Option<usize>,
-    trace: &'a RefCell<Vec<u64>>,
+/// Runs the whole operation, and kills the child after it. Returns the trace.
+pub fn trace(victim: &Victim) -> Vec<u64> {
+    let mut child = Traced::start(victim);
+    let mut trace = vec![child.place()];
+    while child.step() != Stop::Between {
+        trace.push(child.place());
+    }
+    child.end();
+    trace
 }
 
-/// How far apart points are by default, and how many of them are tried at most.
-const SPREAD: usize = 23;
-const MOST: usize = if cfg!(feature = "simulated-mach") { 25 } else { usize::MAX };
-
-/// Runs `scenario` once for the trace, then for each `stride`-th point, beginning with the first, and for the last.
-/// Returns how many there are, and were tried.
-pub fn each_point(stride: Option<usize>, scenario: impl Fn(&Run)) -> (usize, usize) {
-    let trace = RefCell::new(Vec::new());
-    scenario(&Run { point: None, trace: &trace });
-    let count = trace.borrow().len();
-    let stride = stride.unwrap_or_else(|| SPREAD.max(count / MOST));
-    let mut tried = 0;
-    for point in (0..count).filter(|point| point % stride == 0 || point + 1 == count) {
-        scenario(&Run { point: Some(point), trace: &trace });
-        tried += 1;
-    }
-    (count, tried)
-}
-
-impl Run<'_> {
-    /// The point, for messages.
-    pub fn point(&self) -> Option<usize> {
-        self.point
-    }
-
-    /// Forks the victim and kills it at this run's point.
-    pub fn kill(&self, victim: &Victim) {
-        self.kill_after(victim, || {});
-    }
-
-    /// The same, after a last call of `before`.
-    pub fn kill_after(&self, victim: &Victim, before: impl FnOnce()) {
-        let pid = match split() {
-            0 => live(victim),
-            pid => pid,
-        };
-        let mut child = Traced { pid, victim, naps: 0 };
-        let mut stopped = child.wait();
-        assert!(stopped == Stop::Between, "{stopped:?} at the start");
-        // SAFETY: the child is stopped, and this thread traces it.
-        unsafe { libc::ptrace(libc::PTRACE_SETOPTIONS, pid, 0_usize, libc::PTRACE_O_EXITKILL as usize) };
-        (victim.ready)(pid);
-        match self.point {
-            None => {
-                let mut trace = Vec::new();
-                while stopped != Stop::Between || trace.is_empty() {
-                    trace.push(child.place());
-                    stopped = child.step();
-                }
-                *self.trace.borrow_mut() = trace;
-            }
-            Some(point) => child.go_to(&self.trace.borrow()[..=point]),
-        }
-        before();
-        // SAFETY: a child of ours, not reaped yet.
-        between_calls(|| unsafe {
-            libc::kill(pid, libc::SIGKILL);
-            let mut status = 0;
-            while libc::waitpid(pid, &mut status, 0) == pid && libc::WIFSTOPPED(status) {}
-        });
-    }
+/// Kills the child before the last step of `trace`.
+pub fn kill_at(victim: &Victim, trace: &[u64]) {
+    let mut child = Traced::start(victim);
+    child.go_to(trace);
+    child.end();
 }
 
 fn live(victim: &Victim) -> ! {
@@ -123,7 +73,33 @@ struct Traced<'a> {
     naps: usize,
 }
 
-impl Traced<'_> {
+impl<'a> Traced<'a> {
+    /// Forks the child, which then stands before its first step.
+    fn start(victim: &'a Victim<'a>) -> Self {
+        let pid = match split() {
+            0 => live(victim),
+            pid => pid,
+        };
+        let mut child = Traced { pid, victim, naps: 0 };
+        let stop = child.wait();
+        assert!(stop == Stop::Between, "{stop:?} at the start");
+        // SAFETY: the child is stopped, and this thread traces it.
+        unsafe { libc::ptrace(libc::PTRACE_SETOPTIONS, pid, 0_usize, libc::PTRACE_O_EXITKILL as usize) };
+        (victim.ready)();
+        child
+    }
+
+    /// Kills and reaps the child.
+    fn end(self) {
+        (self.victim.at_the_point)();
+        // SAFETY: a child of ours, not reaped yet.
+        between_calls(|| unsafe {
+            libc::kill(self.pid, libc::SIGKILL);
+            let mut status = 0;
+            while libc::waitpid(self.pid, &mut status, 0) == self.pid && libc::WIFSTOPPED(status) {}
+        });
+    }
+
     /// Waits until the child stops; sees to it that it does not sleep for ever.
     fn wait(&mut self) -> Stop {
         let (start, mut status, mut pause) = (Instant::now(), 0, 0);

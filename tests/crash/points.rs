@@ -1,0 +1,51 @@
+//! The points of an operation: the steps from its first instruction to its last, in the order of a first run.
+
+use crate::tracer::{Victim, kill_at, trace};
+use std::cell::RefCell;
+
+/// How far apart the points tried are by default, and how many of them are tried at most.
+const SPREAD: usize = 23;
+const MOST: usize = if cfg!(feature = "simulated-mach") { 25 } else { usize::MAX };
+
+/// One run of an operation.
+pub struct Run<'a> {
+    /// The step before which the child is killed. `None`: the first run, which notes the trace and goes to the end.
+    point: Option<usize>,
+    trace: &'a RefCell<Vec<u64>>,
+}
+
+impl Run<'_> {
+    /// Forks the victim and kills it at this run's point.
+    pub fn kill(&self, victim: &Victim) {
+        match self.point {
+            None => *self.trace.borrow_mut() = trace(victim),
+            Some(point) => kill_at(victim, &self.trace.borrow()[..=point]),
+        }
+    }
+}
+
+/// Does `scenario` for the trace, then for each n-th point, from the first on, and for the last; n is `CRASH_STRIDE`, or
+/// else `SPREAD`. Prints how many points there are and how many were tried.
+pub fn each_point(name: &str, scenario: impl Fn(&Run)) {
+    let trace = RefCell::new(Vec::new());
+    let run = |point| {
+        let context = Context(name, point);
+        scenario(&Run { point, trace: &trace });
+        std::mem::forget(context);
+    };
+    run(None);
+    let count = trace.borrow().len();
+    let stride = std::env::var("CRASH_STRIDE").ok().and_then(|stride| stride.parse().ok());
+    let stride = stride.unwrap_or_else(|| SPREAD.max(count / MOST));
+    let tried = (0..count).filter(|point| point % stride == 0 || point + 1 == count);
+    println!("{name}: killed at {} of {count} points", tried.map(|point| run(Some(point))).count());
+}
+
+/// Says where it was when a scenario panics.
+struct Context<'a>(&'a str, Option<usize>);
+
+impl Drop for Context<'_> {
+    fn drop(&mut self) {
+        eprintln!("{}: failed at point {:?}", self.0, self.1);
+    }
+}

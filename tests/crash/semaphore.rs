@@ -1,0 +1,154 @@
+//! The semaphore.
+
+use crate::me;
+use crate::support::{Child, PATIENCE, comes_true, fork, is_asleep, until};
+use process_shared_core::semaphore::MAX;
+use process_shared_core::{Outcome, Semaphore};
+use std::cell::{Cell, RefCell};
+
+type Operation = crate::operation::Operation<Scene>;
+
+struct Scene {
+    semaphore: Semaphore,
+    /// Children that wait for a permit.
+    waiters: RefCell<Vec<Child>>,
+    /// Permits posted by this process.
+    posted: Cell<u32>,
+}
+
+impl Scene {
+    fn with_permits(permits: u32) -> Self {
+        Scene {
+            semaphore: Semaphore::new(permits).unwrap(),
+            waiters: RefCell::default(),
+            posted: Cell::new(0),
+        }
+    }
+
+    fn free() -> Self {
+        Self::with_permits(1)
+    }
+
+    fn taken() -> Self {
+        Self::with_permits(0)
+    }
+
+    fn taken_with_a_waiter() -> Self {
+        let scene = Self::taken();
+        scene.arrive(1);
+        scene
+    }
+
+    fn wait(&self) {
+        assert!(self.semaphore.try_wait() || self.semaphore.wait(&me(), None) == Outcome::Acquired);
+    }
+
+    fn post(&self) {
+        self.semaphore.post(&me(), MAX).unwrap();
+        self.posted.set(self.posted.get() + 1);
+    }
+
+    /// Starts `count` waiters, unless there are some; returns once they are asleep.
+    fn arrive(&self, count: usize) {
+        if !self.waiters.borrow().is_empty() {
+            return;
+        }
+        for _ in 0..count {
+            let waiter = fork(|| {
+                self.wait();
+                0
+            });
+            waiter.until_asleep();
+            self.waiters.borrow_mut().push(waiter);
+        }
+    }
+
+    /// Each waiter gets a permit if one is free, and only then. Those that get none are given one.
+    fn assert_served(&self) {
+        for waiter in self.waiters.take() {
+            let free = || self.semaphore.value() > 0;
+            let settled = || waiter.is_over() || (is_asleep(waiter.pid) && !free());
+            assert!(comes_true(PATIENCE, settled), "a permit is free and a waiter sleeps");
+            if !waiter.is_over() {
+                self.post();
+            }
+            assert_eq!(waiter.reap(), 0);
+        }
+        assert_eq!(self.semaphore.waiters(), 0);
+    }
+}
+
+crash_tests! {
+    wait_and_post => Operation {
+        operation: |scene| {
+            scene.wait();
+            scene.post();
+        },
+        check: |scene| {
+            let taken = 1 - scene.semaphore.value();
+            (0..taken).for_each(|_| scene.post());
+            scene.wait();
+            assert_eq!((scene.semaphore.value(), scene.semaphore.waiters()), (0, 0));
+        },
+        ..Operation::on(Scene::free)
+    },
+
+    post_with_a_waiter => Operation {
+        operation: Scene::post,
+        check: |scene| {
+            scene.assert_served();
+            assert_eq!(scene.semaphore.value(), 0);
+        },
+        ..Operation::on(Scene::taken_with_a_waiter)
+    },
+
+    contended_wait => Operation {
+        operation: Scene::wait,
+        asleep: |scene, _| {
+            scene.arrive(1);
+            scene.post(); // once more if the waiter was quicker than the victim
+        },
+        check: |scene| {
+            scene.arrive(1);
+            scene.assert_served();
+            let left = scene.posted.get() - 1; // less the permit of the waiter; the victim may have taken one too
+            assert!((left.max(1) - 1..=left).contains(&scene.semaphore.value()));
+        },
+        ..Operation::on(Scene::taken)
+    },
+
+    /// Two permits come at once and one wakes the victim, which has to wake the next waiter for the other.
+    wait_that_leaves_a_permit => Operation {
+        operation: Scene::wait,
+        asleep: |scene, naps| {
+            if naps == 0 {
+                scene.arrive(2);
+                scene.post();
+            }
+            scene.post(); // alone if the waiters were quicker than the victim
+        },
+        check: |scene| {
+            if scene.waiters.borrow().is_empty() {
+                return; // killed before it slept: as in `contended_wait`
+            }
+            until("one of two has a permit", || scene.waiters.borrow().iter().any(Child::is_over));
+            scene.assert_served();
+            assert!(scene.semaphore.value() <= 1);
+        },
+        ..Operation::on(Scene::taken)
+    },
+
+    watch => Operation {
+        operation: |scene| assert_eq!(scene.semaphore.watch(&me(), None), Outcome::Acquired),
+        asleep: |scene, _| {
+            scene.arrive(1);
+            scene.post();
+        },
+        check: |scene| {
+            for waiter in scene.waiters.take() {
+                assert_eq!(waiter.reap(), 0, "no other thread takes the permit");
+            }
+        },
+        ..Operation::on(Scene::taken)
+    },
+}
