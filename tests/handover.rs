@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What these tests look at belongs to the whole process, so they run one at a time.
+/// The bootstrap port belongs to the whole process, so these tests run one at a time.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -74,7 +74,7 @@ fn bootstrap() -> u32 {
     name
 }
 
-/// Waits for a post, for at most 10 s; 0 if it came. Says so if it came by the clock and not by the semaphore.
+/// Waits for a post, for at most 10 s. Returns 0 if it came, else 1.
 fn wait_for(semaphore: &Semaphore) -> i32 {
     let thread = Thread::current().unwrap();
     match semaphore.wait(&thread, Deadline::after(Duration::from_secs(10))) {

@@ -37,7 +37,7 @@ module Mach
     end
     alias eql? ==
 
-    # @return [Integer] the same for two that are equal
+    # @return [Integer] the same for equal ports
     def hash
       [port, ipc_space.to_i].hash
     end
@@ -96,7 +96,7 @@ module Mach
     end
 
     # Waits for a message with a right in it. Other threads run meanwhile; the wait can be interrupted.
-    # @return [Port] what came, under this task's name for it
+    # @return [Port] the port that came, under this task's name for it
     # @raise [Mach::Error]
     def receive_right
       Port.new(port: CALLS.receive_right(port))

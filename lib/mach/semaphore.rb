@@ -8,8 +8,8 @@ module Mach
 
     # @param opts [Hash]
     # @option opts [Integer] :value permits at the start (default: 1)
-    # @option opts [Task, Integer] :task whose it is (default: this task)
-    # @option opts [Symbol] :sync_policy who is woken first: +:fifo+ (default), +:fixed_priority+, +:lifo+
+    # @option opts [Task, Integer] :task the task it belongs to (default: this task)
+    # @option opts [Symbol] :sync_policy which waiter is woken first: +:fifo+ (default), +:fixed_priority+, +:lifo+
     # @option opts [Port, Integer] :port an existing semaphore's name, instead of making one
     # @raise [ArgumentError] if the policy is unknown
     # @raise [Mach::Error]
@@ -52,9 +52,9 @@ module Mach
       self
     end
 
-    # Ends the semaphore. Whoever waits for it gets an error.
+    # Ends the semaphore. Its waiters get an error.
     # @param opts [Hash]
-    # @option opts [Task, Integer] :task whose it is (default: this task)
+    # @option opts [Task, Integer] :task the task it belongs to (default: this task)
     # @return [self]
     # @raise [Mach::Error]
     def destroy(opts = {})

@@ -1,11 +1,11 @@
 # frozen_string_literal: true
 
 module ProcessShared
-  # On macOS, what threads sleep on is a Mach semaphore, and a fork does not copy the right to use it. So every fork
-  # that Ruby makes (+fork+, +Process.fork+, +IO.popen("-")+, +Process.daemon+) passes here, and the child is handed what
-  # it needs before it goes on. How that works is told in DESIGN.md, and the work is done by the extension.
+  # On macOS threads sleep on a Mach semaphore, and a fork does not copy the right to use it. So every fork that Ruby
+  # makes (+fork+, +Process.fork+, +IO.popen("-")+, +Process.daemon+) passes here, and the child is handed the rights
+  # before it goes on. The extension does the work; DESIGN.md explains it.
   #
-  # Forks by C code do not pass here. In such a child, using an object made before it raises ProcessError.
+  # Forks by C code do not pass here. In their children, using an object made before the fork raises ProcessError.
   module ForkHook
     # @return [Integer] as Process._fork
     # @raise [ProcessError] if the system has no Mach port left: nothing is forked then
@@ -18,11 +18,11 @@ module ProcessShared
       end
     end
 
-    # Ruby's own forks in C, past +_fork+. This does the same: the process goes on as a child without a terminal, in /,
-    # with its standard streams on /dev/null.
+    # Ruby's own +daemon+ forks in C, past +_fork+. This does the same: the process goes on as a child without a
+    # terminal, in /, with its standard streams on /dev/null.
     #
-    # The process that made an object has ended then, and its semaphore with it: whoever waits for such an object looks
-    # every 10 ms. Objects made afterwards are woken at once.
+    # The process that made the existing objects has ended then, and their semaphores with it. Waiters for these objects
+    # poll every 10 ms. Waiters for objects made afterwards are woken at once.
     #
     # @param nochdir [Boolean] stay in the working directory
     # @param noclose [Boolean] keep the standard streams

@@ -4,7 +4,7 @@
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-/// How long anything may take that should happen.
+/// How long an expected event may take.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A forked child, killed and reaped when dropped.
@@ -14,7 +14,7 @@ pub struct Child {
     reaped: bool,
 }
 
-/// fork(2), with what it takes on macOS. A child ends with the thread of its parent.
+/// fork(2), with the hand-over on macOS. A child ends with the thread of its parent.
 pub fn split() -> libc::pid_t {
     process_shared_core::init(); // done before any fork, whichever thread is first
     #[cfg(feature = "simulated-mach")]
@@ -150,7 +150,7 @@ pub fn die() -> ! {
     }
 }
 
-/// Where a process is killed: never in the middle of a call of the model's, which a real kernel does in one step.
+/// Does `action`, a kill, while no process is inside a call of the model: a real kernel's call is one step.
 #[cfg(feature = "simulated-mach")]
 pub use process_shared_core::platform::simulated::between_calls;
 #[cfg(not(feature = "simulated-mach"))]
@@ -158,12 +158,12 @@ pub fn between_calls<T>(action: impl FnOnce() -> T) -> T {
     action()
 }
 
-/// What a fork takes on macOS, and over the model of it.
+/// The hand-over of a fork on macOS, and over the model of it.
 #[cfg(feature = "simulated-mach")]
 pub mod handover {
     pub use process_shared_core::platform::handover::{Handover, Unprepared, prepare};
 
-    /// As soon as no other thread is about to fork. None if there is nothing to hand over.
+    /// Prepares a fork, as soon as no other thread is about to fork. None if there is nothing to hand over.
     pub fn ready() -> Option<Handover> {
         loop {
             match prepare() {

@@ -30,7 +30,7 @@ impl Handover {
                 Err(Unprepared::Busy) => unsafe { rb_sys::rb_thread_schedule() },
                 Err(Unprepared::Failed(code)) => {
                     let text = format!(
-                        "the fork could not be prepared: {}; ProcessShared objects would be out of its reach",
+                        "the fork could not be prepared: {}; the child could not use ProcessShared objects",
                         System::message(code)
                     );
                     return Err(errors::ownership(ruby, text));
@@ -43,7 +43,7 @@ impl Handover {
     fn finish(&self, child: Option<u32>) {
         let Some(inner) = self.inner.take() else { return };
         if std::process::id() != self.pid {
-            // Without it, the objects say what is wrong when they are used.
+            // Without the rights, the objects raise when they are used.
             let _ = inner.receive();
             return;
         }

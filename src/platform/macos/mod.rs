@@ -1,25 +1,26 @@
-//! macOS: Mach semaphores, a census of threads, port rights handed to every forked child.
+//! macOS: Mach semaphores, a registry of threads, port rights handed to every forked child.
 //!
 //! There are no futexes that processes share, and no robust list. So:
-//! - each object has a Mach semaphore to sleep on (`bed`); processes have rights to it (`rights`), which a fork does not
-//!   copy, but the `handover` does;
-//! - a thread's number leads to its process and start (`census`), and whoever sleeps wakes at growing intervals, up to
-//!   `bed::LONGEST`, to look at the word and whether the thread it names is alive. If it is not, the sleeper does what
-//!   Linux does at once: it marks the word and goes on as if woken. So does every wake-up that somebody took into his
-//!   grave heal: `set_pending` and `clear_pending` have nothing to do.
+//! - Each object has a Mach semaphore to sleep on (`sleep_queue`). A process needs a right to it (`port_names`). A fork
+//!   does not copy rights; the `handover` does.
+//! - A thread's number leads to its process and start (`thread_registry`). A sleeper wakes at growing intervals, up to
+//!   `sleep_queue::LONGEST`, and looks at the word and whether the thread that the word names is alive. If the thread is
+//!   dead, the sleeper does what Linux does at once: it marks the word and goes on as if woken. A wake-up lost with a
+//!   dead thread is recovered by the same polling, so `set_pending` and `clear_pending` have nothing to do.
 //!
-//! The kernel's calls are a trait (`mach`): all of this runs on Linux too, over a model of them (`simulated`).
+//! The kernel's calls are a trait (`mach`), so all of this runs on Linux too, over a model of them (`simulated`).
 
-mod bed;
-mod census;
+mod fork_preparation;
 pub mod handover;
 pub mod mach;
+mod port_names;
 #[cfg(target_os = "macos")]
 mod real;
-mod rights;
 #[cfg(not(target_os = "macos"))]
 #[path = "../../../models/mach/mod.rs"]
 pub mod simulated;
+mod sleep_queue;
+mod thread_registry;
 
 use super::current::CURRENT;
 use super::{Wake, map, unmap};
@@ -27,7 +28,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::word::{ANY_CLASS, Word, aux, futex_word, pack};
-use bed::{Bed, Nap, Rhythm};
+use sleep_queue::{PollBackoff, SleepEnd, SleepQueue};
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 use std::sync::Once;
@@ -61,26 +62,26 @@ pub struct Thread {
 /// What a thread holds, newest last.
 type Held = RefCell<Vec<NonNull<Entry>>>;
 
-/// The calling thread's number in the census, given back when the thread ends.
-struct Seat(Cell<u32>);
+/// The calling thread's number in the registry, given back when the thread ends.
+struct Registration(Cell<u32>);
 
 thread_local! {
-    static SEAT: Seat = const { Seat(Cell::new(0)) };
+    static REGISTRATION: Registration = const { Registration(Cell::new(0)) };
     static HELD: Held = const { RefCell::new(Vec::new()) };
 }
 
-impl Seat {
-    fn leave(&self) {
+impl Registration {
+    fn end(&self) {
         let number = self.0.replace(0);
         if number != 0 {
-            census::leave(number);
+            thread_registry::unregister(number);
         }
     }
 }
 
-impl Drop for Seat {
+impl Drop for Registration {
     fn drop(&mut self) {
-        self.leave();
+        self.end();
     }
 }
 
@@ -106,16 +107,16 @@ impl Thread {
         Self::known().is_some_and(|known| known.id == self.id)
     }
 
-    /// The calling thread, with its number in the census. A native thread that is forgotten keeps that for as long as it
-    /// lives, since a fiber of it may still be in the middle of something.
+    /// The calling thread, with its number in the registry. A native thread that is forgotten keeps its number for as long
+    /// as it lives, since a fiber of it may still be in the middle of an operation.
     pub(in crate::platform) fn introduce() -> Result<Self> {
         register_atfork();
         let pid = std::process::id();
-        let id = match SEAT.try_with(|seat| seat.0.get()) {
-            Ok(0) | Err(_) => census::join(pid)?,
+        let id = match REGISTRATION.try_with(|registration| registration.0.get()) {
+            Ok(0) | Err(_) => thread_registry::register(pid)?,
             Ok(known) => known,
         };
-        let _ = SEAT.try_with(|seat| seat.0.set(id));
+        let _ = REGISTRATION.try_with(|registration| registration.0.set(id));
         let held = HELD
             .try_with(|held| NonNull::from(held))
             .map_err(|_| Error::System { attempt: "a lock while a thread ends", errno: libc::EAGAIN })?;
@@ -124,7 +125,7 @@ impl Thread {
 
     #[inline]
     fn held_list(&self) -> &Held {
-        // SAFETY: the list of a native thread that lives: this one, or one that this stands in for and leaves it alone.
+        // SAFETY: the list of a native thread that lives: this one, or a stand-in, which leaves its list alone.
         unsafe { self.held.as_ref() }
     }
 
@@ -176,9 +177,9 @@ impl Kernel for Thread {
     }
 
     fn wait(&self, at: &Word, expected: u32, deadline: Option<Deadline>, _class: u32) -> Wake {
-        let (bed, which) = Bed::of(at);
-        let mut rhythm = Rhythm::new();
-        bed.lie_down(which);
+        let (queue, which) = SleepQueue::of(at);
+        let mut backoff = PollBackoff::new();
+        queue.begin_sleep(which);
         let (wake, signalled) = loop {
             if futex_word(at.state.load(Acquire)) != expected {
                 break (Wake::Woken, false);
@@ -187,31 +188,31 @@ impl Kernel for Thread {
             if left.is_some_and(|left| left.is_zero()) {
                 break (Wake::TimedOut, false);
             }
-            match bed.sleep(&mut rhythm, left) {
-                Nap::Signalled => break (Wake::Woken, true),
-                Nap::Interrupted => break (Wake::Interrupted, false),
-                Nap::Over => Self::reap_if_owner_dead(at),
+            match queue.sleep(&mut backoff, left) {
+                SleepEnd::Signalled => break (Wake::Woken, true),
+                SleepEnd::Interrupted => break (Wake::Interrupted, false),
+                SleepEnd::Over => Self::reap_if_owner_dead(at),
             }
         };
-        if bed.get_up(which, signalled) { Wake::Woken } else { wake }
+        if queue.end_sleep(which, signalled) { Wake::Woken } else { wake }
     }
 
     fn wake(&self, at: &Word, count: i32, classes: u32) -> usize {
-        let (bed, which) = Bed::of(at);
-        // Nobody can be woken by class: so all are, and see for themselves.
+        let (queue, which) = SleepQueue::of(at);
+        // A semaphore cannot choose by class, so all are woken and look for themselves.
         let count = if classes == ANY_CLASS { count as u32 } else { u32::MAX };
-        bed.wake(which, count)
+        queue.wake(which, count)
     }
 
     fn reap_if_owner_dead(at: &Word) {
         let state = at.state.load(Relaxed);
         let owner = futex_word(state) & OWNER;
         let mine = CURRENT.get().is_some_and(|thread| thread.id == owner);
-        if owner == 0 || mine || census::is_alive(owner) {
+        if owner == 0 || mine || thread_registry::is_alive(owner) {
             return;
         }
         let marked = pack(futex_word(state) & WAITERS | OWNER_DIED, aux(state));
-        // Failing means that somebody else saw it too.
+        // A failure means that another thread has marked the word.
         let _ = at.state.compare_exchange(state, marked, AcqRel, Relaxed);
     }
 }
@@ -224,25 +225,25 @@ pub fn fork_depth() -> u32 {
     FORK_DEPTH.load(Relaxed)
 }
 
-/// Has a forked child forget who its parent's thread was, and keeps the book of rights consistent.
+/// Has a forked child forget its parent's thread, and keeps `port_names` consistent.
 pub fn register_atfork() {
     static AT_FORK: Once = Once::new();
     extern "C" fn forget() {
         CURRENT.set(None);
         let _ = HELD.try_with(|held| held.borrow_mut().clear());
-        let _ = SEAT.try_with(|seat| seat.0.set(0)); // it is the parent's
+        let _ = REGISTRATION.try_with(|registration| registration.0.set(0)); // it is the parent's
         FORK_DEPTH.fetch_add(1, Relaxed);
     }
     // SAFETY: `forget` touches only thread-local cells of the one thread there is.
     AT_FORK.call_once(|| unsafe {
         libc::pthread_atfork(None, None, Some(forget));
     });
-    rights::register_atfork();
+    port_names::register_atfork();
 }
 
 /// The process that the thread with this number belongs to, if it is alive.
 pub fn process_of(thread: u32) -> Option<u32> {
-    census::process_of(thread)
+    thread_registry::process_of(thread)
 }
 
 /// Gives a new slot what it needs of the system.
@@ -253,10 +254,12 @@ pub fn process_of(thread: u32) -> Option<u32> {
 /// # Safety
 /// `slot` is the address of a slot of the arena that nobody else has.
 pub unsafe fn attach_os(slot: NonNull<u8>) -> Result<()> {
-    census::open()?;
-    let semaphore = rights::create()?;
-    // SAFETY: the caller's promise; the end of a slot is its bed.
-    unsafe { slot.add(bed::OFFSET).cast::<Bed>().as_ref() }.semaphore.store(semaphore, Relaxed);
+    thread_registry::open()?;
+    let semaphore = port_names::create_semaphore()?;
+    // SAFETY: the caller's promise; the end of a slot is its sleep queue.
+    unsafe { slot.add(sleep_queue::OFFSET).cast::<SleepQueue>().as_ref() }
+        .semaphore
+        .store(semaphore, Relaxed);
     Ok(())
 }
 
@@ -265,21 +268,21 @@ pub unsafe fn attach_os(slot: NonNull<u8>) -> Result<()> {
 /// # Safety
 /// `slot` is the address of a slot of the arena, which this process will not use any more.
 pub unsafe fn detach_os(slot: NonNull<u8>, sole: impl FnOnce() -> bool) {
-    // SAFETY: the caller's promise; the end of a slot is its bed.
-    let name = unsafe { slot.add(bed::OFFSET).cast::<Bed>().as_ref() }.semaphore.load(Relaxed);
+    // SAFETY: the caller's promise; the end of a slot is its sleep queue.
+    let name = unsafe { slot.add(sleep_queue::OFFSET).cast::<SleepQueue>().as_ref() }.semaphore.load(Relaxed);
     if name != mach::NULL {
-        rights::give_up(rights::Right { name, sole: sole() });
+        port_names::release(port_names::Right { name, sole: sole() });
     }
 }
 
-/// In a child, first thing: nothing that was made up to fork fork_depth `forks` can be reached, until it is handed over.
-pub fn forked(forks: u32) {
-    rights::cut_off(forks);
-    handover::forget();
+/// In a child, first thing: no object that was made at a smaller fork depth is accessible until it is handed over.
+pub fn forked(fork_depth: u32) {
+    port_names::make_older_inaccessible(fork_depth);
+    fork_preparation::forget();
 }
 
-/// Whether this process can use what was made in fork fork_depth `born`.
+/// Whether this process can use what was made at fork depth `made_at`.
 #[inline]
-pub fn is_accessible(born: u32) -> bool {
-    rights::is_accessible(born)
+pub fn is_accessible(made_at: u32) -> bool {
+    port_names::is_accessible(made_at)
 }
