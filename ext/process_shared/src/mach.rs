@@ -55,7 +55,13 @@ fn wait(ruby: &Ruby, call: impl Fn() -> Answer<()>, mut give_back: impl FnMut())
             Outcome::TimedOut
         }
     };
-    nogvl::block(ruby, [None; 2], || Ok(()), |_| once(), |_| give_back())?;
+    let settle = |_: &_, keep: bool| {
+        if !keep {
+            give_back();
+        }
+        keep
+    };
+    nogvl::block(ruby, [None; 2], || Ok(()), |_| once(), settle)?;
     failed.get().map_or(Ok(()), |code| Err(to_ruby(ruby, code)))
 }
 
