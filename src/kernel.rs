@@ -4,17 +4,27 @@
 use crate::deadline::Deadline;
 use crate::platform::Wake;
 use crate::word::Word;
+use std::time::Duration;
 
 pub trait Kernel {
     /// Whether the system does what `set_pending` and `robust_push` ask for. If not, sleepers do it, by looking every now and
     /// then, and `reap_if_owner_dead` does it for whoever must know at once.
     const TELLS_OF_DEATHS: bool = true;
 
+    /// How long a sleeper relies on being told. It then looks for itself, because some deaths reach nobody: those of
+    /// threads whose memory the kernel took first, and those under another number. `None`: for ever.
+    const RECHECK: Option<Duration> = None;
+
     /// Whether `wake` can choose by class. If not, a wake for a class may reach anybody, but reaches that class.
     const WAKES_BY_CLASS: bool = true;
 
     /// This thread's number, as lock words hold it: never 0, and unlike that of any other living thread.
     fn id(&self) -> u32;
+
+    /// This thread's process, or 0 where nobody asks.
+    fn pid(&self) -> u32 {
+        0
+    }
 
     /// From here to `clear_pending`, this thread's death makes the system look at `word`: if it names this thread, it is
     /// marked `OWNER_DIED` and one waiter is woken; if it names nobody, one waiter is woken. Holds for one word at a
@@ -39,6 +49,20 @@ pub trait Kernel {
     /// how many.
     fn wake(&self, word: &Word, count: i32, classes: u32) -> usize;
 
-    /// Marks `word` `OWNER_DIED` if the thread it names is dead, where the system has not done that by itself.
+    /// Marks `word` `OWNER_DIED` and wakes a waiter if the thread it names is gone for good and the system has not done
+    /// that by itself. Cheap enough for every call that does not wait: it looks at a thread a few times a second.
     fn reap_if_owner_dead(_word: &Word) {}
+
+    /// As `wait`, for a caller that looks at the word again whenever it is `Woken`: also after `RECHECK`, and then with
+    /// the death of the thread that the word names known.
+    fn wait_or_recheck(&self, word: &Word, expected: u32, deadline: Option<Deadline>, class: u32) -> Wake {
+        let until = Self::RECHECK.map_or(deadline, |time| Deadline::soonest(deadline, time));
+        match self.wait(word, expected, until, class) {
+            Wake::TimedOut if until != deadline => {
+                Self::reap_if_owner_dead(word);
+                Wake::Woken
+            }
+            wake => wake,
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! Locks and memory shared between forked processes. No Ruby in it: the binding is `ext/process_shared`.
 //!
-//! `word`, `lock`, `semaphore`, `roster` and `condition` are the protocols, over a `Kernel` that is passed in; `platform` is
-//! the real one; `arena` is where shared objects live; `objects` puts them together. `memory` stands alone: shared bytes. DESIGN.md tells the whole story.
+//! `word`, `lock`, `semaphore`, `participants` and `condition` are the protocols, over a `Kernel` that is passed in;
+//! `platform` is the real one; `arena` is where shared objects live; `objects` puts them together. `memory` stands alone:
+//! shared bytes. DESIGN.md tells the whole story.
 
 #[cfg(not(loom))]
 pub mod arena;
@@ -15,18 +16,19 @@ pub mod lock;
 pub mod memory;
 #[cfg(not(loom))]
 pub mod objects;
+pub mod participants;
 pub mod platform;
 pub mod semaphore;
 #[cfg(not(loom))]
 mod spin;
-pub mod waiter_table;
 pub mod word;
 
+pub use condition::Condition;
 pub use deadline::Deadline;
 pub use error::{Error, Result};
 pub use lock::Outcome;
 #[cfg(not(loom))]
-pub use objects::{ConditionRef, ConditionVariable, Mutex, Semaphore, release_held_as_dead, transfer_held};
+pub use objects::{ConditionVariable, Mutex, Semaphore, release_held_as_dead, transfer_held};
 #[cfg(not(loom))]
 pub use platform::Thread;
 

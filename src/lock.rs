@@ -1,4 +1,5 @@
-//! A lock that survives its holder: the protocol under `Mutex`, the roster of waiters, and the baton of a condition.
+//! A lock that survives its holder: the protocol under `Mutex`, the entries of participants, and the baton of a
+//! condition.
 //!
 //! | word                  | meaning                                                                       |
 //! |-----------------------|-------------------------------------------------------------------------------|
@@ -7,19 +8,23 @@
 //! | `id`, WAITERS         | held; somebody may be asleep                                                  |
 //! | WAITERS               | free; somebody may be asleep, and one is being woken                          |
 //! | OWNER_DIED (, WAITERS)| free, left by a holder that died (the kernel wrote it) or that asked for that |
-//! | `id`, OWNER_DIED (, …)| held by one who took it over from such a holder: abandoned                    |
+//! | `id`, OWNER_DIED (, …)| held by a thread that took it over from such a holder: abandoned              |
 //!
-//! Invariants: who is asleep slept on a word with WAITERS, and WAITERS stays set until an unlock finds that it woke
-//! nobody. A free word with sleepers has a wake-up on its way: in the hands of a thread that has announced the lock,
-//! so that if it dies, the kernel wakes the next.
+//! Invariants: a sleeper only ever sleeps on a word that has WAITERS set, and WAITERS stays set until an unlock finds that
+//! it woke nobody. A free word with sleepers has a wake-up on its way: in the hands of a thread that has the lock
+//! pending, so that the kernel wakes the next sleeper if that thread dies.
 //!
-//! The other half counts the times the lock was taken from a word that was not 0. It keeps an unlocker, late to
-//! clear WAITERS, from clearing one that a later round of sleepers needs.
+//! The other half counts the times the lock was taken from a word that was not 0. It keeps an unlocker that is late to
+//! clear WAITERS from clearing it for a later round of sleepers.
+//!
+//! The word's note says which process the holder belongs to. It is cleared before the word is freed, and before it is
+//! taken over from a dead holder: so a note with the holder's number is the holder's own, even if the number was used
+//! before.
 //!
 //! Memory order: taking is Acquire and pairs with the Release of the unlock that freed the word. A holder that died
 //! is ordered by the kernel.
 
-use crate::atomic::Ordering::*;
+use crate::atomic::{AtomicU64, Ordering::*};
 use crate::deadline::Deadline;
 use crate::kernel::Kernel;
 use crate::platform::Wake;
@@ -28,7 +33,7 @@ use crate::word::{ANY_CLASS, OWNER, OWNER_DIED, WAITERS, Word, aux, futex_word, 
 /// How a wait for something ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was got.
+    /// The thread has what it waited for.
     Acquired,
     /// The deadline passed; nothing was taken.
     TimedOut,
@@ -36,7 +41,7 @@ pub enum Outcome {
     Interrupted,
 }
 
-/// All zeroes is a free lock. The word's note is its holder's thread and process, as the holder signed.
+/// All zeroes is a free lock.
 #[derive(Default)]
 #[repr(transparent)]
 pub struct Lock(Word);
@@ -45,7 +50,7 @@ impl Lock {
     /// Takes the lock if nobody holds it.
     #[inline]
     pub fn try_lock<K: Kernel>(&self, kernel: &K) -> bool {
-        if futex_word(self.0.state.load(Relaxed)) & OWNER != 0 {
+        if self.is_locked() {
             return false;
         }
         kernel.set_pending(&self.0);
@@ -54,7 +59,7 @@ impl Lock {
         taken
     }
 
-    /// Announced: makes the free word name this thread.
+    /// Pending: makes the free word name this thread.
     #[inline]
     fn take<K: Kernel>(&self, kernel: &K) -> bool {
         let mut state = self.0.state.load(Relaxed);
@@ -64,6 +69,9 @@ impl Lock {
                 return false;
             }
             let round = if flags == 0 { aux(state) } else { aux(state).wrapping_add(1) };
+            if flags & OWNER_DIED != 0 {
+                self.forget_owner::<K>(); // another thread that was quicker loses its note, and is only less well known
+            }
             match self.0.state.compare_exchange(state, pack(flags | kernel.id(), round), Acquire, Relaxed) {
                 Ok(_) => {
                     kernel.robust_push(&self.0);
@@ -82,7 +90,7 @@ impl Lock {
 
     /// Sleeps until the lock is free, and wakes the next waiter instead of taking it: `Acquired` then.
     #[cold]
-    pub fn watch<K: Kernel>(&self, kernel: &K, deadline: Option<Deadline>) -> Outcome {
+    pub fn wait_until_free<K: Kernel>(&self, kernel: &K, deadline: Option<Deadline>) -> Outcome {
         self.await_free(kernel, deadline, || {
             kernel.wake(&self.0, 1, ANY_CLASS);
             true
@@ -95,7 +103,7 @@ impl Lock {
         deadline: Option<Deadline>,
         go: impl Fn() -> bool,
     ) -> Outcome {
-        // Announced all the way: a wake-up in our hands must not die with us.
+        // Pending all the way: a wake-up in our hands must not die with us.
         kernel.set_pending(&self.0);
         let outcome = loop {
             let state = self.0.state.load(Relaxed);
@@ -112,7 +120,7 @@ impl Lock {
             {
                 continue;
             }
-            match kernel.wait(&self.0, expected, deadline, ANY_CLASS) {
+            match kernel.wait_or_recheck(&self.0, expected, deadline, ANY_CLASS) {
                 Wake::Woken => {}
                 Wake::TimedOut => break Outcome::TimedOut,
                 Wake::Interrupted => break Outcome::Interrupted,
@@ -122,9 +130,10 @@ impl Lock {
         outcome
     }
 
-    /// Gives the lock back. The calling thread holds it.
+    /// Releases the lock. The calling thread holds it.
     #[inline]
     pub fn unlock<K: Kernel>(&self, kernel: &K) {
+        self.forget_owner::<K>();
         kernel.set_pending(&self.0);
         kernel.robust_remove(&self.0);
         let state = self.0.state.load(Relaxed);
@@ -136,17 +145,18 @@ impl Lock {
         kernel.clear_pending();
     }
 
-    /// Gives the lock back as a holder that dies does: the next one finds it abandoned.
+    /// Releases the lock as a holder that dies does: the next one finds it abandoned.
     #[cold]
     pub fn release_as_dead<K: Kernel>(&self, kernel: &K) {
+        self.forget_owner::<K>();
         kernel.set_pending(&self.0);
         kernel.robust_remove(&self.0);
         self.release(kernel, OWNER_DIED);
         kernel.clear_pending();
     }
 
-    /// Makes `heir` the holder in place of `holder`, both of this process. Whichever the word names when they die, at
-    /// whatever point, has announced it or has it on its list.
+    /// Makes `heir` the holder in place of `holder`, both of this process. At every point, the thread that the word names
+    /// has it pending or on its list.
     #[cold]
     pub fn transfer<K: Kernel>(&self, holder: &K, heir: &K) {
         holder.set_pending(&self.0);
@@ -169,7 +179,7 @@ impl Lock {
         heir.clear_pending();
     }
 
-    /// Announced, delisted: frees the word, leaving `mark` in it, and wakes one sleeper.
+    /// Pending, off the list: frees the word, leaving `mark` in it, and wakes one sleeper.
     #[cold]
     fn release<K: Kernel>(&self, kernel: &K, mark: u32) {
         let mut state = self.0.state.load(Relaxed);
@@ -181,13 +191,13 @@ impl Lock {
             }
         };
         if futex_word(free) & WAITERS != 0 && kernel.wake(&self.0, 1, ANY_CLASS) == 0 {
-            // Nobody slept. Fails, rightly, when the lock was taken meanwhile: that one's unlock looks again.
+            // Nobody slept. Fails, rightly, when the lock was taken meanwhile: the new holder's unlock looks again.
             let clear = pack(futex_word(free) & !WAITERS, aux(free));
             let _ = self.0.state.compare_exchange(free, clear, Relaxed, Relaxed);
         }
     }
 
-    /// Finds out whether its holder is dead, where the system does not see to that.
+    /// Finds out whether its holder is dead, where the system has not said so.
     #[inline]
     pub fn reap_if_owner_dead<K: Kernel>(&self) {
         K::reap_if_owner_dead(&self.0);
@@ -211,27 +221,40 @@ impl Lock {
         futex_word(self.0.state.load(Relaxed)) & OWNER_DIED != 0
     }
 
-    /// Called by a holder that took it over, once what the dead one left is in order: as if nobody had died.
+    /// Called by a holder that took the lock over, once what the dead holder left is in order: as if nobody had died.
     pub fn make_consistent<K: Kernel>(&self, kernel: &K) {
         debug_assert_eq!(self.owner(), kernel.id());
         self.0.state.fetch_and(pack(!OWNER_DIED, u32::MAX), Release);
     }
 
-    /// Whether a thread holds it that is alive and, if it took it over from the dead, has called `make_consistent`.
+    /// Whether a thread holds it that is alive and, if it took the lock over from the dead, has called `make_consistent`.
     pub fn is_live(&self) -> bool {
         let held = futex_word(self.0.state.load(Acquire));
         held & OWNER != 0 && held & OWNER_DIED == 0
     }
 
-    /// Says in which process its holder is: called by the holder, for `pid`.
+    /// Says in which process its holder is: called by the holder.
     #[inline]
-    pub fn record_owner<K: Kernel>(&self, kernel: &K, pid: u32) {
-        self.0.note.store(pack(kernel.id(), pid), Relaxed);
+    pub fn record_owner<K: Kernel>(&self, kernel: &K) {
+        self.0.note.store(pack(kernel.id(), kernel.pid()), Relaxed);
     }
 
-    /// The process of its holder `owner`, or 0 in the moment before it has signed.
+    #[inline]
+    fn forget_owner<K: Kernel>(&self) {
+        if K::RECHECK.is_some() {
+            self.0.note.store(0, Relaxed);
+        }
+    }
+
+    /// The process of its holder `owner`, or 0 in the moment before the holder has recorded it.
+    #[inline]
     pub fn pid(&self, owner: u32) -> u32 {
-        let note = self.0.note.load(Relaxed);
-        if futex_word(note) == owner { aux(note) } else { 0 }
+        self.0.pid_of(owner)
+    }
+
+    /// A word for the use of the lock's owner object.
+    #[inline]
+    pub fn spare(&self) -> &AtomicU64 {
+        &self.0.spare
     }
 }

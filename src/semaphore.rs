@@ -9,16 +9,16 @@
 //! | WAITERS                 | no permit, somebody may be asleep                |
 //! | AVAILABLE, WAITERS      | permits, somebody may still be asleep            |
 //!
-//! Its owner bits are always 0: so when a thread dies that had announced the semaphore, the kernel wakes one waiter,
-//! which finds a permit or sleeps again. Who posts to sleepers and who waits announces it, so a permit is never free
-//! while everybody sleeps.
+//! Its owner bits are always 0: so when a thread dies that has the semaphore pending, the kernel wakes one waiter, which
+//! finds a permit or sleeps again. Waiters, and posters that have to wake one, have it pending, so a permit is never
+//! free while everybody sleeps.
 //!
-//! Invariant: if anybody sleeps, WAITERS is set, or a woken waiter is on its way that will set it. That one passes
+//! Invariant: if anybody sleeps, WAITERS is set, or a woken waiter is on its way that will set it. That waiter passes
 //! the wake-up on when it leaves permits behind.
 //!
 //! Memory order: a permit taken (Acquire) sees what came before the post that gave it (Release).
 
-use crate::atomic::Ordering::*;
+use crate::atomic::{AtomicU64, Ordering::*};
 use crate::deadline::Deadline;
 use crate::kernel::Kernel;
 use crate::lock::Outcome;
@@ -85,7 +85,7 @@ impl Semaphore {
 
     /// Sleeps until there is a permit, and wakes the next waiter instead of taking it: `Acquired` then.
     #[cold]
-    pub fn watch<K: Kernel>(&self, kernel: &K, deadline: Option<Deadline>) -> Outcome {
+    pub fn wait_until_available<K: Kernel>(&self, kernel: &K, deadline: Option<Deadline>) -> Outcome {
         self.await_permit(kernel, deadline, false)
     }
 
@@ -110,7 +110,7 @@ impl Semaphore {
             {
                 continue;
             }
-            match kernel.wait(&self.0, WAITERS, deadline, ANY_CLASS) {
+            match kernel.wait_or_recheck(&self.0, WAITERS, deadline, ANY_CLASS) {
                 Wake::Woken => flag = WAITERS,
                 Wake::TimedOut => break Outcome::TimedOut,
                 Wake::Interrupted => break Outcome::Interrupted,
@@ -200,12 +200,17 @@ impl Semaphore {
         };
         let posted = posted.map(|next| {
             if futex_word(next) & WAITERS != 0 && kernel.wake(&self.0, 1, ANY_CLASS) == 0 {
-                // Nobody slept. Who sleeps since then has a later post's wake-up coming, which restores the flag.
+                // Nobody slept. A thread that sleeps since then is woken by a later post, and restores the flag.
                 let _ = self.0.state.compare_exchange(next, permits(aux(next), 0), Relaxed, Relaxed);
             }
         });
         kernel.clear_pending();
         posted
+    }
+
+    /// A word for the use of the semaphore's owner object.
+    pub fn spare(&self) -> &AtomicU64 {
+        &self.0.spare
     }
 
     /// The permits free at this moment.

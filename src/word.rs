@@ -2,7 +2,7 @@
 //! beside it that only we use (`aux`). Both change in one step. With the state goes the entry that puts it on a robust
 //! list.
 
-use crate::atomic::AtomicU64;
+use crate::atomic::{AtomicU64, Ordering::*};
 pub use crate::platform::{Entry, OWNER, OWNER_DIED, WAITERS, WORD_FROM_NEXT};
 
 /// All classes of waiters.
@@ -18,9 +18,10 @@ const WORD_SHIFT: u32 = if (WORD_OFFSET == 0) == cfg!(target_endian = "little") 
 #[repr(C)]
 pub struct Word {
     pub(crate) state: AtomicU64,
-    /// For the protocol's own use.
+    /// Who holds it, for those that have to know more than the futex word says: thread and process.
     pub(crate) note: AtomicU64,
-    _unused: u64,
+    /// For the protocol's own use.
+    pub(crate) spare: AtomicU64,
     entry: Entry,
 }
 
@@ -40,6 +41,19 @@ impl Word {
     #[inline]
     pub fn entry(&self) -> &Entry {
         &self.entry
+    }
+
+    /// A word for the protocol's own use.
+    #[inline]
+    pub fn spare(&self) -> &AtomicU64 {
+        &self.spare
+    }
+
+    /// The process of `owner`, the thread that holds it, or 0 if that thread has not said.
+    #[inline]
+    pub fn pid_of(&self, owner: u32) -> u32 {
+        let note = self.note.load(Relaxed);
+        if futex_word(note) == owner { aux(note) } else { 0 }
     }
 
     /// The address of the futex word, for the kernel.

@@ -14,12 +14,12 @@ use support::{Child, fork, shared};
 fn wait(condition: &ConditionVariable, mutex: &Mutex, deadline: Option<Deadline>) -> bool {
     let (condition, thread) = (condition.condition(), Thread::current().unwrap());
     assert!(mutex.is_held_by(&thread));
-    let mut wait = condition.enter(&thread, mutex.name()).unwrap();
+    let mut wait = condition.begin_wait(&thread, mutex.name()).unwrap();
     mutex.unlock(&thread);
     let granted = loop {
         match condition.sleep(&thread, &mut wait, deadline) {
             Outcome::Acquired => break Some(wait),
-            Outcome::TimedOut => match condition.expire(&thread, wait) {
+            Outcome::TimedOut => match condition.try_cancel_wait(&thread, wait) {
                 None => break None,
                 Some(same) => wait = same,
             },
@@ -29,7 +29,7 @@ fn wait(condition: &ConditionVariable, mutex: &Mutex, deadline: Option<Deadline>
     lock(mutex);
     let woken = granted.is_some();
     if let Some(wait) = granted {
-        condition.finish(&thread, wait);
+        condition.finish_wait(&thread, wait);
     }
     woken
 }
@@ -68,15 +68,15 @@ fn one_that_waits_again_before_it_is_done_does_not_hold_up_the_next() {
     let (condition, mutex, order, thread) = scene();
     let first = fork(|| {
         let (outer, thread) = (condition.condition(), lock(&mutex));
-        let mut outer_wait = outer.enter(&thread, mutex.name()).unwrap();
+        let mut outer_wait = outer.begin_wait(&thread, mutex.name()).unwrap();
         mutex.unlock(&thread);
         while outer.sleep(&thread, &mut outer_wait, None) != Outcome::Acquired {}
         lock(&mutex);
-        outer.rest(&thread, &mut outer_wait);
+        outer.release_baton(&thread, &mut outer_wait);
         while order.load(SeqCst) == 0 {
             assert!(wait(&condition, &mutex, None));
         }
-        outer.finish(&thread, outer_wait);
+        outer.finish_wait(&thread, outer_wait);
         mutex.unlock(&thread);
         0
     });
@@ -178,10 +178,10 @@ fn a_killed_sleeper_is_passed_by() {
 #[test]
 fn the_signal_of_one_that_leaves_goes_to_the_next() {
     let (condition, mutex, order, thread) = scene();
-    let mine = condition.condition().enter(&thread, mutex.name()).unwrap();
+    let mine = condition.condition().begin_wait(&thread, mutex.name()).unwrap();
     let second = waiter(&condition, &mutex, order, 2);
     condition.condition().signal(&thread);
-    condition.condition().leave(&thread, mine);
+    condition.condition().cancel_wait(&thread, mine);
     assert_eq!(second.reap(), 0);
     assert_eq!(condition.condition().waiters(), 0);
 }
@@ -190,17 +190,17 @@ fn the_signal_of_one_that_leaves_goes_to_the_next() {
 #[test]
 fn one_that_dies_before_it_sleeps_leaves_its_signal_to_the_next() {
     let (condition, mutex, order, thread) = scene();
-    let (step, holder) = (shared::<AtomicU64>(), condition.condition().enter(&thread, 0).unwrap());
+    let (step, holder) = (shared::<AtomicU64>(), condition.condition().begin_wait(&thread, 0).unwrap());
     // The baton is the holder's, so the child does without.
     let first = fork(|| {
-        let _wait = condition.condition().enter(&Thread::current().unwrap(), mutex.name()).unwrap();
+        let _wait = condition.condition().begin_wait(&Thread::current().unwrap(), mutex.name()).unwrap();
         step.store(1, SeqCst);
         loop {
             std::thread::sleep(Duration::from_secs(1));
         }
     });
     support::until("the first has entered", || step.load(SeqCst) == 1);
-    condition.condition().leave(&thread, holder);
+    condition.condition().cancel_wait(&thread, holder);
     let second = waiter(&condition, &mutex, order, 2);
     condition.condition().signal(&thread);
     first.kill();
@@ -219,4 +219,115 @@ fn different_mutexes_do_not_hold_each_other_up() {
     mutex.unlock(&thread);
     assert!(children.into_iter().all(|child| child.reap() == 0));
     assert_eq!((order.load(SeqCst), condition.condition().waiters()), (21, 0));
+}
+
+/// Waits that were granted, whose threads die, on conditions nobody waits for again.
+#[test]
+fn the_places_of_the_dead_are_used_again() {
+    // In a child, since it fills the table.
+    let child = fork(|| {
+        let (per_thread, keep) = (1000, Mutex::new().unwrap());
+        // The first objects are in a home of their own, with a table of its own.
+        for _ in 0..=(process_shared_core::arena::PARTICIPANTS + 5000) / per_thread {
+            let begin = || {
+                let thread = Thread::current().unwrap();
+                for _ in 0..per_thread {
+                    let variable = ConditionVariable::new().unwrap();
+                    let condition = variable.condition();
+                    let mut wait = condition.begin_wait(&thread, keep.name()).unwrap();
+                    condition.release_baton(&thread, &mut wait);
+                    condition.signal(&thread);
+                    assert_eq!(condition.granted(), 1);
+                    std::mem::forget(variable);
+                }
+            };
+            std::thread::scope(|scope| scope.spawn(begin).join().unwrap());
+        }
+        0
+    });
+    assert_eq!(child.reap(), 0);
+}
+
+/// Begins a wait that will never end, as that of a fiber which is given up in the middle.
+fn lose_a_wait(condition: &ConditionVariable, thread: &Thread) {
+    let mut wait = condition.condition().begin_wait(thread, 0).unwrap();
+    condition.condition().release_baton(thread, &mut wait);
+}
+
+/// Pages with objects that this process has mapped.
+fn pages() -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines().filter(|line| line.contains("/dev/zero")).count()
+}
+
+#[test]
+fn a_lost_wait_ends_with_its_condition() {
+    let child = fork(|| {
+        let (before, thread) = (pages(), Thread::current().unwrap());
+        let variable = ConditionVariable::new().unwrap();
+        lose_a_wait(&variable, &thread);
+        assert!(!thread.held().is_empty());
+        drop(variable);
+        assert!(thread.held().is_empty(), "the list leads into memory that is gone");
+        i32::from(pages() > before)
+    });
+    assert_eq!(child.reap(), 0);
+}
+
+#[test]
+fn a_lost_wait_of_another_thread_keeps_its_memory() {
+    let child = fork(|| {
+        let variable = ConditionVariable::new().unwrap();
+        let (begun, dropped) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+        let lose = || {
+            let thread = Thread::current().unwrap();
+            let (own, before) = (ConditionVariable::new().unwrap(), thread.held().len());
+            lose_a_wait(&variable, &thread);
+            begun.wait();
+            dropped.wait();
+            assert_eq!(thread.held().len(), before + 1);
+            let mutex = Mutex::new().unwrap();
+            assert!(mutex.try_lock(&thread).unwrap()); // writes to the neighbours on the list
+            mutex.unlock(&thread);
+            process_shared_core::release_held_as_dead(&thread);
+            assert_eq!(thread.held().len(), before);
+            drop(own);
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(lose);
+            begun.wait();
+            // SAFETY: the handle is not used again.
+            drop(unsafe { std::ptr::read(&raw const variable) });
+            dropped.wait();
+        });
+        std::mem::forget(variable);
+        0
+    });
+    assert_eq!(child.reap(), 0);
+}
+
+#[test]
+fn a_lost_wait_takes_no_signal_with_it() {
+    let (condition, mutex, order, thread) = scene();
+    let (step, lost) = (shared::<AtomicU64>(), std::mem::ManuallyDrop::new(condition));
+    let first = fork(|| {
+        let thread = Thread::current().unwrap();
+        lose_a_wait(&lost, &thread);
+        step.store(1, SeqCst);
+        support::until("it is signalled", || step.load(SeqCst) == 2);
+        // SAFETY: this process's handle, not used any more.
+        drop(unsafe { std::ptr::read(&*lost) });
+        step.store(3, SeqCst);
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    });
+    support::until("the first has begun", || step.load(SeqCst) == 1);
+    let second = waiter(&lost, &mutex, order, 2);
+    lost.condition().signal(&thread);
+    step.store(2, SeqCst);
+    assert_eq!(second.reap(), 0);
+    support::until("the first has let go", || step.load(SeqCst) == 3);
+    assert_eq!(lost.condition().waiters(), 0);
+    first.kill();
 }

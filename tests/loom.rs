@@ -7,11 +7,13 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 use process_shared_core::Deadline;
-use process_shared_core::condition::{Condition, Wait};
+use process_shared_core::condition::waits::{Outstanding, Waits};
+use process_shared_core::condition::{Baton, Condition, Wait};
 use process_shared_core::lock::{Lock, Outcome};
+use process_shared_core::participants::{Header, OWES, Participant, Party, Seat, Table};
 use process_shared_core::platform::{Clock, Thread, World, weakly};
 use process_shared_core::semaphore::{MAX, Semaphore};
-use process_shared_core::waiter_table::{Outstanding, WaiterTable};
+use process_shared_core::word::Word;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -44,8 +46,15 @@ fn check_deaths(preemptions: usize, scenario: fn(usize) -> bool) {
 struct Shared<T> {
     world: World,
     object: T,
-    table: WaiterTable,
+    header: Header,
+    entries: [Participant; 3],
     data: UnsafeCell<u32>,
+}
+
+impl<T> Shared<T> {
+    fn seat(&self) -> Seat<'_> {
+        Seat { table: Table::of(&self.header, &self.entries), key: 1 }
+    }
 }
 
 impl<T: Default> Shared<T> {
@@ -53,7 +62,8 @@ impl<T: Default> Shared<T> {
         Arc::new(Shared {
             world: World::default(),
             object: T::default(),
-            table: WaiterTable::default(),
+            header: Header::default(),
+            entries: Default::default(),
             data: UnsafeCell::new(0),
         })
     }
@@ -126,7 +136,7 @@ mod lock {
             let shared = Shared::<Lock>::new();
             let mortal = spawn(&shared, move |shared: &Shared<Lock>| {
                 shared.world.thread(1, Clock::Slow).live(steps, |me| {
-                    shared.object.watch(me, None);
+                    shared.object.wait_until_free(me, None);
                 })
             });
             let other = spawn(&shared, |shared| increment(shared, &shared.world.thread(2, Clock::Slow)));
@@ -240,7 +250,7 @@ mod semaphore {
             let shared = Shared::<Semaphore>::new();
             let mortal = spawn(&shared, move |shared: &Shared<Semaphore>| {
                 shared.world.thread(1, Clock::Slow).live(steps, |me| {
-                    shared.object.watch(me, None);
+                    shared.object.wait_until_available(me, None);
                 })
             });
             let other = spawn(&shared, |shared| wait(shared, &shared.world.thread(2, Clock::Slow)));
@@ -253,30 +263,88 @@ mod semaphore {
     }
 }
 
-mod waiter_table {
+mod participants {
     use super::*;
+    use process_shared_core::participants::State;
 
-    const OBJECT: u32 = 1;
+    const HERE: State = 1;
 
-    /// A signal that comes when the oldest wait dies, and another takes its entry over, is for the next.
+    type Scene = Shared<Word>;
+
+    fn party(shared: &Scene) -> Party<'_> {
+        Party::new(shared.seat(), shared.object.spare())
+    }
+
+    fn join(shared: &Scene, id: u32) -> Thread {
+        let me = shared.world.thread(id, Clock::Quick);
+        party(shared).join(&me, HERE, 0).unwrap();
+        me
+    }
+
+    fn count(shared: &Scene) -> usize {
+        party(shared).count::<Thread>(&[HERE])
+    }
+
+    /// A participant is found from the moment it has joined, whatever others found before it had.
     #[test]
-    fn no_signal_goes_with_an_entry_that_changes_hands() {
+    fn a_range_is_not_emptied_under_who_joins() {
         check(3, || {
-            let shared = Shared::<()>::new();
-            let [first, second] = [1, 2].map(|id| {
-                let thread = shared.world.thread(id, Clock::Quick);
-                let place = shared.table.enter(&thread, OBJECT, 0).unwrap();
-                (thread, place)
+            let shared = Scene::new();
+            let me = shared.world.thread(1, Clock::Quick);
+            let before = party(&shared).join(&me, HERE, 0).unwrap();
+            party(&shared).leave(&me, before); // the range has its entry, and may be emptied
+            let looks = spawn(&shared, |shared| {
+                count(shared);
             });
-            let dies = spawn(&shared, move |shared| first.0.live(0, |me| shared.table.leave(me, first.1)));
-            let comes = spawn(&shared, |shared| {
-                shared.table.enter(&shared.world.thread(3, Clock::Quick), OBJECT, 0).unwrap();
+            let other = spawn(&shared, |shared| {
+                join(shared, 2);
+                assert!(count(shared) > 0);
             });
-            shared.table.grant_oldest(OBJECT);
-            assert!(dies.join().unwrap());
-            comes.join().unwrap();
-            shared.table.relay(OBJECT);
-            assert!(shared.table.is_granted(second.1));
+            join(&shared, 3);
+            assert!(count(&shared) > 0);
+            looks.join().unwrap();
+            other.join().unwrap();
+            assert_eq!(count(&shared), 2);
+        });
+    }
+
+    /// A participant dies while it joins or leaves: it does not count, and its entry can be used again.
+    #[test]
+    fn outlives_whoever_joins() {
+        check_deaths(2, |steps| {
+            let shared = Scene::new();
+            let mortal = spawn(&shared, move |shared: &Scene| {
+                shared.world.thread(1, Clock::Quick).live(steps, |me| {
+                    let ticket = party(shared).join(me, HERE, 0).unwrap();
+                    party(shared).leave(me, ticket);
+                })
+            });
+            join(&shared, 2);
+            assert!(count(&shared) > 0);
+            let died = mortal.join().unwrap();
+            assert_eq!(count(&shared), 1);
+            [3, 4].into_iter().for_each(|id| drop(join(&shared, id)));
+            assert_eq!(count(&shared), 3);
+            died
+        });
+    }
+
+    /// What a dead participant owes is forgotten if it is owed to nobody, and then only.
+    #[test]
+    fn a_debt_lasts_as_long_as_somebody_may_claim_it() {
+        check(1, || {
+            let shared = Scene::new();
+            let [creditor, debtor, late, later] =
+                [1, 2, 3, 4].map(|id| shared.world.thread(id, Clock::Quick));
+            let claim = party(&shared).join(&creditor, HERE, 0).unwrap();
+            let debt = party(&shared).join(&debtor, OWES, 0).unwrap();
+            party(&shared).table().entry(debt).data().store(debt.number(), SeqCst);
+            party(&shared).release_as_dead(&debtor, debt);
+            assert!(party(&shared).join(&late, HERE, 0).is_some());
+            assert!(party(&shared).join(&later, HERE, 0).is_none());
+            party(&shared).leave(&creditor, claim);
+            assert!(party(&shared).join(&later, HERE, 0).is_some());
+            assert!(party(&shared).join(&creditor, HERE, 0).is_some()); // the debt is owed to nobody that is left
         });
     }
 }
@@ -284,33 +352,62 @@ mod waiter_table {
 mod condition {
     use super::*;
 
-    const OBJECT: u32 = 1;
     const MUTEX: u32 = 7;
 
-    type Scene = Shared<Condition>;
+    type Scene = Shared<Baton>;
+
+    fn condition(shared: &Scene) -> Condition<'_> {
+        shared.object.at(shared.seat())
+    }
 
     fn signal(shared: &Scene, me: &Thread) {
-        shared.object.signal(me, &shared.table, OBJECT);
+        condition(shared).signal(me);
     }
 
     fn broadcast(shared: &Scene, me: &Thread) {
-        shared.object.broadcast(me, &shared.table, OBJECT);
+        condition(shared).broadcast(me);
     }
 
     fn waiting(shared: &Scene) -> usize {
-        shared.table.count(OBJECT)
+        condition(shared).waiters()
     }
 
     /// A wait that has begun, to be ended by a thread of its own.
     fn enter(shared: &Arc<Scene>, id: u32) -> (Thread, Wait) {
         let thread = shared.world.thread(id, Clock::Quick);
-        let wait = shared.object.enter(&thread, &shared.table, OBJECT, MUTEX).unwrap();
+        let wait = condition(shared).begin_wait(&thread, MUTEX).unwrap();
         (thread, wait)
     }
 
     fn end(shared: &Scene, thread: &Thread, mut wait: Wait) {
-        assert_eq!(shared.object.sleep(thread, &shared.table, &mut wait, None), Outcome::Acquired);
-        shared.object.finish(thread, &shared.table, wait);
+        assert_eq!(condition(shared).sleep(thread, &mut wait, None), Outcome::Acquired);
+        condition(shared).finish_wait(thread, wait);
+    }
+
+    fn waits(shared: &Scene) -> Waits<'_> {
+        Waits(Party::new(shared.seat(), shared.object.range()))
+    }
+
+    /// A signal that comes when the oldest wait dies, and another takes its entry over, is for the next.
+    #[test]
+    fn no_signal_goes_with_an_entry_that_changes_hands() {
+        check(3, || {
+            let shared = Scene::new();
+            let [first, second] = [1, 2].map(|id| {
+                let thread = shared.world.thread(id, Clock::Quick);
+                let ticket = waits(&shared).join(&thread, MUTEX).unwrap();
+                (thread, ticket)
+            });
+            let dies = spawn(&shared, move |shared| first.0.live(0, |me| waits(shared).0.leave(me, first.1)));
+            let comes = spawn(&shared, |shared| {
+                waits(shared).join(&shared.world.thread(3, Clock::Quick), MUTEX).unwrap();
+            });
+            waits(&shared).grant_oldest::<Thread>();
+            assert!(dies.join().unwrap());
+            comes.join().unwrap();
+            waits(&shared).relay();
+            assert!(waits(&shared).is_granted(second.1));
+        });
     }
 
     #[test]
@@ -370,13 +467,13 @@ mod condition {
         check(2, move || {
             let shared = Scene::new();
             let (first, mut mine) = enter(&shared, 1);
-            shared.object.rest(&first, &shared.table, &mut mine);
+            condition(&shared).release_baton(&first, &mut mine);
             let other = spawn(&shared, move |shared| end(shared, &first, mine)); // it may sleep before or after this:
             let second = shared.world.thread(2, Clock::Quick);
-            let theirs = shared.object.enter(&second, &shared.table, OBJECT, MUTEX + 1).unwrap();
+            let theirs = condition(&shared).begin_wait(&second, MUTEX + 1).unwrap();
             end_wait(&shared, &shared.world.thread(3, Clock::Quick));
             other.join().unwrap();
-            shared.object.leave(&second, &shared.table, theirs);
+            condition(&shared).cancel_wait(&second, theirs);
             assert_eq!(waiting(&shared), 0);
         });
     }
@@ -411,11 +508,11 @@ mod condition {
         let shared = Scene::new();
         let ((first, mut mine), (second, theirs)) = (enter(&shared, 1), enter(&shared, 2));
         if holds_the_baton {
-            shared.object.rest(&first, &shared.table, &mut mine);
+            condition(&shared).release_baton(&first, &mut mine);
         }
         let other = spawn(&shared, move |shared| end(shared, &second, theirs));
         let died = shared.world.thread(3, Clock::Quick).live(steps, |me| broadcast(&shared, me));
-        if died && shared.table.has_waiting(OBJECT) {
+        if died && waits(&shared).any_waiting() {
             broadcast(&shared, &shared.world.thread(4, Clock::Quick));
         }
         end(&shared, &first, mine);
@@ -444,7 +541,7 @@ mod condition {
             signal(&shared, &me);
             let other = spawn(&shared, move |shared| end(shared, &second, theirs));
             let died = first.live(steps, |me| end(&shared, me, mine));
-            if shared.table.outstanding(OBJECT, 0) == Outstanding::Nothing {
+            if waits(&shared).outstanding(0) == Outstanding::Nothing {
                 signal(&shared, &me); // the first one was used up, by a wait that had ended or by the other
             }
             other.join().unwrap();
@@ -463,12 +560,12 @@ mod condition {
             signal(&shared, &me);
             let other = spawn(&shared, move |shared| end(shared, &second, theirs));
             let died = first.live(steps, |me| {
-                let asleep = shared.object.sleep(me, &shared.table, &mut mine, None);
+                let asleep = condition(&shared).sleep(me, &mut mine, None);
                 assert_eq!(asleep, Outcome::Acquired);
-                shared.object.rest(me, &shared.table, &mut mine);
-                shared.object.finish(me, &shared.table, mine);
+                condition(&shared).release_baton(me, &mut mine);
+                condition(&shared).finish_wait(me, mine);
             });
-            if shared.table.outstanding(OBJECT, 0) == Outstanding::Nothing {
+            if waits(&shared).outstanding(0) == Outstanding::Nothing {
                 signal(&shared, &me); // as above
             }
             other.join().unwrap();
@@ -485,7 +582,7 @@ mod condition {
             let ((first, mine), (second, theirs)) = (enter(&shared, 1), enter(&shared, 2));
             signal(&shared, &shared.world.thread(3, Clock::Quick));
             let other = spawn(&shared, move |shared| end(shared, &second, theirs));
-            let died = first.live(steps, |me| shared.object.leave(me, &shared.table, mine));
+            let died = first.live(steps, |me| condition(&shared).cancel_wait(me, mine));
             other.join().unwrap();
             assert_eq!(waiting(&shared), 0);
             died
@@ -500,7 +597,7 @@ mod condition {
             let (first, mine) = enter(&shared, 1);
             let other = spawn(&shared, move |shared| end(shared, &first, mine));
             let died = shared.world.thread(2, Clock::Quick).live(steps, |me| signal(&shared, me));
-            if died && shared.table.has_waiting(OBJECT) {
+            if died && waits(&shared).any_waiting() {
                 signal(&shared, &shared.world.thread(3, Clock::Quick));
             }
             other.join().unwrap();

@@ -189,26 +189,26 @@ impl Worker<'_> {
     fn wait_for_more(&mut self) {
         self.at(Step::WaitForMore);
         let Storm { store, more, .. } = self.storm;
-        let mut wait = more.condition().enter(&self.thread, store.name()).unwrap();
+        let mut wait = more.condition().begin_wait(&self.thread, store.name()).unwrap();
         store.unlock(&self.thread);
         let mut deadline = self.dice.deadline();
         let granted = loop {
             match more.condition().sleep(&self.thread, &mut wait, deadline) {
                 Outcome::Acquired => break Some(wait),
-                Outcome::TimedOut => match more.condition().expire(&self.thread, wait) {
+                Outcome::TimedOut => match more.condition().try_cancel_wait(&self.thread, wait) {
                     None => break None,
                     Some(same) => (wait, deadline) = (same, None),
                 },
                 Outcome::Interrupted if self.dice.roll(2) == 0 => {
-                    more.condition().leave(&self.thread, wait);
+                    more.condition().cancel_wait(&self.thread, wait);
                     break None;
                 }
-                Outcome::Interrupted => more.condition().rest(&self.thread, &mut wait),
+                Outcome::Interrupted => more.condition().release_baton(&self.thread, &mut wait),
             }
         };
         self.lock(store);
         if let Some(wait) = granted {
-            more.condition().finish(&self.thread, wait);
+            more.condition().finish_wait(&self.thread, wait);
         }
     }
 

@@ -5,7 +5,7 @@ use crate::support::{Child, PATIENCE, fork, is_asleep, shared, state, until};
 use crate::{is_first, me};
 use process_shared_core::condition::Wait;
 use process_shared_core::kernel::Kernel;
-use process_shared_core::{ConditionRef, ConditionVariable, Deadline, Mutex, Outcome, Thread};
+use process_shared_core::{Condition, ConditionVariable, Deadline, Mutex, Outcome, Thread};
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
@@ -78,9 +78,9 @@ impl Scene {
     /// are stopped.
     fn signalled_a_dead_waiter() -> Self {
         let (scene, entered) = (Self::empty(), shared::<AtomicU32>());
-        scene.wait.replace(scene.condition().enter(&me(), 0).ok());
+        scene.wait.replace(scene.condition().begin_wait(&me(), 0).ok());
         let first = fork(|| {
-            let _wait = scene.condition().enter(&me(), scene.mutex.name()).unwrap();
+            let _wait = scene.condition().begin_wait(&me(), scene.mutex.name()).unwrap();
             entered.store(1, SeqCst);
             loop {
                 std::thread::sleep(PATIENCE);
@@ -98,17 +98,17 @@ impl Scene {
         scene
     }
 
-    fn condition(&self) -> ConditionRef<'_> {
+    fn condition(&self) -> Condition<'_> {
         self.condition.condition()
     }
 
     fn enter(&self) {
-        self.wait.replace(self.condition().enter(&me(), self.mutex.name()).ok());
+        self.wait.replace(self.condition().begin_wait(&me(), self.mutex.name()).ok());
     }
 
     fn leave(&self) {
         if let Some(wait) = self.wait.take() {
-            self.condition().leave(&me(), wait);
+            self.condition().cancel_wait(&me(), wait);
         }
     }
 
@@ -124,13 +124,13 @@ impl Scene {
     /// A whole wait, as a user's.
     fn wait(&self, progress: impl Fn(Progress), before_mutex: impl Fn(&mut Wait)) {
         let (condition, thread) = (self.condition(), me());
-        let mut wait = condition.enter(&thread, self.mutex.name()).unwrap();
+        let mut wait = condition.begin_wait(&thread, self.mutex.name()).unwrap();
         progress(Progress::Entered);
         assert_eq!(condition.sleep(&thread, &mut wait, None), Outcome::Acquired);
         before_mutex(&mut wait);
         lock(&self.mutex);
         progress(Progress::Back);
-        condition.finish(&thread, wait);
+        condition.finish_wait(&thread, wait);
         progress(Progress::Finished);
         self.mutex.unlock(&thread);
     }
@@ -205,10 +205,10 @@ impl Scene {
     fn assert_unused(&self) {
         let condition = self.condition();
         assert_eq!(condition.waiters(), 0);
-        let mut wait = condition.enter(&me(), self.mutex.name()).unwrap();
+        let mut wait = condition.begin_wait(&me(), self.mutex.name()).unwrap();
         let soon = Deadline::after(Duration::from_micros(100));
         assert_eq!(condition.sleep(&me(), &mut wait, soon), Outcome::TimedOut, "a signal was kept");
-        assert!(condition.expire(&me(), wait).is_none());
+        assert!(condition.try_cancel_wait(&me(), wait).is_none());
         assert_works(&self.mutex);
     }
 }
@@ -238,7 +238,7 @@ fn check_signal(scene: &Scene) {
 /// The victim was to broadcast: what it has begun is done, and another broadcast wakes the rest.
 fn check_broadcast(scene: &Scene) {
     scene.leave();
-    until("nobody is called", || scene.condition().called() == 0);
+    until("nobody is called", || scene.condition().woken_by_broadcast() == 0);
     scene.broadcast();
     scene.assert_all_woken();
 }
@@ -268,7 +268,7 @@ crash_tests! {
 
     /// The same, but the victim puts the baton down before it takes the mutex again, as for a signal handler.
     wait_with_a_rest => Operation {
-        operation: |scene| scene.wait_with_progress(|wait| scene.condition().rest(&me(), wait)),
+        operation: |scene| scene.wait_with_progress(|wait| scene.condition().release_baton(&me(), wait)),
         asleep: |scene, naps| {
             if is_first(naps) {
                 scene.arrive(2);
@@ -367,10 +367,10 @@ crash_tests! {
     wait_that_times_out => Operation {
         operation: |scene| {
             let condition = scene.condition();
-            let mut wait = condition.enter(&me(), scene.mutex.name()).unwrap();
+            let mut wait = condition.begin_wait(&me(), scene.mutex.name()).unwrap();
             let soon = Deadline::after(Duration::from_micros(300));
             assert_eq!(condition.sleep(&me(), &mut wait, soon), Outcome::TimedOut);
-            assert!(condition.expire(&me(), wait).is_none());
+            assert!(condition.try_cancel_wait(&me(), wait).is_none());
         },
         asleep: |_, _| {}, // until its deadline
         check: |scene| {

@@ -139,7 +139,7 @@ crash_tests! {
     },
 
     watch => Operation {
-        operation: |scene| assert_eq!(scene.semaphore.watch(&me(), None), Outcome::Acquired),
+        operation: |scene| assert_eq!(scene.semaphore.wait_until_available(&me(), None), Outcome::Acquired),
         asleep: |scene, _| {
             scene.arrive(1);
             scene.post();

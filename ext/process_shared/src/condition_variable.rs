@@ -1,7 +1,7 @@
 //! `ProcessShared::ConditionVariable`. How to wait for one is in `condition_wait.rs`.
 
 use magnus::{RModule, Ruby, Value, method, prelude::*};
-use process_shared_core::{ConditionRef, ConditionVariable};
+use process_shared_core::{Condition, ConditionVariable};
 
 use crate::condition_wait::{self, Waitable};
 use crate::errors::{self, Error};
@@ -38,12 +38,12 @@ impl Object for ConditionVariableData {
 }
 
 impl Waitable for ConditionVariableData {
-    fn condition(&self, ruby: &Ruby) -> Result<ConditionRef<'_>, Error> {
+    fn condition(&self, ruby: &Ruby) -> Result<Condition<'_>, Error> {
         Ok(self.open(ruby)?.condition())
     }
 }
 
-fn condition<'a>(ruby: &Ruby, object: Value) -> Result<ConditionRef<'a>, Error> {
+fn condition<'a>(ruby: &Ruby, object: Value) -> Result<Condition<'a>, Error> {
     of::<ConditionVariableData>(object).condition(ruby)
 }
 

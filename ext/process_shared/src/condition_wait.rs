@@ -2,7 +2,7 @@
 
 use magnus::{Ruby, Value, prelude::*, rb_sys::AsRawValue};
 use process_shared_core::platform::fork_depth;
-use process_shared_core::{ConditionRef, Outcome, deadline};
+use process_shared_core::{Condition, Outcome, deadline};
 use rb_sys::VALUE;
 
 use crate::close_wakeups::Waiting;
@@ -17,7 +17,7 @@ use crate::{fiber_scheduler, interrupts, thread, trap_context, typed_data, wakeu
 /// An object with a condition to wait for.
 pub trait Waitable {
     /// The condition, unless the object cannot be used.
-    fn condition(&self, ruby: &Ruby) -> Result<ConditionRef<'_>, Error>;
+    fn condition(&self, ruby: &Ruby) -> Result<Condition<'_>, Error>;
 }
 
 /// Releases `lock`, in the object `lock_object`, waits for the condition of `object`, and takes the lock again whatever
@@ -53,11 +53,11 @@ fn wait_in_thread(
     wakeup::forget(ruby)?;
     let (mut thread, mut depth) = (thread::current(ruby)?, fork_depth());
     let name = lock.name(ruby)?;
-    let mut wait = condition.enter(&thread, name).map_err(|error| errors::to_ruby(ruby, error))?;
+    let mut wait = condition.begin_wait(&thread, name).map_err(|error| errors::to_ruby(ruby, error))?;
     let held = match lock.release(ruby) {
         Ok(held) => held,
         Err(error) => {
-            condition.leave(&thread, wait);
+            condition.cancel_wait(&thread, wait);
             return Err(error);
         }
     };
@@ -67,20 +67,20 @@ fn wait_in_thread(
     let (mut granted, timed_out, raised) = loop {
         let _waiting = Waiting::with(object); // inside the loop: a signal handler may fork
         if let Err(closed) = waitable.condition(ruby) {
-            condition.leave(&thread, wait);
+            condition.cancel_wait(&thread, wait);
             break (None, false, Some(closed));
         }
         let result = nogvl::wait_once(
             ruby,
             &mut wait,
             |wait| condition.sleep(&thread, wait, until),
-            |wait| condition.rest(&thread, wait),
+            |wait| condition.release_baton(&thread, wait),
         );
         if fork_depth() != depth {
             // A signal handler has forked, and this is the child. The wait is the parent's; the child begins its own.
             let again = result.and_then(|_| {
                 thread = thread::current(ruby)?;
-                condition.enter(&thread, name).map_err(|error| errors::to_ruby(ruby, error))
+                condition.begin_wait(&thread, name).map_err(|error| errors::to_ruby(ruby, error))
             });
             match again {
                 Ok(own) => (wait, depth) = (own, fork_depth()),
@@ -90,24 +90,24 @@ fn wait_in_thread(
         }
         match result {
             Ok(WaitResult::Over(Outcome::Acquired)) => break (Some(wait), false, None),
-            Ok(WaitResult::Over(_)) => match condition.expire(&thread, wait) {
+            Ok(WaitResult::Over(_)) => match condition.try_cancel_wait(&thread, wait) {
                 None => break (None, true, None),
                 Some(same) => (wait, until) = (same, None),
             },
             Ok(WaitResult::Again) => {}
             Ok(WaitResult::WokenUp) => {
-                condition.leave(&thread, wait);
+                condition.cancel_wait(&thread, wait);
                 break (None, false, waitable.condition(ruby).err());
             }
             Err(error) => {
-                condition.leave(&thread, wait);
+                condition.cancel_wait(&thread, wait);
                 break (None, false, Some(error));
             }
         }
     };
     let mut rest = || {
         if let Some(wait) = granted.as_mut().filter(|_| fork_depth() == depth) {
-            condition.rest(&thread, wait);
+            condition.release_baton(&thread, wait);
         }
     };
     let mut raised = lock.retake(ruby, lock_object, held, raised, &mut rest);
@@ -116,8 +116,8 @@ fn wait_in_thread(
         raised = interrupts::check(ruby).err();
     }
     match (granted.filter(|_| fork_depth() == depth), &raised) {
-        (Some(wait), None) => condition.finish(&thread, wait),
-        (Some(wait), Some(_)) => condition.leave(&thread, wait), // an exception takes no signal
+        (Some(wait), None) => condition.finish_wait(&thread, wait),
+        (Some(wait), Some(_)) => condition.cancel_wait(&thread, wait), // an exception takes no signal
         (None, _) => {}
     }
     match raised {

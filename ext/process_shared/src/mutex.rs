@@ -6,7 +6,7 @@
 
 use magnus::scan_args::{get_kwargs, scan_args};
 use magnus::{RModule, Ruby, Value, method, prelude::*, rb_sys::FromRawValue};
-use process_shared_core::{ConditionRef, Mutex, Thread};
+use process_shared_core::{Condition, Mutex, Thread};
 use rb_sys::VALUE;
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
@@ -90,7 +90,7 @@ impl Object for MutexData {
 }
 
 impl Waitable for MutexData {
-    fn condition(&self, ruby: &Ruby) -> Result<ConditionRef<'_>, Error> {
+    fn condition(&self, ruby: &Ruby) -> Result<Condition<'_>, Error> {
         Ok(self.open(ruby)?.condition())
     }
 }
@@ -288,7 +288,7 @@ fn wakeup_first(ruby: &Ruby, object: Value) -> Result<Value, Error> {
 fn watch(ruby: &Ruby, object: Value, timeout: Value) -> Result<bool, Error> {
     let (data, timeout) = (of::<MutexData>(object), Timeout::parse(ruby, timeout)?);
     let mutex = data.open(ruby)?;
-    let wait = |thread: &Thread| mutex.watch(thread, timeout.deadline());
+    let wait = |thread: &Thread| mutex.wait_until_free(thread, timeout.deadline());
     nogvl::block(ruby, [Some(object), None], || data.check(ruby), wait, nogvl::keep)
 }
 

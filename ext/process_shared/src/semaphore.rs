@@ -150,7 +150,7 @@ impl SemaphoreData {
         check: impl Fn() -> Result<(), Error>,
     ) -> Result<bool, Error> {
         let (semaphore, timeout) = (self.open(ruby)?, Timeout::parse(ruby, timeout)?);
-        let wait = |thread: &Thread| semaphore.watch(thread, timeout.deadline());
+        let wait = |thread: &Thread| semaphore.wait_until_available(thread, timeout.deadline());
         nogvl::block(ruby, objects, check, wait, nogvl::keep)
     }
 

@@ -3,6 +3,7 @@
 
 mod forks;
 mod futex;
+mod liveness;
 mod namespace;
 mod records;
 mod robust_list;
@@ -15,12 +16,13 @@ use super::current::CURRENT;
 use crate::deadline::Deadline;
 use crate::error::Result;
 use crate::kernel::Kernel;
-use crate::word::{Word, aux, futex_word, pack};
+use crate::word::{ANY_CLASS, Word, aux, futex_word, pack};
 use records::Record;
 use robust_list::{Head, Link};
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
+use std::time::Duration;
 
 /// Bits of a futex word, as the kernel defines them.
 pub const OWNER: u32 = 0x3fff_ffff; // FUTEX_TID_MASK
@@ -97,9 +99,16 @@ impl Thread {
 }
 
 impl Kernel for Thread {
+    const RECHECK: Option<Duration> = Some(Duration::from_millis(700));
+
     #[inline]
     fn id(&self) -> u32 {
         futex_word(self.name)
+    }
+
+    #[inline]
+    fn pid(&self) -> u32 {
+        aux(self.name)
     }
 
     #[inline]
@@ -146,6 +155,12 @@ impl Kernel for Thread {
 
     fn wake(&self, word: &Word, count: i32, classes: u32) -> usize {
         futex::wake(word.futex(), count, classes)
+    }
+
+    fn reap_if_owner_dead(word: &Word) {
+        if liveness::mark_if_owner_gone(word) {
+            futex::wake(word.futex(), 1, ANY_CLASS);
+        }
     }
 }
 

@@ -157,6 +157,11 @@ impl Kernel for Thread {
     }
 
     #[inline]
+    fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    #[inline]
     fn set_pending(&self, _: &Word) {}
 
     #[inline]

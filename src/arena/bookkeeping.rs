@@ -1,0 +1,164 @@
+//! Which slots of a process's own homes are in use, and which homes it has mapped. Private to the process, so no crash of
+//! another one leaves it half done.
+//!
+//! Rules: a slot handed out before a fork is never handed out again, by either side, since the other may still use it.
+//! (Only the child knows of a fork that ran no handlers. The parent may then hand out again what it drops itself.)
+//! A process lets go of a home once all slots it knew of there are dropped, and what is deferred is done.
+
+use super::home::Home;
+use super::{Deferred, Slot};
+use crate::error::Result;
+use crate::platform::fork_epoch::fork_epoch;
+use std::sync::Arc;
+
+/// Slots in the first home that a process makes, and in all others: few mappings, since each makes forks slower, and
+/// little address space where few objects are made.
+const FIRST: usize = 4096;
+const OTHERS: usize = 65536;
+
+/// What this process knows of a home that it, or the process it was forked from, has made.
+struct Chunk {
+    home: Arc<Home>,
+    /// This process made it, and may hand out its slots.
+    own: bool,
+    /// Slots from here on were never handed out.
+    fresh: usize,
+    /// Slots handed out and given back between the same two forks.
+    free: Vec<u16>,
+    /// Slots this process has handles of.
+    live: usize,
+}
+
+pub struct Bookkeeping {
+    /// In the order of their addresses.
+    chunks: Vec<Chunk>,
+    /// The addresses of chunks that have a slot to hand out.
+    open: Vec<usize>,
+    /// Where each home of this process is, in order: address and size.
+    homes: Vec<(usize, usize)>,
+    deferred: Vec<Deferred>,
+}
+
+impl Bookkeeping {
+    pub const fn new() -> Self {
+        Bookkeeping { chunks: Vec::new(), open: Vec::new(), homes: Vec::new(), deferred: Vec::new() }
+    }
+
+    /// The position of the chunk at `address`, or of the first one behind it.
+    fn find(&self, address: usize) -> std::result::Result<usize, usize> {
+        self.chunks.binary_search_by_key(&address, |chunk| chunk.home.span().0)
+    }
+
+    /// The chunk to hand out slots of, made if there is none.
+    fn open(&mut self) -> Result<&mut Chunk> {
+        let position = match self.open.last() {
+            Some(&address) => self.find(address).unwrap_or_else(|position| position),
+            None => {
+                let slots = if self.chunks.iter().any(|chunk| chunk.own) { OTHERS } else { FIRST };
+                let home = Home::anonymous(slots)?;
+                let (address, size) = home.span();
+                self.note_home(address, size);
+                let position = self.find(address).unwrap_or_else(|position| position);
+                let chunk = Chunk { home: Arc::new(home), own: true, fresh: 0, free: Vec::new(), live: 0 };
+                self.chunks.insert(position, chunk);
+                self.open.push(address);
+                position
+            }
+        };
+        Ok(&mut self.chunks[position])
+    }
+
+    /// A slot of zeroes.
+    pub fn hand_out(&mut self) -> Result<Slot> {
+        let chunk = self.open()?;
+        let slot = chunk.hand_out();
+        if !chunk.has_room() {
+            self.open.pop();
+        }
+        Ok(slot)
+    }
+
+    /// Whether no other process can know of `slot`.
+    pub fn is_sole(&self, slot: &Slot) -> bool {
+        let position = self.find(slot.home.span().0);
+        slot.fork_epoch == fork_epoch() && position.is_ok_and(|position| self.chunks[position].own)
+    }
+
+    /// A slot without a handle. Returns what the process has no use for any more, to be dropped by the caller.
+    pub fn take_back(&mut self, slot: &Slot) -> Option<Arc<Home>> {
+        let address = slot.home.span().0;
+        let position = self.find(address).ok()?;
+        let chunk = &mut self.chunks[position];
+        chunk.live -= 1;
+        if chunk.own && slot.fork_epoch == fork_epoch() {
+            if !chunk.has_room() {
+                self.open.push(address);
+            }
+            chunk.free.push(slot.index as u16);
+        }
+        if chunk.live > 0 {
+            return None;
+        }
+        self.open.retain(|&other| other != address);
+        Some(self.chunks.remove(position).home)
+    }
+
+    /// In a forked child: its parent hands out what is left here. Bookkeeping that a thread of the parent was in the
+    /// middle of is not `whole`: then it is forgotten, and the homes stay mapped.
+    pub fn inherit(&mut self, whole: bool) {
+        if whole {
+            self.chunks.iter_mut().for_each(|chunk| chunk.own = false);
+            self.open.clear();
+        } else {
+            std::mem::forget(std::mem::replace(self, Bookkeeping::new()));
+        }
+    }
+
+    fn note_home(&mut self, address: usize, size: usize) {
+        let position = self.homes.partition_point(|home| home.0 < address);
+        self.homes.insert(position, (address, size));
+    }
+
+    pub fn forget_home(&mut self, address: usize) {
+        self.homes.retain(|home| home.0 != address);
+    }
+
+    /// Whether `address` is in a home of this process.
+    pub fn contains(&self, address: usize) -> bool {
+        let behind = self.homes.partition_point(|home| home.0 <= address);
+        behind
+            .checked_sub(1)
+            .is_some_and(|position| address - self.homes[position].0 < self.homes[position].1)
+    }
+
+    pub fn defer(&mut self, deferred: Deferred) {
+        self.deferred.push(deferred);
+    }
+
+    pub fn take_deferred(&mut self, is_due: impl FnMut(&Deferred) -> bool) -> Vec<Deferred> {
+        let (due, left) = std::mem::take(&mut self.deferred).into_iter().partition(is_due);
+        self.deferred = left;
+        due
+    }
+}
+
+impl Chunk {
+    fn has_room(&self) -> bool {
+        self.fresh < self.home.slots() || !self.free.is_empty()
+    }
+
+    /// A slot of zeroes. There is room.
+    fn hand_out(&mut self) -> Slot {
+        self.live += 1;
+        let used = self.free.pop();
+        let index = used.map_or(self.fresh, usize::from);
+        let address = self.home.slot(index);
+        if used.is_some() {
+            // SAFETY: the slot is mapped, and nobody else has it.
+            unsafe { address.write_bytes(0, super::SLOT) };
+        } else {
+            self.fresh += 1; // zero as it was mapped
+        }
+        Slot::at_index(self.home.clone(), index as u32, fork_epoch())
+    }
+}

@@ -1,0 +1,112 @@
+//! Where slots are: a mapping of shared memory with a table of participants and some slots. Processes may have the same
+//! home at different addresses.
+//!
+//! ```text
+//! | identity (64 bytes) | table: its header (64), entries of 64 bytes | slots of 128 bytes |
+//! ```
+//!
+//! The identity is a random number that the maker of the home writes. Slots have names that are made of it, since their
+//! addresses mean nothing to another process, and may mean something else there.
+
+use super::{SLOT, with_bookkeeping};
+use crate::error::{Error, Result};
+use crate::participants::Table;
+use crate::platform;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Threads that can take part at a time in the objects of a home of this process's own.
+pub const PARTICIPANTS: usize = 32_768;
+
+/// Bytes before the table.
+const IDENTITY: usize = 64;
+
+/// What a home has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    pub participants: usize,
+    pub slots: usize,
+}
+
+impl Layout {
+    const fn first_slot(self) -> usize {
+        (IDENTITY + Table::bytes(self.participants)).next_multiple_of(SLOT)
+    }
+
+    pub const fn bytes(self) -> usize {
+        self.first_slot() + self.slots * SLOT
+    }
+}
+
+/// A home that this process has mapped. Dropping it unmaps it.
+#[derive(Debug)]
+pub struct Home {
+    address: NonNull<u8>,
+    layout: Layout,
+    identity: u64,
+}
+
+// SAFETY: it is an address of shared memory, and numbers that do not change.
+unsafe impl Send for Home {}
+// SAFETY: as above.
+unsafe impl Sync for Home {}
+
+impl Home {
+    /// Anonymous pages, which forked children share: no descriptor, no name.
+    ///
+    /// # Errors
+    /// `System` if the system has no pages left to map, or no random number.
+    pub fn anonymous(slots: usize) -> Result<Self> {
+        let layout = Layout { participants: PARTICIPANTS, slots };
+        let identity = random()?;
+        let address = platform::map(layout.bytes())?;
+        // SAFETY: fresh pages, which begin with the identity.
+        unsafe { address.cast::<AtomicU64>().as_ref() }.store(identity, Relaxed);
+        Ok(Home { address, layout, identity })
+    }
+
+    /// The addresses of this home in this process.
+    pub fn span(&self) -> (usize, usize) {
+        (self.address.addr().get(), self.layout.bytes())
+    }
+
+    pub fn slots(&self) -> usize {
+        self.layout.slots
+    }
+
+    pub fn table(&self) -> Table<'_> {
+        // SAFETY: the table is at this place of the mapping, which lives as long as `self`; a page is aligned to 64.
+        unsafe { Table::at(self.address.add(IDENTITY), self.layout.participants) }
+    }
+
+    /// The address of a slot, which is below `slots`.
+    pub fn slot(&self, index: usize) -> NonNull<u8> {
+        debug_assert!(index < self.layout.slots);
+        // SAFETY: inside the mapping.
+        unsafe { self.address.add(self.layout.first_slot() + index * SLOT) }
+    }
+
+    /// A number for a slot that is the same in all processes, and very nearly always unlike that of any other slot of
+    /// any home. Neither the lowest nor the highest.
+    pub fn name(&self, index: u32) -> u32 {
+        let mixed = (self.identity ^ u64::from(index)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        ((mixed >> 32) as u32).clamp(1, u32::MAX - 1)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        with_bookkeeping(|books| books.forget_home(self.address.addr().get()));
+        // SAFETY: no handle of this process points into it any more: each keeps the home.
+        unsafe { platform::unmap(self.address, self.layout.bytes()) };
+    }
+}
+
+fn random() -> Result<u64> {
+    let mut bytes = [0; 8];
+    // SAFETY: eight bytes to write to.
+    if unsafe { libc::getentropy(bytes.as_mut_ptr().cast(), bytes.len()) } != 0 {
+        return Err(Error::last_os("a random number"));
+    }
+    Ok(u64::from_ne_bytes(bytes))
+}

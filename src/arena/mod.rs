@@ -1,0 +1,189 @@
+//! Where synchronisation objects live: slots of shared memory, each in a home.
+//!
+//! A home (`home`) is a mapping with slots, and with the table of those who take part in what is in them. Which slots are
+//! in use is private to the process that made the home (`bookkeeping`): only it hands out slots there, so there is no
+//! shared bookkeeping that a crash could leave half done.
+
+mod bookkeeping;
+mod home;
+
+use crate::atomic::{AtomicU32, Ordering::*};
+use crate::error::Result;
+use crate::participants::Seat;
+use crate::platform::fork_epoch::{fork_epoch, step_fork_epoch};
+use crate::platform::{self, fork_depth};
+use crate::spin::SpinBudget;
+use bookkeeping::Bookkeeping;
+use home::Home;
+use std::cell::UnsafeCell;
+use std::ptr::NonNull;
+use std::sync::{Arc, Once};
+
+pub use home::PARTICIPANTS;
+
+/// Bytes of shared memory for one object.
+pub const SLOT: usize = 128;
+
+/// Tables of participants that the object in a slot can have.
+const SEATS: u32 = 4;
+
+/// A slot in use by this process. Dropping it gives it back.
+#[derive(Debug)]
+pub struct Slot {
+    address: NonNull<u8>,
+    index: u32,
+    /// When it was handed out.
+    fork_epoch: u32,
+    /// What this process has learned of waiting for what is in the slot.
+    pub spin: SpinBudget,
+    home: Arc<Home>,
+}
+
+// SAFETY: a slot is shared memory by design; what is in it is atomic.
+unsafe impl Send for Slot {}
+// SAFETY: as above.
+unsafe impl Sync for Slot {}
+
+/// A slot whose last handle is gone, but whose memory is needed until `release` has run.
+pub struct Deferred {
+    pub slot: Slot,
+    /// Whether the calling thread can, or nobody needs to, do what is left.
+    pub is_due: fn(&Slot, &platform::Thread) -> bool,
+    pub release: fn(&Slot, &platform::Thread),
+}
+
+/// Guarded by `LOCK`.
+struct Guarded(UnsafeCell<Bookkeeping>);
+
+// SAFETY: only `with_bookkeeping` and the fork handlers reach the inside, one thread at a time.
+unsafe impl Sync for Guarded {}
+
+static BOOKKEEPING: Guarded = Guarded(UnsafeCell::new(Bookkeeping::new()));
+/// Twice the fork depth of the process that the bookkeeping belongs to, and one more while a thread of it is inside.
+static LOCK: AtomicU32 = AtomicU32::new(0);
+
+fn enter() {
+    let depth = fork_depth();
+    loop {
+        let lock = LOCK.load(Relaxed);
+        let free = lock & 1 == 0;
+        let inherited = lock >> 1 != depth;
+        if (free || inherited) && LOCK.compare_exchange(lock, depth << 1 | 1, Acquire, Relaxed).is_ok() {
+            if inherited {
+                // SAFETY: the lock keeps all other threads out.
+                unsafe { &mut *BOOKKEEPING.0.get() }.inherit(free);
+            }
+            return;
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn exit() {
+    LOCK.store(fork_depth() << 1, Release);
+}
+
+fn with_bookkeeping<T>(action: impl FnOnce(&mut Bookkeeping) -> T) -> T {
+    enter();
+    // SAFETY: the lock keeps all other threads out, and `action` never comes back here.
+    let result = action(unsafe { &mut *BOOKKEEPING.0.get() });
+    exit();
+    result
+}
+
+/// No thread may be halfway through the bookkeeping while the process is copied. (A fork that runs no handlers does not
+/// wait for that: the child finds the lock as its parent had it, and `enter` sees to it.)
+pub fn register_atfork() {
+    static AT_FORK: Once = Once::new();
+    extern "C" fn prepare() {
+        enter();
+        step_fork_epoch();
+    }
+    extern "C" fn parent() {
+        exit();
+    }
+    extern "C" fn child() {
+        // SAFETY: `prepare` entered in the thread that this one is a copy of.
+        unsafe { &mut *BOOKKEEPING.0.get() }.inherit(true);
+        exit();
+        platform::forked(fork_epoch());
+    }
+    AT_FORK.call_once(|| {
+        platform::register_atfork(); // in a child its handler comes first
+        // SAFETY: the handlers call nothing that is not allowed after fork.
+        unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
+    });
+}
+
+impl Slot {
+    /// A slot of zeroes.
+    ///
+    /// # Errors
+    /// `System` if the system has no pages left to map.
+    pub fn new() -> Result<Self> {
+        register_atfork();
+        let slot = with_bookkeeping(Bookkeeping::hand_out)?;
+        // SAFETY: the slot is mapped, and nobody else has it.
+        unsafe { platform::attach_os(slot.address) }?;
+        Ok(slot)
+    }
+
+    fn at_index(home: Arc<Home>, index: u32, fork_epoch: u32) -> Self {
+        Slot { address: home.slot(index as usize), index, fork_epoch, spin: SpinBudget::default(), home }
+    }
+
+    /// Whether this process can use what was made in the slot. Not so where a fork loses what it needs of the system.
+    #[inline]
+    pub fn is_accessible(&self) -> bool {
+        platform::is_accessible(self.fork_epoch)
+    }
+
+    /// The slot as a `T`, for which all zeroes must be a valid value.
+    ///
+    /// # Safety
+    /// Every use of this slot, in every process, is as a `T` at the same offset, or as one whose zeroes are valid.
+    pub unsafe fn at<T: Sync>(&self, offset: usize) -> &T {
+        debug_assert!(offset + size_of::<T>() <= SLOT);
+        // SAFETY: inside the slot, which is mapped as long as `self`; the caller vouches for the type.
+        unsafe { self.address.add(offset).cast().as_ref() }
+    }
+
+    /// Where those stand who take part in the object of this slot as `role`, which is below 4.
+    #[inline]
+    pub fn seat(&self, role: u32) -> Seat<'_> {
+        debug_assert!(role < SEATS);
+        Seat { table: self.home.table(), key: self.index * SEATS + role }
+    }
+
+    /// See `Home::name`.
+    pub fn name(&self) -> u32 {
+        self.home.name(self.index)
+    }
+
+    /// Keeps the slot until its owner can do what is left to do; see `take_deferred`.
+    pub fn defer(self, is_due: fn(&Slot, &platform::Thread) -> bool, release: fn(&Slot, &platform::Thread)) {
+        with_bookkeeping(|books| books.defer(Deferred { slot: self, is_due, release }));
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.is_accessible() {
+            let is_sole = || with_bookkeeping(|books| books.is_sole(self));
+            // SAFETY: the slot is mapped, and this was its only handle here.
+            unsafe { platform::detach_os(self.address, is_sole) };
+        }
+        // What it returns is dropped outside, since that needs the bookkeeping again.
+        drop(with_bookkeeping(|books| books.take_back(self)));
+    }
+}
+
+/// The deferred slots that are due for `thread`, the calling one.
+pub fn take_deferred(thread: &platform::Thread) -> Vec<Deferred> {
+    with_bookkeeping(|books| books.take_deferred(|one| (one.is_due)(&one.slot, thread)))
+}
+
+/// Whether `address` is in a home of this process.
+pub fn contains(address: usize) -> bool {
+    with_bookkeeping(|books| books.contains(address))
+}

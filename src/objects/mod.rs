@@ -1,0 +1,67 @@
+//! The objects processes share: a slot of the arena with a protocol in it.
+//!
+//! Each is a handle of this process. What was made before a fork is the same object in the child. All methods take
+//! the calling thread, and can be called from any.
+
+mod condition_variable;
+mod mutex;
+mod semaphore;
+
+pub use condition_variable::ConditionVariable;
+pub use mutex::{Mutex, release_held_as_dead, transfer_held};
+pub use semaphore::Semaphore;
+
+use crate::arena::{self, Slot};
+use crate::atomic::AtomicU64;
+use crate::kernel::Kernel;
+use crate::lock::Outcome;
+use crate::participants::{Party, State};
+use crate::platform::Thread;
+
+/// The roles in which threads take part in the object of a slot.
+const WAITS_FOR_OBJECT: u32 = 0;
+const WAITS_FOR_CONDITION: u32 = 1;
+
+/// The state of a thread that waits for a lock or a permit: it is there to be counted.
+const WAITING: State = 1;
+
+/// The threads that wait for the lock or the permits in a slot, whose range is in `range`.
+fn waiters_of<'a>(slot: &'a Slot, range: &'a AtomicU64) -> Party<'a> {
+    Party::new(slot.seat(WAITS_FOR_OBJECT), range)
+}
+
+fn count(waiters: Party<'_>) -> usize {
+    waiters.count::<Thread>(&[WAITING])
+}
+
+/// Counts the calling thread as a waiter while `wait` runs. If the table is full, the count is too low.
+fn counted(waiters: Party<'_>, thread: &Thread, wait: impl FnOnce() -> Outcome) -> Outcome {
+    let ticket = waiters.join(thread, WAITING, 0);
+    let outcome = wait();
+    if let Some(ticket) = ticket {
+        waiters.leave(thread, ticket);
+    }
+    outcome
+}
+
+/// Does what the calling thread has to do for dropped objects, and frees those that no thread of this process is in the
+/// middle of using.
+fn release_dropped(thread: &Thread) {
+    for one in arena::take_deferred(thread) {
+        (one.release)(&one.slot, thread);
+    }
+}
+
+/// Drops `slot` once `is_due` says that no thread of this process has the kernel look there, or the calling thread can
+/// `release` it.
+fn drop_when_due(slot: Slot, is_due: fn(&Slot, &Thread) -> bool, release: fn(&Slot, &Thread)) {
+    slot.defer(is_due, release);
+    if let Some(thread) = Thread::known() {
+        release_dropped(&thread);
+    }
+}
+
+/// Whether the calling thread is known by this number.
+fn is_me(thread: &Thread, id: u32) -> bool {
+    thread.id() == id
+}

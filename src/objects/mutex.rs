@@ -1,0 +1,245 @@
+//! A mutex: a slot with a lock in it, and a condition to sleep on while holding the lock.
+
+use super::condition_variable::condition_at;
+use super::{count, counted, drop_when_due, is_me, release_dropped, waiters_of};
+use crate::arena::{self, Slot};
+use crate::condition::Condition;
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
+use crate::lock::{Lock, Outcome};
+use crate::participants::Party;
+use crate::platform::{Entry, MAX_HELD, Thread, process_of};
+use crate::spin::LONG_PAUSE;
+use crate::word::Word;
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+
+/// A lock with an owner, handed on when the owner dies, and a condition to sleep on while holding it.
+#[derive(Debug)]
+pub struct Mutex(ManuallyDrop<Slot>);
+
+/// How often to look for a holder while the mutex goes from one to the other. Nobody may be found at all: a thread that C
+/// code has replaced by another program is gone, and the word may still name it.
+const LOOKS: u32 = 1000;
+
+#[cold]
+fn make_room(thread: &Thread) -> Result<()> {
+    release_dropped(thread);
+    if thread.may_hold_more() {
+        return Ok(());
+    }
+    Err(Error::Ownership(format!(
+        "this thread holds {MAX_HELD} locks, the most that can be released if it dies; unlock some first"
+    )))
+}
+
+impl Mutex {
+    /// A free mutex.
+    ///
+    /// # Errors
+    /// `System` if there is no memory for it.
+    pub fn new() -> Result<Self> {
+        Slot::new().map(|slot| Mutex(ManuallyDrop::new(slot)))
+    }
+
+    #[inline]
+    fn inner(&self) -> &Lock {
+        lock_of(&self.0)
+    }
+
+    /// The lock, after finding out whether its owner is dead, where the kernel did not tell.
+    #[inline]
+    fn reaped(&self) -> &Lock {
+        self.inner().reap_if_owner_dead::<Thread>();
+        self.inner()
+    }
+
+    fn waiting(&self) -> Party<'_> {
+        waiters_of(&self.0, self.inner().spare())
+    }
+
+    /// Whether this process can use the mutex. Not so on macOS in a child whose fork Ruby did not make.
+    #[inline]
+    pub fn is_accessible(&self) -> bool {
+        self.0.is_accessible()
+    }
+
+    /// Takes the mutex if it is free.
+    ///
+    /// # Errors
+    /// `Ownership` if the calling thread holds as many as the kernel can hand on when it dies.
+    #[inline]
+    pub fn try_lock(&self, thread: &Thread) -> Result<bool> {
+        if !thread.may_hold_more() {
+            make_room(thread)?;
+        }
+        let taken = self.inner().try_lock(thread) || self.try_lock_of_the_dead(thread);
+        if taken {
+            self.inner().record_owner(thread);
+        }
+        Ok(taken)
+    }
+
+    #[cold]
+    fn try_lock_of_the_dead(&self, thread: &Thread) -> bool {
+        self.reaped().try_lock(thread)
+    }
+
+    /// Takes the mutex if that becomes possible within a few microseconds. To be called after `try_lock` said no; needs no
+    /// other thread of this process to go on meanwhile.
+    pub fn try_lock_soon(&self, thread: &Thread) -> bool {
+        let lock = self.inner();
+        let held_here = lock.pid(lock.owner()) == thread.pid();
+        let taken = !held_here && self.0.spin.run(LONG_PAUSE, || lock.try_lock(thread));
+        if taken {
+            lock.record_owner(thread);
+        }
+        taken
+    }
+
+    /// Takes the mutex as soon as it is free. To be called after `try_lock` said no.
+    pub fn lock(&self, thread: &Thread, deadline: Option<Deadline>) -> Outcome {
+        let outcome = counted(self.waiting(), thread, || self.inner().lock(thread, deadline));
+        if outcome == Outcome::Acquired {
+            self.inner().record_owner(thread);
+        }
+        outcome
+    }
+
+    /// Waits until the mutex may be free, and leaves it to others: `Acquired` then.
+    pub fn wait_until_free(&self, thread: &Thread, deadline: Option<Deadline>) -> Outcome {
+        counted(self.waiting(), thread, || self.inner().wait_until_free(thread, deadline))
+    }
+
+    /// Releases the mutex, which the calling thread holds.
+    #[inline]
+    pub fn unlock(&self, thread: &Thread) {
+        self.inner().unlock(thread);
+    }
+
+    /// Releases it as if this thread had died holding it.
+    pub fn release_as_dead(&self, thread: &Thread) {
+        self.inner().release_as_dead(thread);
+    }
+
+    #[inline]
+    pub fn is_locked(&self) -> bool {
+        self.reaped().is_locked()
+    }
+
+    /// Whether the calling thread holds it.
+    #[inline]
+    pub fn is_held_by(&self, thread: &Thread) -> bool {
+        is_me(thread, self.inner().owner())
+    }
+
+    /// Whether its last holder died, and nobody has unlocked it since.
+    #[inline]
+    pub fn is_abandoned(&self) -> bool {
+        self.reaped().is_abandoned()
+    }
+
+    /// The process of its holder, if there is one.
+    pub fn owner_pid(&self) -> Option<u32> {
+        for _ in 0..LOOKS {
+            let owner = self.reaped().owner();
+            if owner == 0 {
+                break;
+            }
+            // The holder records its process right after it takes the lock; until then the system knows.
+            let pid = Some(self.inner().pid(owner)).filter(|&pid| pid != 0).or_else(|| process_of(owner));
+            if pid.is_some() && self.inner().owner() == owner {
+                return pid;
+            }
+        }
+        None
+    }
+
+    /// How many threads wait to take it.
+    pub fn waiters(&self) -> usize {
+        count(self.waiting())
+    }
+
+    /// A name for `Condition::begin_wait`: the same in all processes, and very nearly always unlike that of any other
+    /// mutex. Never 0.
+    pub fn name(&self) -> u32 {
+        self.0.name()
+    }
+
+    /// The condition that comes with the mutex.
+    pub fn condition(&self) -> Condition<'_> {
+        condition_of(&self.0)
+    }
+}
+
+/// The lock in a mutex's slot.
+#[inline]
+fn lock_of(slot: &Slot) -> &Lock {
+    // SAFETY: the caller's slot is a mutex's: the lock is at 0. All zeroes is a free lock.
+    unsafe { slot.at(0) }
+}
+
+/// The condition in a mutex's slot: it follows the lock.
+fn condition_of(slot: &Slot) -> Condition<'_> {
+    condition_at(slot, size_of::<Lock>())
+}
+
+/// The locks of ours that a thread has on its list.
+fn locks_of(entries: Vec<NonNull<Entry>>) -> impl DoubleEndedIterator<Item = NonNull<Lock>> {
+    let ours = entries.into_iter().filter(|entry| arena::contains(entry.addr().get()));
+    // SAFETY: an entry in the arena that a thread has on its list is the end of a `Lock` it holds.
+    ours.map(|entry| unsafe { entry.byte_sub(Word::ENTRY) }.cast())
+}
+
+/// Releases all mutexes that the calling thread holds, as if it had died. For a thread that ends while its native
+/// thread lives on.
+pub fn release_held_as_dead(thread: &Thread) {
+    release_dropped(thread);
+    for lock in locks_of(thread.held()) {
+        // SAFETY: a thread's list has what is mapped.
+        unsafe { lock.as_ref() }.release_as_dead(thread);
+    }
+}
+
+/// Makes `heir` the holder of all mutexes that the calling thread, `holder`, holds. `heir` belongs to a `StandIn` of this
+/// process, or is the calling thread where `holder` does.
+pub fn transfer_held(holder: &Thread, heir: &Thread) {
+    release_dropped(holder);
+    for lock in locks_of(holder.held()).rev() {
+        // SAFETY: a thread's list has what is mapped.
+        unsafe { lock.as_ref() }.transfer(holder, heir);
+    }
+}
+
+/// A mutex that is dropped while a thread of this process holds it is released for that thread, which alone can take it
+/// off its list: at once if that is the calling thread, else by `release_dropped`. Its memory stays until then. The same
+/// holds for waits for its condition.
+impl Drop for Mutex {
+    fn drop(&mut self) {
+        let pid = std::process::id();
+        let is_in_use =
+            self.is_accessible() && (self.owner_pid() == Some(pid) || self.condition().has_waits_of(pid));
+        // SAFETY: the field is not used again.
+        let slot = unsafe { ManuallyDrop::take(&mut self.0) };
+        if is_in_use {
+            drop_when_due(slot, is_due, release);
+        }
+    }
+}
+
+fn is_due(slot: &Slot, thread: &Thread) -> bool {
+    let lock = lock_of(slot);
+    let owner = lock.owner();
+    let held_by_others = owner != 0 && !is_me(thread, owner) && lock.pid(owner) == std::process::id();
+    !slot.is_accessible() || !held_by_others && !condition_of(slot).has_waits_of_others(thread)
+}
+
+fn release(slot: &Slot, thread: &Thread) {
+    if !slot.is_accessible() {
+        return;
+    }
+    if is_me(thread, lock_of(slot).owner()) {
+        lock_of(slot).release_as_dead(thread);
+    }
+    condition_of(slot).cancel_lost_waits(thread);
+}
