@@ -351,7 +351,13 @@ impl<'a> Party<'a> {
         self.table().entry(ticket).lock.release_as_dead(kernel);
     }
 
-    /// The participants, dead ones among them, in no order. One load if there are none.
+    /// Whether the range is empty, so that nobody takes part: one load.
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.range.load(Acquire) & LENGTH == 0
+    }
+
+    /// The participants, dead ones among them, in no order.
     pub fn iter(self) -> impl Iterator<Item = Seen<'a>> {
         self.within(self.range.load(Acquire))
     }
@@ -387,7 +393,7 @@ impl<'a> Party<'a> {
     /// Empties the range if nobody is in it.
     pub fn forget_range(self) {
         let range = self.range.load(Acquire);
-        if Range::of(range, self.table().capacity()).length == 0 {
+        if range & LENGTH == 0 {
             return;
         }
         let matters = |seen: Seen| seen.is_live() || seen.entry.is_orphan(seen.status);
@@ -443,6 +449,7 @@ impl Seen<'_> {
 
 const VERSION: u64 = 0xffff_ffff_0000_0000;
 const ONE_VERSION: u64 = 1 << 32;
+const LENGTH: u64 = 0xffff_0000;
 
 /// Entries from `start`, going round at the end of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

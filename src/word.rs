@@ -43,6 +43,12 @@ impl Word {
         &self.entry
     }
 
+    /// The state, for a kernel that marks it.
+    #[inline]
+    pub fn state(&self) -> &AtomicU64 {
+        &self.state
+    }
+
     /// A word for the protocol's own use.
     #[inline]
     pub fn spare(&self) -> &AtomicU64 {

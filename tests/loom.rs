@@ -607,6 +607,97 @@ mod condition {
     }
 }
 
+/// Deaths that the kernel tells nobody of.
+mod untold {
+    use super::*;
+    use loom::sync::atomic::AtomicU32;
+    use process_shared_core::kernel::Kernel;
+    use process_shared_core::platform::Wake;
+    use process_shared_core::word::{OWNER, OWNER_DIED, WAITERS, aux, futex_word, pack};
+
+    loom::lazy_static! {
+        /// The number of the thread that is gone.
+        static ref GONE: AtomicU32 = AtomicU32::new(0);
+    }
+
+    /// A thread that looks for itself, if `LOOKS`.
+    struct Watchful<const LOOKS: bool>(Thread);
+
+    impl<const LOOKS: bool> Kernel for Watchful<LOOKS> {
+        const RECHECK: Option<Duration> = Some(Duration::from_secs(1));
+
+        fn id(&self) -> u32 {
+            self.0.id()
+        }
+        fn set_pending(&self, word: &Word) {
+            self.0.set_pending(word);
+        }
+        fn clear_pending(&self) {
+            self.0.clear_pending();
+        }
+        fn robust_push(&self, word: &Word) {
+            self.0.robust_push(word);
+        }
+        fn robust_remove(&self, word: &Word) {
+            self.0.robust_remove(word);
+        }
+        fn wait(&self, word: &Word, expected: u32, deadline: Option<Deadline>, class: u32) -> Wake {
+            self.0.wait(word, expected, deadline, class)
+        }
+        fn wake(&self, word: &Word, count: i32, classes: u32) -> usize {
+            self.0.wake(word, count, classes)
+        }
+        fn reap_if_owner_dead(word: &Word) {
+            let state = word.state().load(SeqCst);
+            let owner = futex_word(state) & OWNER;
+            if LOOKS && owner != 0 && owner == GONE.load(SeqCst) {
+                let marked = pack(futex_word(state) & WAITERS | OWNER_DIED, aux(state));
+                let _ = word.state().compare_exchange(state, marked, SeqCst, SeqCst);
+            }
+        }
+    }
+
+    /// Takes the lock, or dies on the way to it or with it, and nobody is told.
+    fn outlives_whoever_takes_it<const LOOKS: bool>(steps: usize) -> bool {
+        let shared = Shared::<Lock>::new();
+        let mortal = spawn(&shared, move |shared: &Shared<Lock>| {
+            let me = shared.world.thread(1, Clock::Slow);
+            me.forgotten.set(true);
+            let died = me.live(steps, |me| {
+                if shared.object.try_lock(me) {
+                    shared.data.with_mut(|data| unsafe { *data += 1 });
+                    shared.object.unlock(me);
+                }
+            });
+            if died {
+                GONE.store(1, SeqCst);
+            }
+            died
+        });
+        let me = Watchful::<LOOKS>(shared.world.thread(2, Clock::Quick));
+        if !shared.object.try_lock(&me) {
+            assert_eq!(shared.object.lock(&me, None), Outcome::Acquired);
+        }
+        shared.data.with_mut(|data| unsafe { *data += 1 });
+        shared.object.unlock(&me);
+        let died = mortal.join().unwrap();
+        assert!(died || !shared.object.is_locked());
+        died
+    }
+
+    #[test]
+    fn a_waiter_finds_out() {
+        check_deaths(2, outlives_whoever_takes_it::<true>);
+    }
+
+    /// What `proof` runs.
+    #[test]
+    #[ignore = "fails on purpose"]
+    fn a_waiter_does_not_look() {
+        check_deaths(2, outlives_whoever_takes_it::<false>);
+    }
+}
+
 /// That the model would notice.
 mod proof {
     use super::*;
@@ -647,6 +738,7 @@ mod proof {
         notices("proof::a_wake_up_is_swallowed", "deadlock");
         notices("proof::the_kernel_overlooks_a_death", "deadlock");
         notices("proof::an_order_is_weakened", "Causality violation");
+        notices("untold::a_waiter_does_not_look", "maximum number of branches");
     }
 
     #[test]

@@ -343,6 +343,9 @@ impl Condition<'_> {
     }
 
     fn grant<K: Kernel>(self, kernel: &K, grant: impl FnOnce()) {
+        if self.waits.0.is_empty() {
+            return;
+        }
         if !K::TELLS_OF_DEATHS {
             self.waits.reap::<K>(true);
         }
