@@ -170,7 +170,7 @@ impl Participant {
         if self.lock.is_locked() || self.is_orphan(self.status()) || !self.lock.try_lock(kernel) {
             return false;
         }
-        if K::RECHECK.is_some() {
+        if kernel.pid() != 0 {
             self.lock.record_owner(kernel);
         }
         if self.lock.is_abandoned() {
