@@ -5,7 +5,7 @@ use crate::error::Result;
 use std::cell::Cell;
 
 thread_local! {
-    pub(super) static CURRENT: Cell<Option<Memo>> = const { Cell::new(None) };
+    pub(super) static CURRENT: Cell<Memo> = const { Cell::new(Thread::NOBODY) };
 }
 
 impl Thread {
@@ -24,19 +24,19 @@ impl Thread {
     #[cold]
     fn introduce_and_remember() -> Result<Self> {
         let thread = Self::introduce()?;
-        CURRENT.set(Some(thread.memo()));
+        CURRENT.set(thread.memo());
         Ok(thread)
     }
 
     /// The calling thread, if `current` has been called by it in this process.
     #[inline]
     pub fn known() -> Option<Self> {
-        CURRENT.get().and_then(Self::recall)
+        Self::recall(CURRENT.get())
     }
 
     /// Has the next call of `current` start afresh: the native thread is about to serve another purpose.
     pub fn forget() {
-        CURRENT.set(None);
+        CURRENT.set(Self::NOBODY);
     }
 
     /// Where the calling native thread remembers itself, for `forget_at`.
@@ -50,12 +50,12 @@ impl Thread {
     /// `memory` is what `memory` returned there. That thread is alive, and waits for this one meanwhile.
     pub unsafe fn forget_at(memory: usize) -> Option<Thread> {
         // SAFETY: the caller's promise.
-        let memo = unsafe { &*std::ptr::with_exposed_provenance::<Cell<Option<Memo>>>(memory) }.take();
-        memo.and_then(Self::recall)
+        let current = unsafe { &*std::ptr::with_exposed_provenance::<Cell<Memo>>(memory) };
+        Self::recall(current.replace(Self::NOBODY))
     }
 
     /// Has `current` return this thread: the calling native thread itself, or the `StandIn` that owns locks for it.
     pub fn go_by(thread: Thread) {
-        CURRENT.set(Some(thread.memo()));
+        CURRENT.set(thread.memo());
     }
 }

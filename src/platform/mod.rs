@@ -13,6 +13,7 @@
 //! | `Thread::may_hold_more`                    | whether it holds fewer than `MAX_HELD` locks                       |
 //! | `Thread::held`                             | the `Entry` of every lock it holds, newest first, and maybe others |
 //! | `Memo`, `Thread::memo`, `Thread::recall`   | a `Thread` as a thread-local keeps it; `None` if it was a parent's |
+//! | `Thread::NOBODY`                           | the memo of a thread that has not been introduced                  |
 //! | `Entry`                                    | what a word adds to itself while it is held; all zeroes is valid   |
 //! | `WORD_FROM_NEXT`                           | where an entry is from its futex word                              |
 //! | `OWNER`, `OWNER_DIED`, `WAITERS`           | the bits of a futex word                                           |

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering::*};
 /// The fork depth of the last process in this line that looked at it.
 static LAST_DEPTH: AtomicU32 = AtomicU32::new(0);
 
-/// Objects of earlier fork epochs were made in another PID namespace.
+/// Objects of earlier fork epochs were made in another PID namespace; 0 if there are none.
 static FIRST_EPOCH: AtomicU32 = AtomicU32::new(0);
 
 /// A number that differs between a process and those it was forked from: it is one higher in a child. Never 0.
@@ -49,6 +49,11 @@ fn settle_in() -> u32 {
 /// Whether this process can use what was made in that fork epoch.
 #[inline]
 pub fn is_accessible(epoch: u32) -> bool {
+    FIRST_EPOCH.load(Relaxed) == 0 || is_of_this_namespace(epoch)
+}
+
+#[cold]
+fn is_of_this_namespace(epoch: u32) -> bool {
     epoch >= FIRST_EPOCH.load(Relaxed)
 }
 

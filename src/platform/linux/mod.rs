@@ -44,6 +44,8 @@ pub struct Thread {
 pub type Memo = &'static Record;
 
 impl Thread {
+    pub(super) const NOBODY: Memo = records::NOBODY;
+
     #[inline]
     pub(super) fn memo(self) -> Memo {
         self.record
@@ -226,7 +228,7 @@ impl Drop for Own {
             // WAITERS with the owner, and wakes at most one thread of this process. So nothing may be left on the list.
             #[cfg(target_env = "musl")]
             crate::objects::release_held_as_dead(&Thread { name: record.name.get(), record });
-            CURRENT.set(None);
+            CURRENT.set(Thread::NOBODY);
             records::release(record);
         }
     }
@@ -234,7 +236,7 @@ impl Drop for Own {
 
 /// In a child, called by its fork handler.
 fn leave_parent() {
-    CURRENT.set(None);
+    CURRENT.set(Thread::NOBODY);
     let _ = OWN.try_with(Own::leave_parent); // else this thread ends, and uses no locks any more
 }
 

@@ -30,6 +30,20 @@ pub struct Record {
     next_free: Cell<Option<&'static Record>>,
 }
 
+/// The record of no thread. It is never written to.
+pub const NOBODY: &Record = {
+    struct Shared(Record);
+    // SAFETY: only `name` is read, by any thread, and nothing is ever written.
+    unsafe impl Sync for Shared {}
+    static SHARED: Shared = Shared(Record {
+        name: Cell::new(0),
+        head: Cell::new(ptr::null_mut()),
+        held: Cell::new(0),
+        next_free: Cell::new(None),
+    });
+    &SHARED.0
+};
+
 /// The first place of the first block.
 #[repr(C, align(64))]
 pub struct Header {

@@ -85,20 +85,22 @@ impl Drop for Registration {
     }
 }
 
-pub type Memo = Thread;
+pub type Memo = Option<Thread>;
 
 pub const OUT_OF_REACH: &str = "this process has no Mach ports for it, because it was made before a fork by C code: only fork, \
      Process.fork, Process.daemon and IO.popen(\"-\") pass them on, while their parent lives; make it after that fork";
 
 impl Thread {
+    pub(in crate::platform) const NOBODY: Memo = None;
+
     #[inline]
     pub(in crate::platform) fn memo(self) -> Memo {
-        self
+        Some(self)
     }
 
     #[inline]
     pub(in crate::platform) fn recall(memo: Memo) -> Option<Self> {
-        Some(memo)
+        memo
     }
 
     /// False in a child of the process that the thread belongs to.
