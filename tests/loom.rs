@@ -230,6 +230,54 @@ mod semaphore {
         });
     }
 
+    /// Waits as a BinarySemaphore's waiter does, which takes the permit once it can.
+    fn wait_for_chance(shared: &Shared<Semaphore>, me: &Thread) {
+        let take = |chance| shared.object.settle_chance(me, chance, true);
+        while !shared.object.wait_for_chance(me, None).is_ok_and(take) {}
+    }
+
+    #[test]
+    fn outlives_whoever_waits_for_a_chance() {
+        check_deaths(2, |steps| {
+            let shared = Shared::<Semaphore>::new();
+            let mortal = spawn(&shared, move |shared| {
+                shared.world.thread(1, Clock::Slow).live(steps, |me| {
+                    wait_for_chance(shared, me);
+                    post(shared, me);
+                })
+            });
+            let other = spawn(&shared, |shared| wait(shared, &shared.world.thread(2, Clock::Slow)));
+            let me = shared.world.thread(3, Clock::Slow);
+            post(&shared, &me);
+            let died = mortal.join().unwrap();
+            if died && shared.object.value() == 0 {
+                post(&shared, &me);
+            }
+            other.join().unwrap();
+            died
+        });
+    }
+
+    #[test]
+    fn a_chance_that_is_left_goes_to_the_next() {
+        check(2, || {
+            let shared = Shared::<Semaphore>::new();
+            let shy = spawn(&shared, |shared| {
+                let me = shared.world.thread(1, Clock::Slow);
+                if let Ok(chance) = shared.object.wait_for_chance(&me, None) {
+                    shared.object.settle_chance(&me, chance, false);
+                }
+            });
+            let other = spawn(&shared, |shared| wait(shared, &shared.world.thread(2, Clock::Slow)));
+            let me = shared.world.thread(3, Clock::Slow);
+            post(&shared, &me);
+            other.join().unwrap();
+            post(&shared, &me);
+            shy.join().unwrap();
+            assert_eq!(shared.object.value(), 1);
+        });
+    }
+
     #[test]
     fn outlives_whoever_posts() {
         check_deaths(2, |steps| {

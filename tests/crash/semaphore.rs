@@ -43,6 +43,14 @@ impl Scene {
         assert!(self.semaphore.try_wait() || self.semaphore.wait(&me(), None) == Outcome::Acquired);
     }
 
+    /// As a BinarySemaphore's waiter takes its permit: once it can.
+    fn wait_for_chance(&self) {
+        let semaphore = &self.semaphore;
+        while !semaphore.wait_for_chance(&me(), None).is_ok_and(|it| semaphore.settle_chance(&me(), it, true))
+        {
+        }
+    }
+
     fn post(&self) {
         self.semaphore.post(&me(), MAX).unwrap();
         self.posted.set(self.posted.get() + 1);
@@ -78,6 +86,24 @@ impl Scene {
     }
 }
 
+/// The victim waits for its permit, and another waiter for the next.
+fn contended(wait: fn(&Scene)) -> Operation {
+    Operation {
+        operation: wait,
+        asleep: |scene, _| {
+            scene.arrive(1);
+            scene.post(); // once more if the waiter was quicker than the victim
+        },
+        check: |scene| {
+            scene.arrive(1);
+            scene.assert_served();
+            let left = scene.posted.get() - 1; // less the permit of the waiter; the victim may have taken one too
+            assert!((left.max(1) - 1..=left).contains(&scene.semaphore.value()));
+        },
+        ..Operation::on(Scene::taken)
+    }
+}
+
 crash_tests! {
     wait_and_post => Operation {
         operation: |scene| {
@@ -102,20 +128,9 @@ crash_tests! {
         ..Operation::on(Scene::taken_with_a_waiter)
     },
 
-    contended_wait => Operation {
-        operation: Scene::wait,
-        asleep: |scene, _| {
-            scene.arrive(1);
-            scene.post(); // once more if the waiter was quicker than the victim
-        },
-        check: |scene| {
-            scene.arrive(1);
-            scene.assert_served();
-            let left = scene.posted.get() - 1; // less the permit of the waiter; the victim may have taken one too
-            assert!((left.max(1) - 1..=left).contains(&scene.semaphore.value()));
-        },
-        ..Operation::on(Scene::taken)
-    },
+    contended_wait => contended(Scene::wait),
+
+    contended_wait_for_a_chance => contended(Scene::wait_for_chance),
 
     /// Two permits come at once and one wakes the victim, which has to wake the next waiter for the other.
     wait_that_leaves_a_permit => Operation {

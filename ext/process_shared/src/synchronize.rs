@@ -6,6 +6,7 @@
 
 use process_shared_core::platform::fork_depth;
 use rb_sys::VALUE;
+use std::cell::Cell;
 
 use crate::raw_methods::NIL;
 use crate::typed_data::Data;
@@ -37,6 +38,9 @@ struct Section<'a, T: Synchronize> {
     data: &'a T,
     begun: T::Begun,
     fork_depth: u32,
+    /// Whether the block came to its end; else an exception, a `throw` or the like left it, which must go on: no error of
+    /// ours may take its place.
+    is_complete: Cell<bool>,
 }
 
 /// Calls the block of the running method, with what `data` stands for taken, and gives that back. Returns what the block
@@ -46,12 +50,21 @@ struct Section<'a, T: Synchronize> {
 /// `data` is that of `object`. Nothing in this frame or those up to Ruby needs to be dropped: exceptions jump over them.
 #[inline(always)]
 pub unsafe fn run<T: Synchronize>(object: VALUE, data: &T) -> VALUE {
-    let section = Section { object, data, begun: data.begin(), fork_depth: fork_depth() };
-    // SAFETY: `section` outlives the call, which runs `end` before anything leaves this frame. With Qundef, `rb_yield`
-    // passes the block no argument.
+    let (begun, fork_depth, is_complete) = (data.begin(), fork_depth(), Cell::new(false));
+    let section = Section { object, data, begun, fork_depth, is_complete };
+    // SAFETY: `section` outlives the call, which runs `end` before anything leaves this frame.
     unsafe {
         let section = &raw const section as VALUE;
-        rb_sys::rb_ensure(Some(rb_sys::rb_yield), rb_sys::Qundef as VALUE, Some(end::<T>), section)
+        rb_sys::rb_ensure(Some(yield_to_block::<T>), section, Some(end::<T>), section)
+    }
+}
+
+unsafe extern "C" fn yield_to_block<T: Synchronize>(section: VALUE) -> VALUE {
+    // SAFETY: `run` passes the address of its own. With Qundef, `rb_yield` passes the block no argument.
+    unsafe {
+        let result = rb_sys::rb_yield(rb_sys::Qundef as VALUE);
+        (*(section as *const Section<'_, T>)).is_complete.set(true);
+        result
     }
 }
 
@@ -62,16 +75,9 @@ unsafe extern "C" fn end<T: Synchronize>(section: VALUE) -> VALUE {
         if section.data.end(section.begun) {
             return NIL;
         }
-    } else if section.data.end_in_child(section.begun) || is_left_by_jump() {
+    } else if section.data.end_in_child(section.begun) || !section.is_complete.get() {
         return NIL;
     }
     // SAFETY: nothing to drop here.
     unsafe { T::end_slow(section.object) }
-}
-
-/// Whether the block was left by an exception or `throw`, which must go on: no error of ours may take its place.
-#[cold]
-fn is_left_by_jump() -> bool {
-    // SAFETY: on a Ruby thread.
-    unsafe { rb_sys::rb_errinfo() != NIL }
 }
