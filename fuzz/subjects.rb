@@ -1,11 +1,12 @@
 # frozen_string_literal: true
 
+require_relative "../spec/support/classes"
+
 module Fuzz
   # The objects whose methods are called: of every class, fresh, used, closed, not initialized, frozen, shareable, of a
   # subclass. None of them is ever waited for without a limit: see Call.
   class Subjects
-    CLASSES = [ProcessShared::Mutex, ProcessShared::Monitor, ProcessShared::Semaphore, ProcessShared::BinarySemaphore,
-               ProcessShared::ConditionVariable, ProcessShared::SharedMemory, ProcessShared::SharedArray].freeze
+    CLASSES = SharedClass.shared.map(&:klass).freeze
     SUBCLASSES = CLASSES.map { |klass| Class.new(klass) }.freeze
     FORGETFUL = CLASSES.map { |klass| Class.new(klass) { def initialize(*) = nil } }.freeze
 
@@ -39,7 +40,7 @@ module Fuzz
       klass = (CLASSES + SUBCLASSES).sample(random: @random)
       if klass <= ProcessShared::SharedArray then klass.new(%i[int8 uint16 int64 double bool].sample(random: @random), @random.rand(1..40))
       elsif klass <= ProcessShared::SharedMemory then klass.new(@random.rand(1..5000))
-      else klass.new
+      else klass.new(*SharedClass.shared.find { |entry| klass <= entry.klass }.arguments)
       end
     end
 

@@ -17,40 +17,26 @@ RSpec.describe "Making, using and dropping over and over", if: File.directory?("
   end
 
   # What is done in a round; the value is closed afterwards, or not.
-  uses = {
-    "Mutex" => [:lock, -> { ProcessShared::Mutex.new(on_abandoned: proc {}).tap { |mutex| mutex.lock.unlock.synchronize {} } }],
+  uses = SharedClass.shared.to_h { |entry| [entry.name.to_s, [entry.cost, -> { entry.make.tap { |object| entry.in_use(object) } }]] }
+  uses.merge!(
+    "Mutex with on_abandoned" => [:lock, -> { ProcessShared::Mutex.new(on_abandoned: proc {}).tap { |mutex| mutex.synchronize {} } }],
     "Mutex that is held" => [:lock, -> { ProcessShared::Mutex.new.lock }],
     "Mutex that a child has" => [:fork, lambda {
       ProcessShared::Mutex.new.lock.tap { |mutex| Process.wait(fork { exit!(mutex.locked?) }) }
     }],
-    "Monitor" => [:lock, lambda {
-      ProcessShared::Monitor.new.tap { |monitor| monitor.synchronize { monitor.synchronize { monitor.new_cond.signal } } }
-    }],
-    "Semaphore" => [:lock, -> { ProcessShared::Semaphore.new(1).tap { |semaphore| semaphore.wait.post.synchronize {} } }],
-    "BinarySemaphore" => [:lock, -> { ProcessShared::BinarySemaphore.new(0).tap { |semaphore| semaphore.post.wait } }],
     "Semaphore's lock" => [:lock, -> { ProcessShared::Semaphore.new(1).to_mtx.tap { |mutex| mutex.synchronize {} } }],
-    "ConditionVariable" => [:wait, lambda {
-      ProcessShared::ConditionVariable.new.tap do |condition|
-        mutex = ProcessShared::Mutex.new
-        mutex.synchronize { condition.signal.broadcast.wait(mutex, 0) }
-      end
-    }],
     "object with MonitorMixin" => [:wait, lambda {
       guarded.new.tap { |object| object.synchronize { object.new_cond.tap(&:signal).wait(0) } }
-    }],
-    "SharedMemory" => [:memory, lambda {
-      ProcessShared::SharedMemory.new(:int32, 2000).tap { |memory| memory.put_object(4000, [1]) && memory.get_object(4000) }
     }],
     "SharedMemory with views" => [:memory, lambda {
       ProcessShared::SharedMemory.new(8192).tap do |memory|
         [memory + 4096, memory.slice(8, 8), memory.order(:big)].each { |view| view.put_int64(0, 5) }
       end
     }],
-    "SharedArray" => [:memory, -> { ProcessShared::SharedArray.new(:double, 4).tap { |array| (array[1] = 2.0) && array.sort } }],
     "SharedMemoryIO" => [:memory, lambda {
       ProcessShared::SharedMemoryIO.new(ProcessShared::SharedMemory.new(64)).tap { |io| io.puts("line") || io.rewind && io.gets }
     }]
-  }
+  )
 
   def left
     2.times { GC.start } # what holds another object may go before it

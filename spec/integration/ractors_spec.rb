@@ -14,14 +14,15 @@ RSpec.describe "Ractors" do
         ruby(prelude + script, options: ["-W:no-experimental"], env: env)
       end
 
-      it "may make and use objects of their own" do
-        expect(run(<<~RUBY)).to eq "[[1, 0, true, false], [1, 0, true, false]]\n"
-          p Ractor.take_all(Array.new(2) { Ractor.new {
-            s = ProcessShared::Semaphore.new
-            m = ProcessShared::Mutex.new
-            [s.value, s.wait.value, m.synchronize { m.owned? }, m.locked?]
-          } })
-        RUBY
+      SharedClass.synchronisation.each do |entry|
+        it "may make and use a #{entry.name} of their own, and share one" do
+          expect(run(<<~RUBY)).to eq "true\n"
+            own = Ractor.take_all(Array.new(2) { Ractor.new { object = #{entry.making}; #{entry.use}; #{entry.idle} } })
+            object = Ractor.make_shareable(#{entry.making})
+            shared = Ractor.take_all(Array.new(2) { Ractor.new(object) { |object| 100.times { #{entry.use} }; nil } })
+            p own + shared == [#{entry.idle}] * 2 + [nil] * 2
+          RUBY
+        end
       end
 
       it "keep each other out with a shared Mutex and a shared Monitor" do

@@ -12,9 +12,13 @@ RSpec.describe "Waiting" do
         end
         wait_until { call.waiting.call }
         wait_until_blocked(child)
-        before = naps(child.pid)
-        sleep 0.3 # long enough for a poll to show
-        expect(naps(child.pid) - before).to be <= 1
+        # A poll shows in each of these, something else that wakes the child hardly in all of them.
+        woken = Array.new(5) do
+          before = naps(child.pid)
+          sleep 0.1
+          naps(child.pid) - before
+        end
+        expect(woken.min).to be 0
       end
     end
   end

@@ -2,10 +2,8 @@
 
 # Files, names and error classes: what a program sees that only requires the library.
 RSpec.describe ProcessShared do
-  files = %w[mutex semaphore binary_semaphore condition_variable monitor monitor_mixin shared_memory shared_array
-             shared_memory_io object_buffer open_with_self process_error]
-  all = "%w[Mutex Semaphore BinarySemaphore ConditionVariable Monitor MonitorMixin SharedMemory Pointer SharedArray " \
-        "SharedMemoryIO ObjectBuffer OpenWithSelf ProcessError ClosedError VERSION]"
+  names = SharedClass::ALL.to_h { |entry| [entry.name, entry.file] }
+  all = [*names.keys, :Pointer, :ClosedError, :VERSION]
 
   def run_bare(script)
     output, status = Open3.capture2e(RbConfig.ruby, "-w", "-I#{Rubies::LIB}", "-e", script)
@@ -17,16 +15,15 @@ RSpec.describe ProcessShared do
       .to eq ["", true]
   end
 
-  files.each do |file|
-    it "can be required by the name process_shared/#{file} alone, silently under -w" do
-      name = file.split("_").map(&:capitalize).join.sub("Io", "IO")
-      expect(run_bare("require 'process_shared/#{file}'; ProcessShared.const_get(:#{name})")).to eq ["", true]
+  names.each do |name, file|
+    it "can be required by the name #{file} alone, silently under -w" do
+      expect(run_bare("require '#{file}'; ProcessShared.const_get(:#{name})")).to eq ["", true]
     end
   end
 
   it "can be required by all names one after the other, in any order" do
-    names = (files.map { |file| "process_shared/#{file}" } << "process_shared").shuffle(random: Random.new(RSpec.configuration.seed))
-    expect(run_bare("#{names}.each { |name| require name }")).to eq ["", true]
+    files = [*names.values, "process_shared"].shuffle(random: Random.new(RSpec.configuration.seed))
+    expect(run_bare("#{files}.each { |name| require name }")).to eq ["", true]
   end
 
   it "needs neither the ffi gem nor the monitor library" do

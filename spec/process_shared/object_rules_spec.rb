@@ -1,19 +1,9 @@
 # frozen_string_literal: true
 
 # What is the same for every synchronisation class: copies, half-made objects, subclasses, closing, freezing.
-{
-  ProcessShared::Mutex => [[], { lock: [], try_lock: [], unlock: [], locked?: [], owned?: [], sleep: [0], synchronize: [],
-                                 abandoned?: [], owner_pid: [], waiters: [], wakeup_first: [] }],
-  ProcessShared::Monitor => [[], { enter: [], try_enter: [], exit: [], mon_enter: [], mon_try_enter: [], try_mon_enter: [],
-                                   mon_exit: [], mon_locked?: [], mon_owned?: [], mon_check_owner: [], mon_synchronize: [],
-                                   lock: [], try_lock: [], unlock: [], locked?: [], owned?: [], sleep: [0],
-                                   synchronize: [], abandoned?: [], owner_pid: [], waiters: [] }],
-  ProcessShared::Semaphore => [[1], { wait: [], try_wait: [], post: [], value: [], synchronize: [], to_mtx: [], waiters: [] }],
-  ProcessShared::BinarySemaphore => [[1], { wait: [], try_wait: [], post: [], value: [], synchronize: [], to_mtx: [],
-                                            waiters: [] }],
-  ProcessShared::ConditionVariable => [[], { wait: [Object.new.tap { |o| def o.sleep(_) = nil }], signal: [], broadcast: [],
-                                             waiters: [] }]
-}.each do |klass, (arguments, calls)|
+SharedClass.synchronisation.each do |entry|
+  klass, arguments, calls = entry.klass, entry.arguments, entry.calls
+
   RSpec.describe klass do
     def call(object, name, arguments)
       object.public_send(name, *arguments) { :block }
@@ -22,13 +12,13 @@
     let!(:object) { klass.new(*arguments) }
 
     it "cannot be copied by dup or clone" do
-      expect { object.dup }.to raise_error(TypeError, /can't copy/)
+      expect { object.dup }.to raise_error(TypeError, /can't copy #{klass}: .* make it before the fork/)
       expect { object.clone }.to raise_error(TypeError, /can't copy/)
       expect { object.clone(freeze: true) }.to raise_error(TypeError, /can't copy/)
     end
 
     it "cannot be marshalled" do
-      expect { Marshal.dump(object) }.to raise_error(TypeError, /dump/)
+      expect { Marshal.dump(object) }.to raise_error(TypeError, /can't dump #{klass}: .* make it before the fork/)
     end
 
     it "cannot be initialized again" do
@@ -38,6 +28,26 @@
     it "takes no arguments it does not know" do
       expect { klass.new(*arguments, 1, 2) }.to raise_error(ArgumentError)
       expect { klass.new(*arguments, unknown: 1) }.to raise_error(StandardError)
+    end
+
+    it "refuses a block given to new, which open takes" do
+      expect { klass.new(*arguments) { nil } }.to raise_error(ArgumentError, "#{klass}.new takes no block: #{klass}.open does")
+      subclass = stub_const("Sub", Class.new(klass))
+      expect { subclass.new(*arguments) { nil } }.to raise_error(ArgumentError, "Sub.new takes no block: Sub.open does")
+      expect(klass.open(*arguments) { :value }).to be :value
+    end
+
+    it "leaves the block given to new to the initialize of a subclass, whether or not that hands it on" do
+      given = arguments
+      [->(object, block) { object.instance_exec(&block) }, ->(_, _) {}].each do |use|
+        subclass = Class.new(klass) do
+          define_method(:initialize) do |&block|
+            super(*given, &block)
+            use.call(self, block)
+          end
+        end
+        expect(subclass.new { self }).not_to be_closed
+      end
     end
 
     describe "allocated but not initialized" do
@@ -102,21 +112,19 @@
       it "affects this process only" do
         child = fork_child do |parent|
           parent.listen
-          calls.key?(:locked?) ? object.synchronize { object.locked? } : object.waiters
+          entry.in_use(object)
+          entry.when_idle(object)
         end
+        idle = entry.when_idle(object)
         object.close
         child.tell(:go)
-        expect(child.value).to eq(calls.key?(:locked?) || 0)
+        expect(child.value).to eq idle
       end
     end
 
     it "works when frozen" do
       frozen = klass.new(*arguments).freeze
-      case frozen
-      when ProcessShared::Mutex then expect(frozen.synchronize { frozen.owned? }).to be true
-      when ProcessShared::ConditionVariable then expect([frozen.signal.waiters, frozen.broadcast.waiters]).to eq [0, 0]
-      else expect([frozen.wait.value, frozen.post.value]).to eq [0, 1]
-      end
+      expect { entry.in_use(frozen) }.not_to change { entry.when_idle(frozen) }
       frozen.close
       expect(frozen).to be_closed
     end

@@ -51,10 +51,10 @@ RSpec.describe ProcessShared::OpenWithSelf do
     expect { ProcessShared::Semaphore.open(-1) { raise "not reached" } }.to raise_error(ArgumentError)
   end
 
-  [[:Mutex], [:Monitor], [:Semaphore, 3], [:BinarySemaphore, 0], [:ConditionVariable], [:SharedMemory, :int, 2],
-   [:SharedArray, :int, 2]].each do |name, *arguments|
-    describe "ProcessShared::#{name}.open" do
-      let(:named) { ProcessShared.const_get(name) }
+  SharedClass.shared.each do |entry|
+    describe "#{entry.klass}.open" do
+      let(:named) { entry.klass }
+      let(:arguments) { entry.arguments }
 
       it "is new without a block" do
         expect(named.open(*arguments)).to be_an_instance_of(named)

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Every call that can wait, described so that one spec can be run over all of them.
+# A call that can wait, described so that one spec can be run over all of them. Which there are, `SharedClass` lists.
 #
 #   enter    what the waiter does first
 #   wait     the call that waits
@@ -28,7 +28,7 @@ class BlockingCall
       @makers.fetch(name).call
     end
 
-    private
+    # Each of the following describes a call on a `klass`; the block makes the call.
 
     def lock(name, klass, &wait)
       @makers[name] = lambda do
@@ -48,39 +48,25 @@ class BlockingCall
       end
     end
 
-    def sleep(name, klass)
+    def sleep(name, klass, &wait)
       @makers[name] = lambda do
         mutex = klass.new
         entered = ProcessShared::Semaphore.new(0)
-        new(enter: -> { mutex.lock && entered.post }, wait: -> { mutex.sleep },
+        new(enter: -> { mutex.lock && entered.post }, wait: -> { wait.call(mutex) },
             waiting: -> { entered.value == 1 && !mutex.locked? }, intact: -> { mutex.owned? },
             release: -> { mutex.wakeup_first }, leave: -> { mutex.unlock && entered.try_wait }, sleeps: true,
             close: -> { mutex.close })
       end
     end
 
-    def condition(name, &make)
+    def condition(name, klass, &make_lock)
       @makers[name] = lambda do
-        mutex = make.call
-        condition = ProcessShared::ConditionVariable.new
+        mutex = make_lock.call
+        condition = klass.new
         new(enter: -> { mutex.lock }, wait: -> { condition.wait(mutex) }, waiting: -> { condition.waiters == 1 },
             intact: -> { mutex.locked? && condition.waiters.zero? }, release: -> { condition.signal },
             leave: -> { mutex.unlock }, sleeps: true, close: -> { condition.close })
       end
     end
   end
-
-  lock("Mutex#lock", ProcessShared::Mutex, &:lock)
-  lock("Mutex#try_lock(60)", ProcessShared::Mutex) { |taken| taken.try_lock(60) }
-  lock("Monitor#enter", ProcessShared::Monitor) { |taken| taken.enter || true }
-  lock("Monitor#try_lock(60)", ProcessShared::Monitor) { |taken| taken.try_lock(60) }
-  permit("Semaphore#wait", ProcessShared::Semaphore, &:wait)
-  permit("Semaphore#try_wait(60)", ProcessShared::Semaphore) { |empty| empty.try_wait(60) }
-  permit("BinarySemaphore#wait", ProcessShared::BinarySemaphore, &:wait)
-  permit("the lock of Semaphore#to_mtx", ProcessShared::Semaphore) { |empty| empty.to_mtx.lock }
-  sleep("Mutex#sleep", ProcessShared::Mutex)
-  sleep("Monitor#sleep", ProcessShared::Monitor)
-  condition("ConditionVariable#wait with a Mutex") { ProcessShared::Mutex.new }
-  condition("ConditionVariable#wait with a Monitor") { ProcessShared::Monitor.new }
-  condition("ConditionVariable#wait with a semaphore's lock") { ProcessShared::Semaphore.new.to_mtx }
 end

@@ -1,0 +1,71 @@
+# frozen_string_literal: true
+
+require_relative "blocking_calls"
+
+# Every class, in one list: what must hold for all classes is tried on all that stand here. A new class is an entry here
+# and a spec of its own.
+class SharedClass
+  ALL = [] # rubocop:disable Style/MutableConstant -- filled below
+
+  attr_reader :name, :kind, :arguments, :calls, :use, :idle, :cost
+
+  # kind       :synchronisation, :memory, or :other for what is no class of shared objects
+  # arguments  the fewest that `new` takes
+  # calls      methods and their arguments: a handle that cannot be used refuses them
+  # use        Ruby text that uses a fresh `object` once, without waiting, and leaves it as it was
+  # idle       Ruby text of what can be asked of `object` in any process, and has the same answer while nobody uses it
+  # waits      the calls that can wait: a maker of BlockingCall, the call's name, and the call
+  # cost       how long `use` takes, for specs that do it over and over: :lock, :wait or :memory
+  def initialize(name, kind, arguments: [], calls: {}, use: "object", idle: "object.closed?", waits: {}, cost: :lock)
+    @name, @kind, @arguments, @calls, @use, @idle, @cost = name, kind, arguments, calls, use, idle, cost
+    waits.each { |call, (maker, wait)| BlockingCall.public_send(maker, "#{name}##{call}", klass, &wait) }
+    ALL << self
+  end
+
+  def klass = ProcessShared.const_get(name, false)
+  def file = "process_shared/#{name.to_s.gsub(/(?<=[a-z])(?=[A-Z])/, "_").downcase}"
+  def make = klass.new(*arguments)
+  def making = "ProcessShared::#{name}.new(#{arguments.map(&:inspect).join(", ")})"
+  def in_use(object) = eval(use, binding, __FILE__, __LINE__) # rubocop:disable Security/Eval -- our own text
+  def when_idle(object) = eval(idle, binding, __FILE__, __LINE__) # rubocop:disable Security/Eval -- our own text
+  def shared? = kind != :other
+
+  class << self
+    def synchronisation = ALL.select { |entry| entry.kind == :synchronisation }
+    def shared = ALL.select(&:shared?)
+  end
+
+  lock = { lock: [], try_lock: [], unlock: [], locked?: [], owned?: [], sleep: [0], synchronize: [], abandoned?: [], owner_pid: [],
+           waiters: [], wakeup_first: [] }
+  monitor = %i[enter try_enter exit mon_enter mon_try_enter try_mon_enter mon_exit mon_locked? mon_owned? mon_check_owner
+               mon_synchronize].to_h { |name| [name, []] }
+  semaphore = { wait: [], try_wait: [], post: [], value: [], synchronize: [], to_mtx: [], waiters: [] }
+  condition = { wait: [Object.new.tap { |object| def object.sleep(_) = nil }], signal: [], broadcast: [], waiters: [] }
+
+  new(:Mutex, :synchronisation, calls: lock, use: "object.lock.unlock.synchronize { }", idle: "object.locked?", waits: {
+        "lock" => [:lock, :lock.to_proc], "try_lock(60)" => [:lock, ->(taken) { taken.try_lock(60) }],
+        "sleep" => [:sleep, :sleep.to_proc]
+      })
+  new(:Monitor, :synchronisation, calls: lock.merge(monitor), idle: "object.locked?",
+                                  use: "object.synchronize { object.synchronize { object.new_cond.signal } }", waits: {
+                                    "enter" => [:lock, ->(taken) { taken.enter || true }],
+                                    "try_lock(60)" => [:lock, ->(taken) { taken.try_lock(60) }], "sleep" => [:sleep, :sleep.to_proc]
+                                  })
+  new(:Semaphore, :synchronisation, arguments: [1], calls: semaphore, use: "object.wait.post.synchronize { }", idle: "object.value", waits: {
+        "wait" => [:permit, :wait.to_proc], "try_wait(60)" => [:permit, ->(empty) { empty.try_wait(60) }],
+        "to_mtx.lock" => [:permit, ->(empty) { empty.to_mtx.lock }]
+      })
+  new(:BinarySemaphore, :synchronisation, arguments: [1], calls: semaphore, use: "object.wait.post.synchronize { }",
+                                          idle: "object.value", waits: { "wait" => [:permit, :wait.to_proc] })
+  new(:ConditionVariable, :synchronisation, calls: condition, idle: "object.waiters", cost: :wait,
+                                            use: "object.signal.broadcast.wait(ProcessShared::Mutex.new.lock, 0)", waits: {
+                                              "wait with a Mutex" => [:condition, -> { ProcessShared::Mutex.new }],
+                                              "wait with a Monitor" => [:condition, -> { ProcessShared::Monitor.new }],
+                                              "wait with a semaphore's lock" => [:condition, -> { ProcessShared::Semaphore.new.to_mtx }]
+                                            })
+
+  new(:SharedMemory, :memory, arguments: [:int32, 2000], cost: :memory, use: "object.put_object(4000, [1]) && object.get_object(4000)")
+  new(:SharedArray, :memory, arguments: [:double, 4], cost: :memory, use: "(object[1] = 2.0) && object.sort")
+
+  %i[SharedMemoryIO ObjectBuffer MonitorMixin OpenWithSelf ProcessError].each { |name| new(name, :other) }
+end
