@@ -246,7 +246,11 @@ mod semaphore {
                     post(shared, me);
                 })
             });
-            let other = spawn(&shared, |shared| wait(shared, &shared.world.thread(2, Clock::Slow)));
+            let other = spawn(&shared, |shared| {
+                let me = shared.world.thread(2, Clock::Slow);
+                wait(shared, &me);
+                post(shared, &me);
+            });
             let me = shared.world.thread(3, Clock::Slow);
             post(&shared, &me);
             let died = mortal.join().unwrap();
