@@ -8,6 +8,18 @@ module ProcessShared
   # A signal that nobody waits for is forgotten, so look at the data before waiting, and again after. Waiters wake in
   # the order they came. One that is killed neither takes a signal with it nor keeps one.
   #
+  # *Death of the sender.* A process that is killed after it changed the data and before it calls {#signal} leaves the
+  # waiters asleep: the lock is free, and nobody tells them. Where a sender may be killed, wait with a timeout in the loop
+  # that looks at the data: the waiter goes on after at most that time.
+  #
+  # @example A waiter that outlives its sender
+  #   mutex = ProcessShared::Mutex.new
+  #   cond = ProcessShared::ConditionVariable.new
+  #   ready = ProcessShared::SharedMemory.new(:int)
+  #   sender = fork { mutex.synchronize { ready.write_int(1) && Process.kill(:KILL, Process.pid) && cond.signal } }
+  #   mutex.synchronize { cond.wait(mutex, 0.1) until ready.read_int == 1 }
+  #   Process.wait(sender)
+  #
   # @example
   #   mutex = ProcessShared::Mutex.new
   #   cond = ProcessShared::ConditionVariable.new
@@ -31,8 +43,8 @@ module ProcessShared
     #   Makes one that nobody waits on.
 
     # @!method wait(mutex, timeout = nil)
-    #   Gives the lock up, waits for a signal, and takes the lock again before it returns or raises. A {Monitor} is
-    #   given up and taken again with all its levels.
+    #   Releases the lock, waits for a signal, and takes the lock again before it returns or raises. A {Monitor} is
+    #   released and taken again with all its levels.
     #   @param mutex [Mutex, Monitor, SemaphoreMutex, #sleep] the lock that the caller holds; of another object
     #     +sleep(timeout)+ is called, as Ruby's own does
     #   @param timeout [Numeric, nil] seconds; nil waits for ever
@@ -53,7 +65,7 @@ module ProcessShared
     #   @return [Integer] how many, in all processes, wait now
 
     # @!method close
-    #   Gives this process's part up. Others go on using it. A thread of this process that waits raises {ClosedError}.
+    #   Closes this handle in this process; others go on using it. A thread of this process that waits raises {ClosedError}.
     #   @return [nil]
 
     # @!method closed?

@@ -34,10 +34,13 @@ module ProcessShared
     # @!parse extend OpenWithSelf
 
     # @!method initialize(on_abandoned: nil)
-    #   @param on_abandoned [#call, nil] called with the mutex by who takes it over from a holder that died, with the
-    #     lock held, before {#lock}, {#try_lock} or {#synchronize} goes on. If it raises, the lock is released, stays
-    #     marked as abandoned, and the exception comes out of that call.
-    #   @raise [TypeError] if +on_abandoned+ cannot be called
+    #   @param on_abandoned [#call, nil] called with the mutex by the caller that takes the lock over from a holder that
+    #     died, with the lock held, before {#lock}, {#try_lock} or {#synchronize} goes on. If it raises, the lock is
+    #     released, stays marked as abandoned, and the exception comes out of that call. If it gives the lock away before
+    #     it returns ({#sleep}, {ConditionVariable#wait}, {#close}), the next holder finds the lock abandoned too; only an
+    #     {#unlock} in it says that the data are in order.
+    #   @raise [TypeError] if +on_abandoned+ cannot be called with one argument
+    #   @raise [ArgumentError] if it is given a block: {OpenWithSelf#open} takes one
 
     # @!method lock
     #   Takes the lock; waits while somebody else has it.
@@ -52,19 +55,20 @@ module ProcessShared
     #   @return [Boolean] whether the caller has it now; false too if it had it before
 
     # @!method unlock
-    #   Gives the lock up.
+    #   Releases the lock.
     #   @return [self]
     #   @raise [ProcessError] if it is not locked, or locked by another fiber, thread or process
 
     # @!method synchronize
-    #   Runs the block with the lock held.
+    #   Runs the block with the lock held. In a child that was forked in the block the lock is the parent's: an exception
+    #   or a +throw+ that leaves the block goes on there, and falling out of the block raises {ProcessError}.
     #   @yieldreturn [Object]
     #   @return [Object] the block's value
     #   @raise [ThreadError] without a block
     #   @raise [ProcessError] as {#lock}
 
     # @!method sleep(timeout = nil)
-    #   Gives the lock up, sleeps, and takes it again before it returns or raises.
+    #   Releases the lock, sleeps, and takes it again before it returns or raises.
     #   @param timeout [Numeric, nil] seconds; nil: until +Thread#wakeup+ or {#wakeup_first}
     #   @return [Integer] the seconds slept, rounded, if it was woken
     #   @return [nil] if the timeout passed
@@ -82,7 +86,7 @@ module ProcessShared
     #   @return [Boolean] whether this fiber has the lock
 
     # @!method abandoned?
-    #   @return [Boolean] true while held by somebody who took it over from a holder that died
+    #   @return [Boolean] true from the death of a holder until the next holder, who took the lock over, unlocks it
 
     # @!method owner_pid
     #   @return [Integer, nil] the process that has the lock

@@ -3,7 +3,7 @@
 require "process_shared"
 
 module ProcessShared
-  # A number of permits that processes take and give. Whoever takes need not be who gives.
+  # A number of permits that processes take and give. The process that gives a permit need not be the one that took it.
   #
   # When a process that waits is killed, no permit and no wake-up is lost. A permit that a process has taken is gone
   # if that process is killed: to guard data, use a {Mutex}.
@@ -46,7 +46,8 @@ module ProcessShared
     #   @return [Integer] free permits
 
     # @!method synchronize
-    #   Takes a permit, runs the block, and gives the permit back.
+    #   Takes a permit, runs the block, and gives the permit back. A child that was forked in the block, and leaves it,
+    #   gives nothing back: the permit is the parent's.
     #   @yieldreturn [Object]
     #   @return [Object] the block's value
     #   @raise [ThreadError] without a block
@@ -58,7 +59,8 @@ module ProcessShared
     #   @return [Integer] how many, in all processes, wait for a permit now
 
     # @!method close
-    #   Gives this process's part up. Others go on using it. A thread of this process that waits raises {ClosedError}.
+    #   Closes this handle in this process; others go on using the semaphore. A thread of this process that waits raises
+    #   {ClosedError}.
     #   @return [nil]
 
     # @!method closed?
