@@ -223,6 +223,9 @@ pub fn define_class<T: Object>(module: RModule, name: &str, superclass: RClass) 
     let class = module.define_class(name, superclass)?;
     // SAFETY: `allocate` makes objects of this class, around a `T`.
     unsafe { rb_sys::rb_define_alloc_func(class.as_raw(), Some(typed_data::allocate::<T>)) };
+    if superclass.as_raw() != ruby().class_object().as_raw() {
+        return Ok(class); // inherits the rest
+    }
     class.define_private_method("initialize_copy", method!(initialize_copy, 1))?;
     raw_methods::define(class, "close", close::<T> as Method0)?;
     raw_methods::define(class, "closed?", is_closed::<T> as Method0)?;
