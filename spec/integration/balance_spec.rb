@@ -12,7 +12,6 @@ RSpec.describe "Waits and posts under a hail of exceptions" do
     waiters = Thread.handle_interrupt(enough => :on_blocking) do
       Array.new(waited.size) do |number|
         Thread.new do
-          Thread.current.report_on_exception = false # one more may come at its end
           until over
             begin
               wait.call(semaphore)
@@ -21,7 +20,7 @@ RSpec.describe "Waits and posts under a hail of exceptions" do
               nil
             end
           end
-        end
+        end.tap { |waiter| waiter.report_on_exception = false } # one more may come at its end
       end
     end
     posted = [0] * 2
