@@ -2,8 +2,8 @@
 //! What fails raises the `Mach::Error` of its code.
 
 use magnus::{ExceptionClass, RModule, Ruby, Value, function, prelude::*};
-use process_shared_core::Outcome;
 use process_shared_core::platform::mach::{Code, Mach, Name, Result as Answer, System};
+use process_shared_core::{Outcome, Thread};
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -43,8 +43,7 @@ fn semaphore_signal_all(ruby: &Ruby, semaphore: Name) -> Result<(), Error> {
 }
 
 /// Waits without the GVL; signal handlers run, and the wait goes on if they return.
-/// `give_back` undoes a call that succeeded while an interrupt came due. If the interrupt raises nothing, the call is made
-/// again.
+/// `give_back` undoes a call that succeeded while an interrupt came due: it is then made again, if nothing is raised.
 fn wait(ruby: &Ruby, call: impl Fn() -> Answer<()>, mut give_back: impl FnMut()) -> Result<(), Error> {
     let failed = Cell::new(None);
     let once = || match call() {
@@ -55,7 +54,7 @@ fn wait(ruby: &Ruby, call: impl Fn() -> Answer<()>, mut give_back: impl FnMut())
             Outcome::TimedOut
         }
     };
-    let settle = |_: &_, keep: bool| {
+    let settle = |_: &Thread, keep: bool| {
         if !keep {
             give_back();
         }
@@ -119,7 +118,7 @@ fn send_right(ruby: &Ruby, to: Name, name: Name, how: u32) -> Result<(), Error> 
 fn receive_right(ruby: &Ruby, port: Name) -> Result<Name, Error> {
     // In slices, because the kernel's call does not end for a signal.
     const SLICE: Duration = Duration::from_millis(50);
-    let came: Cell<Option<Option<Name>>> = Cell::new(None); // a message cannot be given back, so it is kept
+    let came: Cell<Option<Option<Name>>> = Cell::new(None); // nothing gives a message back, so what came is kept
     let once = || {
         if came.get().is_some() {
             return Ok(());
