@@ -43,6 +43,14 @@ unsafe fn string(address: *const u8, length: usize) -> VALUE {
     }
 }
 
+/// Keeps an object on the stack, where the collector sees it, up to this call: C's RB_GC_GUARD. An object whose bytes are
+/// used after its last mention needs that wherever Ruby may allocate before the last use of the bytes.
+#[inline(always)]
+pub fn guard(object: VALUE) {
+    // SAFETY: reads a local.
+    unsafe { ptr::read_volatile(&raw const object) };
+}
+
 /// # Safety
 /// `this` is a Pointer; so for all that follow.
 #[inline(always)]

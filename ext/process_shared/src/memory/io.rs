@@ -277,12 +277,14 @@ unsafe extern "C" fn write(argc: c_int, argv: *const VALUE, this: VALUE) -> VALU
 
 /// The bytes of all objects, as Strings, in one.
 fn joined(objects: &[VALUE]) -> Result<VALUE, Error> {
-    // SAFETY: any objects; whatever they raise is caught. The result is on the stack, where the collector sees it.
+    // SAFETY: any objects; what they raise is caught. `text` is guarded: rb_str_cat gets only the address of its bytes,
+    // and may collect garbage before it copies them.
     raising(|| unsafe {
         let all = rb_sys::rb_str_buf_new(0);
         for &object in objects {
             let text = rb_sys::rb_obj_as_string(object);
             rb_sys::rb_str_cat(all, rb_sys::macros::RSTRING_PTR(text), RSTRING_LEN(text) as _);
+            bytes::guard(text);
         }
         all
     })
