@@ -11,8 +11,8 @@ module Rubies
   LIB = File.expand_path("../../lib", __dir__)
 
   # Runs the script with process_shared loaded; returns what it printed on both outputs. Fails unless it succeeds.
-  def ruby(script, options: [], env: {}, within: 20)
-    output, status = ruby_with_status(script, options: options, env: env, within: within)
+  def ruby(script, **options)
+    output, status = ruby_with_status(script, **options)
     raise "#{status.inspect}: #{output}" unless status.success?
 
     output
@@ -27,8 +27,10 @@ module Rubies
     end
   end
 
-  def ruby_with_status(script, options: [], env: {}, within: 20)
-    command = [env, RbConfig.ruby, "-I#{LIB}", *options, "-rprocess_shared", *Stress.options, "-e", script]
+  # With <tt>loaded: false</tt> the script loads process_shared itself.
+  def ruby_with_status(script, options: [], env: {}, within: 20, loaded: true)
+    load = ["-rprocess_shared"] if loaded
+    command = [env, RbConfig.ruby, "-I#{LIB}", *options, *load, *Stress.options, "-e", script]
     Open3.popen2e(*command, pgroup: true) do |input, output, thread|
       input.close
       text = Timeout.timeout(within) { output.read }

@@ -2,28 +2,21 @@
 
 use magnus::error::{ErrorType, IntoError};
 use magnus::rb_sys::AsRawValue;
-use magnus::{Exception, ExceptionClass, Module, RModule, Ruby, Value, prelude::*, value::Lazy};
+use magnus::{Exception, ExceptionClass, RModule, Ruby, TryConvert, Value, prelude::*};
 use process_shared_core::Error as CoreError;
 use std::borrow::Cow;
 
+use crate::classes::{self, Known};
+use crate::raw_methods::value;
+
 /// `ProcessShared`.
-pub static MODULE: Lazy<RModule> =
-    Lazy::new(|ruby| ruby.define_module("ProcessShared").unwrap_or_else(|_| ruby.module_kernel()));
+pub static MODULE: Known<RModule> = Known::unknown();
 
 /// `ProcessShared::ProcessError < ThreadError`: a rule of a lock was broken.
-pub static PROCESS_ERROR: Lazy<ExceptionClass> = Lazy::new(|ruby| {
-    let parent = ruby
-        .class_object()
-        .const_get::<_, ExceptionClass>("ThreadError")
-        .unwrap_or_else(|_| ruby.exception_standard_error());
-    ruby.get_inner(&MODULE).define_error("ProcessError", parent).unwrap_or(parent)
-});
+pub static PROCESS_ERROR: Known<ExceptionClass> = Known::unknown();
 
 /// `ProcessShared::ClosedError < IOError`: the object was closed in this process.
-pub static CLOSED_ERROR: Lazy<ExceptionClass> = Lazy::new(|ruby| {
-    let parent = ruby.exception_io_error();
-    ruby.get_inner(&MODULE).define_error("ClosedError", parent).unwrap_or(parent)
-});
+pub static CLOSED_ERROR: Known<ExceptionClass> = Known::unknown();
 
 /// What a method raises in the end. Making an exception is a call into Ruby, from which a jump may come instead, such as
 /// that of `Thread#kill`. Magnus makes it only when it raises it, and takes that for impossible; so it is made here before.
@@ -153,8 +146,13 @@ pub fn class_name(object: Value) -> String {
     unsafe { object.classname() }.into_owned()
 }
 
-pub fn init(ruby: &Ruby) {
-    Lazy::force(&MODULE, ruby);
-    Lazy::force(&PROCESS_ERROR, ruby);
-    Lazy::force(&CLOSED_ERROR, ruby);
+pub fn init(ruby: &Ruby) -> Result<(), Error> {
+    let module = MODULE.set(ruby, classes::define_module(ruby, "ProcessShared")?)?;
+    // SAFETY: Ruby has set it when it started, and keeps it.
+    let thread_error = ExceptionClass::try_convert(value(unsafe { rb_sys::rb_eThreadError }))?;
+    let process_error = classes::define_error(module, "ProcessError", thread_error)?;
+    PROCESS_ERROR.set(ruby, process_error)?;
+    let closed_error = classes::define_error(module, "ClosedError", ruby.exception_io_error())?;
+    CLOSED_ERROR.set(ruby, closed_error)?;
+    Ok(())
 }

@@ -4,6 +4,7 @@
 //! `classes!`. A lock to wait for conditions with also implements `lock::Lock`, and stands in `LOCKS`.
 
 mod acquire;
+mod classes;
 mod close_wakeups;
 mod condition_wait;
 mod errors;
@@ -70,7 +71,7 @@ fn init(ruby: &Ruby) -> Result<(), Error> {
     // SAFETY: no precondition; it marks the methods defined from here on as callable from any Ractor.
     unsafe { rb_sys::rb_ext_ractor_safe(true) };
     process_shared_core::init();
-    errors::init(ruby);
+    errors::init(ruby)?;
     let module = ruby.get_inner(&errors::MODULE);
     ractor::init();
     thread::init(module)?;

@@ -220,7 +220,7 @@ pub fn refuse_block(ruby: &Ruby, object: Value) -> Result<(), Error> {
 
 /// Defines a class of shared objects in `ProcessShared`.
 pub fn define_class<T: Object>(module: RModule, name: &str, superclass: RClass) -> Result<RClass, Error> {
-    let class = module.define_class(name, superclass)?;
+    let class = crate::classes::define(module, name, superclass)?;
     // SAFETY: `allocate` makes objects of this class, around a `T`.
     unsafe { rb_sys::rb_define_alloc_func(class.as_raw(), Some(typed_data::allocate::<T>)) };
     if superclass.as_raw() != ruby().class_object().as_raw() {

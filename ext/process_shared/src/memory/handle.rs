@@ -19,20 +19,18 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use magnus::rb_sys::AsRawValue;
 use magnus::typed_data::{DataType, DataTypeBuilder, Obj};
-use magnus::{DataTypeFunctions, RClass, Ruby, TypedData, prelude::*, value::Lazy};
+use magnus::{DataTypeFunctions, RClass, Ruby, TypedData, prelude::*};
 use process_shared_core::Error as CoreError;
 use process_shared_core::memory::{Region, span};
 use rb_sys::VALUE;
 
 use super::typed::Elements;
+use crate::classes::Known;
 use crate::errors::{self, Error};
 use crate::raw_methods::{raising, ruby};
 
 /// `ProcessShared::Pointer`.
-pub static POINTER: Lazy<RClass> = Lazy::new(|ruby| {
-    let module = ruby.get_inner(&errors::MODULE);
-    module.define_class("Pointer", ruby.class_object()).unwrap_or_else(|_| ruby.class_object())
-});
+pub static POINTER: Known<RClass> = Known::unknown();
 
 /// Where in a window something lies: an `i64` is an offset in bytes.
 pub trait Place: Copy + From<i64> {

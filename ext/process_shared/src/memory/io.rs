@@ -18,6 +18,7 @@ use super::accessors::check_type;
 use super::bytes;
 use super::handle::{Handle, frozen, frozen_error};
 use super::number::{index, integer};
+use crate::classes;
 use crate::errors::{self, Error};
 use crate::raw_methods::{
     Method0, Method1, MethodN, NIL, answer, arguments, define, module, raising, ruby, value,
@@ -337,7 +338,7 @@ fn check_writable(this: Value) -> Result<(), Error> {
 }
 
 pub fn init(ruby: &Ruby) -> Result<(), Error> {
-    let class = module(ruby).define_class("SharedMemoryIO", ruby.class_object())?;
+    let class = classes::define(module(ruby), "SharedMemoryIO", ruby.class_object())?;
     // SAFETY: it allocates what every method of the class expects, a Cursor.
     raising(|| unsafe {
         rb_sys::rb_define_alloc_func(class.as_raw(), Some(typed_data::allocate::<Cursor>))

@@ -9,8 +9,9 @@ use magnus::{RClass, Ruby, Symbol, Value, method, prelude::*};
 
 use super::handle::{Handle, POINTER};
 use super::number::index;
+use crate::classes;
 use crate::errors::Error;
-use crate::raw_methods::ruby;
+use crate::raw_methods::{module, ruby};
 
 fn initialize(ruby: &Ruby, _this: Obj<Handle>, _arguments: &[Value]) -> Result<(), Error> {
     let text = "a Pointer is a view of a SharedMemory: use its +, [], slice or order";
@@ -150,7 +151,7 @@ fn set_autorelease(this: Obj<Handle>, wanted: Value) -> Result<Value, Error> {
 }
 
 pub fn init(ruby: &Ruby) -> Result<RClass, Error> {
-    let class = ruby.get_inner(&POINTER);
+    let class = POINTER.set(ruby, classes::define(module(ruby), "Pointer", ruby.class_object())?)?;
     class.define_alloc_func::<Handle>();
     class.define_private_method("initialize", method!(initialize, -1))?;
     class.define_private_method("initialize_copy", method!(initialize_copy, 1))?;

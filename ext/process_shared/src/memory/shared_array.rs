@@ -9,6 +9,7 @@ use rb_sys::VALUE;
 use super::handle::Handle;
 use super::shared_memory::create;
 use super::typed::Elements;
+use crate::classes;
 use crate::errors::Error;
 use crate::raw_methods::{Method1, Method2, define, module};
 
@@ -36,7 +37,7 @@ fn initialize(ruby: &Ruby, this: Obj<Handle>, arguments: &[Value]) -> Result<(),
 }
 
 pub fn init(ruby: &Ruby, shared_memory: RClass) -> Result<(), Error> {
-    let class = module(ruby).define_class("SharedArray", shared_memory)?;
+    let class = classes::define(module(ruby), "SharedArray", shared_memory)?;
     define(class, "[]", at as Method1)?;
     define(class, "[]=", put as Method2)?;
     class.define_method("length", method!(length, 0))?;

@@ -16,7 +16,7 @@ use super::typed::Elements;
 use super::types::{self, Element};
 use crate::errors::Error;
 use crate::raw_methods::{module, raising};
-use crate::{errors, interrupts, nogvl};
+use crate::{classes, errors, interrupts, nogvl};
 
 /// Instance variables without `@`: Ruby code cannot see them, the collector can.
 const TYPE: &std::ffi::CStr = c"type";
@@ -202,7 +202,7 @@ unsafe extern "C" fn allocate(class: VALUE) -> VALUE {
 }
 
 pub fn init(ruby: &Ruby, pointer: RClass) -> Result<RClass, Error> {
-    let class = module(ruby).define_class("SharedMemory", pointer)?;
+    let class = classes::define(module(ruby), "SharedMemory", pointer)?;
     // SAFETY: it allocates what every method of the class expects, a Handle.
     raising(|| unsafe { rb_sys::rb_define_alloc_func(class.as_raw(), Some(allocate)) })?;
     class.define_private_method("initialize", method!(initialize, -1))?;
