@@ -125,3 +125,46 @@ fn spans_lie_inside_or_are_refused() {
         assert_eq!(span(offset, length, 16), Err(Error::OutOfBounds { offset, length, size: 16 }));
     }
 }
+
+/// In a child, since limits and signals are the whole process's.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_limit_on_file_sizes_is_an_error_and_no_signal() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static SIGNALS: AtomicU32 = AtomicU32::new(0);
+    extern "C" fn count(_: libc::c_int) {
+        SIGNALS.fetch_add(1, Ordering::Relaxed);
+    }
+    fn too_large() -> bool {
+        matches!(errno(Region::new(1 << 20)), Some(libc::EFBIG))
+    }
+    fn limit(bytes: u64) {
+        let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: a plain system call.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) }, 0);
+    }
+    let before = reserved(1 << 20).unwrap();
+    in_child(move || {
+        limit(4096);
+        // SAFETY: plain system calls; `count` only counts.
+        unsafe {
+            let default = too_large() && before.reserve(0) == Ok(1 << 20);
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+            let ignored = too_large() && Region::new(4096).is_ok();
+            libc::signal(libc::SIGXFSZ, count as *const () as libc::sighandler_t);
+            let handled = too_large() && SIGNALS.load(Ordering::Relaxed) == 0;
+            // One that was blocked and pending before stays, and comes once it may.
+            let mut signal = std::mem::zeroed();
+            libc::sigemptyset(&raw mut signal);
+            libc::sigaddset(&raw mut signal, libc::SIGXFSZ);
+            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const signal, std::ptr::null_mut());
+            libc::raise(libc::SIGXFSZ);
+            let kept = too_large() && SIGNALS.load(Ordering::Relaxed) == 0;
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const signal, std::ptr::null_mut());
+            let came = SIGNALS.load(Ordering::Relaxed) == 1;
+            // And none is blocked afterwards.
+            libc::raise(libc::SIGXFSZ);
+            default && ignored && handled && kept && came && SIGNALS.load(Ordering::Relaxed) == 2
+        }
+    });
+}

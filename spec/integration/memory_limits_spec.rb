@@ -23,6 +23,25 @@ RSpec.describe "Memory", if: File.directory?("/proc/self/fd") do
       expect(output).to eq "[[Errno::ENOMEM, Errno::ENOMEM], 0, #{1 << 28}]"
     end
 
+    it "is refused by an error under ulimit -f, not by a signal, and handlers of that signal stay as they were" do
+      output = ruby(<<~RUBY)
+        shared = ProcessShared::SharedMemory
+        kept = shared.new(1 << 20)
+        refuse = -> { [false, true].map { |reserve| shared.new(1 << 20, reserve: reserve) rescue $!.class } }
+        Process.setrlimit(:FSIZE, 4096, Process.getrlimit(:FSIZE).last)
+        refused = refuse.call
+        seen = 0
+        trap(:XFSZ) { seen += 1 }
+        refused += refuse.call + [(shared.open(1 << 20) rescue $!.message[/ulimit -f/]), seen]
+        Process.kill(:XFSZ, Process.pid)
+        Thread.pass until seen == 1
+        kept.put_bytes(0, "x" * (1 << 20))
+        ProcessShared::Mutex.new.synchronize { print [refused, shared.new(4096, reserve: true).size].inspect }
+      RUBY
+      refused = (["Errno::EFBIG"] * 4).join(", ")
+      expect(output).to eq "[[#{refused}, \"ulimit -f\", 0], 4096]"
+    end
+
     [:Mutex, :Monitor, :Semaphore, :ConditionVariable].each do |name|
       it "is refused by an error under ulimit -v: a #{name}" do
         output = ruby(<<~RUBY)

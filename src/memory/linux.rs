@@ -7,6 +7,7 @@ use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 
+use super::file_size;
 use crate::{Error, Result};
 
 const NAME: &CStr = c"process_shared";
@@ -21,9 +22,7 @@ const STEP: usize = 64 << 20;
 pub fn anonymous(length: libc::off_t) -> Result<OwnedFd> {
     let fd = memfd(MFD_NOEXEC_SEAL).or_else(|_| memfd(0))?;
     // SAFETY: a plain system call on a descriptor that we own.
-    if unsafe { libc::ftruncate(fd.as_raw_fd(), length) } != 0 {
-        return Err(Error::last_os("size shared memory"));
-    }
+    file_size::grow("size shared memory", || unsafe { libc::ftruncate(fd.as_raw_fd(), length) })?;
     let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
     // SAFETY: a plain system call on a descriptor that we own.
     if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) } != 0 {
@@ -42,11 +41,13 @@ pub fn reserve(fd: RawFd, _: NonNull<u8>, mut done: usize, size: usize) -> Resul
         }
         let step = STEP.min(size - done);
         // SAFETY: a plain system call on the caller's descriptor.
-        let failed = unsafe { libc::fallocate(fd, 0, done as libc::off_t, step as libc::off_t) } != 0;
-        match failed.then(|| Error::last_os("reserve shared memory")) {
-            None => done += step,
-            Some(Error::System { errno: libc::EINTR, .. }) => break,
-            Some(error) => return Err(error),
+        let taken = file_size::grow("reserve shared memory", || unsafe {
+            libc::fallocate(fd, 0, done as libc::off_t, step as libc::off_t)
+        });
+        match taken {
+            Ok(()) => done += step,
+            Err(Error::System { errno: libc::EINTR, .. }) => break,
+            Err(error) => return Err(error),
         }
     }
     Ok(done)

@@ -6,6 +6,7 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 
+use super::file_size;
 use crate::{Error, Result};
 
 /// A name that is taken means a random number came twice, or somebody is guessing: a few tries are plenty.
@@ -19,9 +20,7 @@ pub fn anonymous(length: libc::off_t) -> Result<OwnedFd> {
         return Err(Error::last_os("create shared memory"));
     }
     // SAFETY: as above. The size of such an object can be set only once, so no process can shrink it later.
-    if unsafe { libc::ftruncate(fd.as_raw_fd(), length) } != 0 {
-        return Err(Error::last_os("size shared memory"));
-    }
+    file_size::grow("size shared memory", || unsafe { libc::ftruncate(fd.as_raw_fd(), length) })?;
     Ok(fd)
 }
 
