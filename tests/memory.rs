@@ -1,5 +1,7 @@
 //! Regions as their users meet them: bounds, sizes nobody can have, and bytes that cross a fork.
 
+use std::os::fd::AsRawFd;
+
 use process_shared_core::Error;
 use process_shared_core::memory::{Region, span};
 
@@ -102,6 +104,41 @@ fn the_descriptor_is_close_on_exec_and_closes_once() {
     region.close_fd();
     // SAFETY: still mapped without its descriptor.
     assert_eq!(unsafe { region.start().read() }, 0);
+}
+
+#[test]
+fn a_descriptor_that_somebody_else_closed_is_not_closed_again() {
+    in_child(|| {
+        let (first, second) = (Region::new(4096), Region::new(4096));
+        let (Ok(first), Ok(second)) = (first, second) else { return false };
+        let fd = first.fd().unwrap_or(-1);
+        // SAFETY: plain system calls, in a process of its own.
+        unsafe {
+            libc::close(fd);
+            let unknown = first.copy_fd().is_err();
+            // The number now leads to memory of the same size.
+            let other = libc::dup2(second.fd().unwrap_or(-1), fd) == fd;
+            let refused = first.copy_fd().is_err();
+            first.close_fd();
+            drop(first);
+            unknown && other && refused && libc::fcntl(fd, libc::F_GETFD) == 0
+        }
+    });
+}
+
+#[test]
+fn a_copy_of_the_descriptor_is_close_on_exec_and_leads_to_the_same_bytes() {
+    let region = Region::new(1).unwrap();
+    let copy = region.copy_fd().unwrap();
+    region.close_fd();
+    let byte = [7u8];
+    // SAFETY: plain system calls on an open descriptor; inside the region.
+    unsafe {
+        assert_eq!(libc::fcntl(copy.as_raw_fd(), libc::F_GETFD), libc::FD_CLOEXEC);
+        assert_eq!(libc::pwrite(copy.as_raw_fd(), byte.as_ptr().cast(), 1, 0), 1);
+        assert_eq!(region.start().read_volatile(), 7);
+    }
+    assert!(region.copy_fd().is_err());
 }
 
 #[test]

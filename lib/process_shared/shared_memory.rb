@@ -41,7 +41,26 @@ module ProcessShared
     #   @return [Symbol, FFI::Type] what the elements are
 
     # @!method fd
-    #   @return [Integer] its file descriptor, which is closed on +exec+
+    #   The number of the memory's file descriptor (close-on-exec), to pass on or to look at. It is lent: it belongs to
+    #   this object, and {#close} closes it. <tt>IO.for_fd(memory.fd)</tt> would close it too, unless with
+    #   <tt>autoclose: false</tt>; {#to_io} gives an IO of its own.
+    #   @return [Integer]
+
+    # An IO over the same memory with a descriptor of its own (close-on-exec), for what needs one: to pass it to a process
+    # started by +spawn+, or over a UNIX socket. It goes on working when the memory is closed, and has to be closed itself.
+    # All of the memory's descriptors share one position, in all processes: use +pread+ and +pwrite+. (macOS has no reading
+    # and writing of shared memory by descriptor.) For an IO with a position of its own see {SharedMemoryIO}.
+    #
+    # @return [IO]
+    # @raise [Errno::EBADF] if something else has closed {#fd}
+    # @raise [Errno::EMFILE] if there is no descriptor left
+    # @example
+    #   memory = ProcessShared::SharedMemory.new(:int32)
+    #   memory.to_io.pwrite([7].pack("l"), 0)
+    #   memory.read_int32 # => 7
+    def to_io
+      IO.for_fd(copy_fd, "r+b").tap { |io| io.sync = true }
+    end
 
     # Memory that holds a String and the NUL after it, as +put_string+ writes them.
     #

@@ -150,6 +150,24 @@ RSpec.describe ProcessShared::SharedMemory do
       expect(memory.put_int32(0, 9).get_int32(0)).to eq(9)
     end
 
+    it "gives an IO of its own, which outlives it" do
+      memory = described_class.new(:int32, 4)
+      io = memory.to_io
+      expect([io.class, io.close_on_exec?, io.sync, io.fileno == memory.fd]).to eq [IO, true, true, false]
+      memory.put_int32(4, 7)
+      memory.close
+      expect { memory.to_io }.to raise_error(ProcessShared::ClosedError)
+      expect([io.stat.size, io.pread(4, 4).unpack1("l")]).to eq [16, 7] if RUBY_PLATFORM.include?("linux")
+      io.close
+    end
+
+    it "is written by a program that was started with its descriptor", if: RUBY_PLATFORM.include?("linux") do
+      memory = described_class.new(:int32, 4)
+      script = 'IO.for_fd(3, "r+b").pwrite([5].pack("l"), 8)'
+      Process.wait(spawn(RbConfig.ruby, "--disable-gems", "-e", script, 3 => memory))
+      expect(memory.get_int32(8)).to eq 5
+    end
+
     it "does not leak its descriptor through exec" do
       memory = described_class.new(4)
       expect(IO.for_fd(memory.fd, autoclose: false).close_on_exec?).to be(true)
@@ -206,6 +224,32 @@ RSpec.describe ProcessShared::SharedMemory do
       expect(view.put_int32(0, 3).get_int32(0)).to eq(3)
       view.close
       expect { view.get_int32(0) }.to raise_error(ProcessShared::ClosedError, /\Aclosed ProcessShared::Pointer: /)
+    end
+
+    it "closes no descriptor that belongs to another object meanwhile" do
+      [-> { File.open(File::NULL) }, -> { described_class.new(:int32, 4) }].each do |open_other|
+        memory = described_class.new(:int32, 4)
+        number = memory.fd
+        IO.for_fd(number).close
+        others = Array.new(3) { open_other.call }
+        expect(others.map { |other| other.to_io.stat.ino }).to include(IO.for_fd(number, autoclose: false).stat.ino)
+        expect { memory.to_io }.to raise_error(Errno::EBADF)
+        memory.close
+        expect { IO.for_fd(number, autoclose: false).stat }.not_to raise_error
+        others.each(&:close)
+      end
+    end
+
+    it "closes no descriptor of another object when it is collected" do
+      output = ruby(<<~RUBY)
+        numbers = Array.new(50) { ProcessShared::SharedMemory.new(1).fd }
+        numbers.each { |number| IO.for_fd(number).close rescue nil }
+        files = Array.new(50) { File.open(IO::NULL) }
+        4.times { GC.start }
+        files.each(&:stat)
+        print :well
+      RUBY
+      expect(output).to eq "well"
     end
 
     it "is noticed by an access whose own conversions close the memory" do

@@ -7,6 +7,7 @@
 //! The memory has no name, here or in any file system: it ends with the last process that maps it. It does not know
 //! about Ruby, element types or closing; `span` is the one place where an offset becomes an address.
 
+mod descriptor;
 mod file_size;
 #[cfg(target_os = "linux")]
 mod linux;
@@ -18,24 +19,22 @@ mod macos;
 #[cfg(target_os = "macos")]
 use macos as platform;
 
-use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicI32, Ordering};
+
+use descriptor::Descriptor;
 
 use crate::{Error, Result};
-
-/// No descriptor: it was closed.
-const CLOSED: RawFd = -1;
 
 /// One shared mapping, and the descriptor it was made from. Unmapped on drop, in this process only.
 pub struct Region {
     start: NonNull<u8>,
     size: usize,
-    fd: AtomicI32,
+    descriptor: Descriptor,
 }
 
-// SAFETY: `start` and `size` never change, the mapping lives as long as the Region, and `fd` is atomic. Races on the
-// mapped bytes exist between processes anyway; accessors read and write them through raw pointers only.
+// SAFETY: `start` and `size` never change, the mapping lives as long as the Region, and the descriptor is Sync. Races on
+// the mapped bytes exist between processes anyway; accessors read and write them through raw pointers only.
 unsafe impl Send for Region {}
 // SAFETY: as above; no method hands out a reference to the bytes.
 unsafe impl Sync for Region {}
@@ -54,8 +53,10 @@ impl Region {
             .filter(|_| isize::try_from(size).is_ok())
             .ok_or_else(|| Error::Invalid(format!("{size} bytes are more than an address can hold")))?;
         let fd = platform::anonymous(length)?;
-        let start = map(&fd, size)?;
-        Ok(Region { start, size, fd: AtomicI32::new(fd.into_raw_fd()) })
+        let raw = fd.as_raw_fd();
+        let descriptor = Descriptor::new(fd)?;
+        let start = map(raw, size)?;
+        Ok(Region { start, size, descriptor })
     }
 
     /// Takes the memory from the system, from byte `done` on, and returns how far it came: a signal ends it early. A
@@ -64,7 +65,7 @@ impl Region {
     /// # Errors
     /// `System` with ENOMEM or ENOSPC if there is not enough; what was taken stays.
     pub fn reserve(&self, done: usize) -> Result<usize> {
-        let fd = self.fd.load(Ordering::Relaxed);
+        let fd = self.fd().ok_or(Error::System { attempt: "reserve shared memory", errno: libc::EBADF })?;
         platform::reserve(fd, self.start, done, self.size)
     }
 
@@ -78,18 +79,19 @@ impl Region {
         self.size
     }
 
-    /// The descriptor behind the memory (close-on-exec), while it is open.
+    /// The number of the descriptor behind the memory (close-on-exec), while it is open.
     pub fn fd(&self) -> Option<RawFd> {
-        Some(self.fd.load(Ordering::Relaxed)).filter(|&fd| fd != CLOSED)
+        self.descriptor.number()
+    }
+
+    /// Another descriptor of the memory, which belongs to the caller; see `Descriptor::copy`.
+    pub fn copy_fd(&self) -> Result<OwnedFd> {
+        self.descriptor.copy()
     }
 
     /// Closes the descriptor, once; the memory stays mapped.
     pub fn close_fd(&self) {
-        let fd = self.fd.swap(CLOSED, Ordering::Relaxed);
-        if fd != CLOSED {
-            // SAFETY: this Region owned `fd`, and the swap gave it to this call alone.
-            unsafe { libc::close(fd) };
-        }
+        self.descriptor.close();
     }
 }
 
@@ -97,7 +99,6 @@ impl Drop for Region {
     fn drop(&mut self) {
         // SAFETY: exactly the mapping made in `new`; nobody can hold the Region any more.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.size) };
-        self.close_fd();
     }
 }
 
@@ -125,12 +126,11 @@ pub fn populate(start: *mut u8, length: usize) {
     platform::populate(start, length);
 }
 
-fn map(fd: &OwnedFd, size: usize) -> Result<NonNull<u8>> {
-    use std::os::fd::AsRawFd;
+fn map(fd: RawFd, size: usize) -> Result<NonNull<u8>> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
     // SAFETY: a new mapping at an address the system chooses touches no memory of ours; the result is checked.
-    let start = unsafe { libc::mmap(ptr::null_mut(), size, protection, flags, fd.as_raw_fd(), 0) };
+    let start = unsafe { libc::mmap(ptr::null_mut(), size, protection, flags, fd, 0) };
     if start == libc::MAP_FAILED {
         return Err(Error::last_os("map shared memory"));
     }

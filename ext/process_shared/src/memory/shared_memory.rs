@@ -1,5 +1,6 @@
 //! `ProcessShared::SharedMemory`: the object that makes shared memory. All it adds to Pointer is how it begins.
 
+use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 
 use magnus::rb_sys::{AsRawValue, FromRawValue};
@@ -192,6 +193,22 @@ fn fd(this: Obj<Handle>) -> Result<Option<i32>, Error> {
     Ok(this.check()?.region.as_ref().and_then(|region| region.fd()))
 }
 
+/// A new descriptor of the memory, for `to_io`. Garbage may hold the descriptors that are missing, as for a new region.
+fn copy_fd(ruby: &Ruby, this: Obj<Handle>) -> Result<i32, Error> {
+    let copy = || match &this.check()?.region {
+        Some(region) => Ok(region.copy_fd()),
+        None => Err(errors::not_initialized(ruby, "ProcessShared::SharedMemory")),
+    };
+    let copied = match copy()? {
+        Err(CoreError::System { errno: libc::EMFILE | libc::ENFILE, .. }) => {
+            ruby.gc_start();
+            copy()?
+        }
+        copied => copied,
+    };
+    Ok(copied.map_err(|error| errors::to_ruby(ruby, error))?.into_raw_fd())
+}
+
 unsafe extern "C" fn allocate(class: VALUE) -> VALUE {
     let ruby = crate::raw_methods::ruby();
     // SAFETY: Ruby passes the class whose `allocate` was called: SharedMemory or a subclass.
@@ -209,5 +226,6 @@ pub fn init(ruby: &Ruby, pointer: RClass) -> Result<RClass, Error> {
     class.define_method("type", method!(kind, 0))?;
     class.define_method("count", method!(count, 0))?;
     class.define_method("fd", method!(fd, 0))?;
+    class.define_private_method("copy_fd", method!(copy_fd, 0))?;
     Ok(class)
 }
