@@ -38,9 +38,10 @@ impl fmt::Display for Error {
             Error::OutOfReach(kind) => {
                 write!(f, "{kind} cannot be used in this process: {}", crate::platform::OUT_OF_REACH)
             }
-            Error::OutOfBounds { offset, length, .. } => {
-                write!(f, "Memory access offset={offset} size={length} is out of bounds")
-            }
+            Error::OutOfBounds { offset, length, size } => write!(
+                f,
+                "Memory access offset={offset} size={length} is out of bounds: the size of the memory is {size}"
+            ),
             Error::Invalid(text) | Error::Ownership(text) => f.write_str(text),
             Error::System { attempt, .. } => f.write_str(attempt),
         }

@@ -18,6 +18,11 @@ module ProcessShared
     # @raise [TypeError] if it cannot be dumped
     def put_object(offset, object)
       bytes = Marshal.dump(object)
+      room = size - offset
+      if room.between?(0, bytes.bytesize - 1)
+        raise IndexError, "Memory access offset=#{offset} size=#{bytes.bytesize} is out of bounds: " \
+                          "the object takes #{bytes.bytesize} bytes, and there are #{room}"
+      end
       put_bytes(offset, bytes, 0, bytes.bytesize)
       bytes.bytesize
     end
@@ -30,6 +35,8 @@ module ProcessShared
     # @raise [ArgumentError] if it is cut off by the end of the memory
     def get_object(offset)
       io = to_shm_io
+      raise TypeError, "no object at offset #{offset}: nothing has been written there" if io.pread(2, offset) == "\0\0"
+
       io.seek(offset)
       Marshal.load(io)
     end

@@ -72,7 +72,8 @@ RSpec.describe "Objects in shared memory" do
       small = ProcessShared::SharedMemory.new(length - 1)
       small.put_bytes(0, "\xAA".b * (length - 1))
       expect { small.write_object(object) }
-        .to raise_error(IndexError, "Memory access offset=0 size=#{length} is out of bounds")
+        .to raise_error(IndexError, "Memory access offset=0 size=#{length} is out of bounds: " \
+                                    "the object takes #{length} bytes, and there are #{length - 1}")
       expect(small.get_bytes(0, length - 1)).to eq("\xAA".b * (length - 1))
     end
     expect { memory.put_object(-1, 1) }.to raise_error(IndexError)
@@ -92,13 +93,15 @@ RSpec.describe "Objects in shared memory" do
 
   it "raise TypeError where there are none, as Marshal.load does" do
     memory.put_object(2, "string")
-    wrong = /incompatible marshal file format \(can't be read\)/
-    expect { memory.read_object }.to raise_error(TypeError, wrong)
-    expect { memory.get_object(0) }.to raise_error(TypeError, wrong)
+    expect { memory.read_object }.to raise_error(TypeError, "no object at offset 0: nothing has been written there")
+    expect { memory.get_object(0) }.to raise_error(TypeError, "no object at offset 0: nothing has been written there")
+    expect { memory.get_object(500) }.to raise_error(TypeError, /offset 500: nothing/)
+    memory.put_bytes(0, "no")
+    expect { memory.read_object }.to raise_error(TypeError, /incompatible marshal file format \(can't be read\)/)
     expect(memory.get_object(2)).to eq("string")
     expect { memory.get_object(1 << 20) }.to raise_error(ArgumentError, "marshal data too short")
     [(1 << 20) + 1, -1].each do |offset|
-      message = "Memory access offset=#{offset} size=1 is out of bounds"
+      message = /\AMemory access offset=#{offset} size=1 is out of bounds: the size of the memory is #{1 << 20}\z/
       expect { memory.get_object(offset) }.to raise_error(IndexError, message)
     end
     expect { memory.get_object(nil) }.to raise_error(TypeError)
@@ -250,8 +253,9 @@ RSpec.describe "Objects in shared memory" do
       end
       expect(buffer.write_object([1])).to eq(6)
       expect(buffer.read_object).to eq([1])
-      expect { buffer.put_object((1 << 20) - 2, [1]) }.to raise_error(IndexError)
-      expect { buffer.get_object(777) }.to raise_error(TypeError)
+      expect { buffer.put_object((1 << 20) - 2, [1]) }.to raise_error(IndexError, /the object takes 6 bytes, and there are 2\z/)
+      expect { buffer.get_object(500_000) }.to raise_error(TypeError, "no object at offset 500000: nothing has been written there")
+      expect { buffer.get_object(7) }.to raise_error(TypeError, /incompatible marshal file format/)
     end
   end
 end

@@ -32,7 +32,7 @@ RSpec.describe ProcessShared::Pointer do
 
       it "keeps #{name} inside the bounds" do
         [-1, -size, 17 - size, 16, 17, 2**40, -(2**40), 2**63 - 1, -(2**63)].each do |offset|
-          message = "Memory access offset=#{offset} size=#{size} is out of bounds"
+          message = "Memory access offset=#{offset} size=#{size} is out of bounds: the size of the memory is 16"
           expect { memory.public_send("get_#{name}", offset) }.to raise_error(IndexError, message)
           expect { memory.public_send("put_#{name}", offset, 1) }.to raise_error(IndexError, message)
           expect { memory.public_send("get_array_of_#{name}", offset, 1) }.to raise_error(IndexError, message)
@@ -201,8 +201,8 @@ RSpec.describe ProcessShared::Pointer do
 
     it "refuses types nobody knows" do
       [:nonsense, nil, 3, "int", Object.new].each do |type|
-        expect { memory.get(type, 0) }.to raise_error(ArgumentError, "undefined type '#{type}'")
-        expect { memory.put(type, 0, 1) }.to raise_error(ArgumentError, "unsupported type '#{type}'")
+        expect { memory.get(type, 0) }.to raise_error(ArgumentError, /\Aundefined type '#{Regexp.escape(type.to_s)}'; known are :int8 .* :size_t/)
+        expect { memory.put(type, 0, 1) }.to raise_error(ArgumentError, /\Aunsupported type '#{Regexp.escape(type.to_s)}'; known are :int8 /)
         expect { memory.read(type) }.to raise_error(ArgumentError)
         expect { memory.write(type, 1) }.to raise_error(ArgumentError)
       end
@@ -210,8 +210,8 @@ RSpec.describe ProcessShared::Pointer do
         expect { memory.get(type, 0) }.to raise_error(ArgumentError, /undefined type '\u{FFFD}'/)
         expect { ProcessShared::SharedMemory.new(type) }.to raise_error(TypeError, /unable to resolve type/)
       end
-      expect { memory.get(BasicObject.new, 0) }.to raise_error(ArgumentError, "undefined type 'BasicObject'")
-      expect { ProcessShared::SharedMemory.new(BasicObject.new) }.to raise_error(TypeError, "unable to resolve type 'BasicObject'")
+      expect { memory.get(BasicObject.new, 0) }.to raise_error(ArgumentError, /\Aundefined type 'BasicObject'; /)
+      expect { ProcessShared::SharedMemory.new(BasicObject.new) }.to raise_error(TypeError, /\Aunable to resolve type 'BasicObject'; /)
     end
 
     it "checks values and bounds as the named accessors do" do
@@ -270,7 +270,7 @@ RSpec.describe ProcessShared::Pointer do
       expect { memory.put_bytes(0, "abc", 4) }.to raise_error(IndexError)
       expect { memory.put_bytes(0, "abc", 0, -1) }.to raise_error(IndexError)
       expect { memory.put_bytes(14, "abc") }
-        .to raise_error(IndexError, "Memory access offset=14 size=3 is out of bounds")
+        .to raise_error(IndexError, /\AMemory access offset=14 size=3 is out of bounds: the size of the memory is \d+\z/)
       expect { memory.put_bytes(17, "") }.to raise_error(IndexError)
       expect { memory.put_bytes(-1, "a") }.to raise_error(IndexError)
       [nil, :a, 1, ["a"]].each { |bad| expect { memory.put_bytes(0, bad) }.to raise_error(TypeError, /expected String/) }
@@ -283,7 +283,7 @@ RSpec.describe ProcessShared::Pointer do
     it "refuses lengths that are none" do
       [[0, -1], [0, 17], [17, 0], [-1, 1], [2**62, 2**62]].each do |offset, length|
         expect { memory.get_bytes(offset, length) }
-          .to raise_error(IndexError, "Memory access offset=#{offset} size=#{length} is out of bounds")
+          .to raise_error(IndexError, /\AMemory access offset=#{offset} size=#{length} is out of bounds: the size of the memory is \d+\z/)
       end
       expect { memory.get_bytes(0, nil) }.to raise_error(TypeError)
       expect { memory.get_bytes(0, 2**64) }.to raise_error(RangeError)
@@ -309,7 +309,7 @@ RSpec.describe ProcessShared::Pointer do
       expect(memory.get_bytes(0, 4)).to eq("ab\0x")
       expect(memory.put_string(1, "q" * 14).get_bytes(15, 1)).to eq("\0")
       expect { memory.put_string(0, "a" * 16) }
-        .to raise_error(IndexError, "Memory access offset=0 size=17 is out of bounds")
+        .to raise_error(IndexError, /\AMemory access offset=0 size=17 is out of bounds: the size of the memory is \d+\z/)
       expect { memory.put_string(16, "") }.to raise_error(IndexError)
       [nil, :a, 3].each { |bad| expect { memory.put_string(0, bad) }.to raise_error(TypeError) }
     end
@@ -377,11 +377,11 @@ RSpec.describe ProcessShared::Pointer do
     end
 
     it "gives no view beyond its bounds" do
-      expect { memory[5] }.to raise_error(IndexError, "Memory access offset=20 size=-4 is out of bounds")
+      expect { memory[5] }.to raise_error(IndexError, /\AMemory access offset=20 size=-4 is out of bounds: the size of the memory is \d+\z/)
       expect { memory[-1] }.to raise_error(IndexError)
       expect { memory[2**61] }.to raise_error(IndexError)
       expect { memory[2**62] }.to raise_error(IndexError)
-      expect { memory + 17 }.to raise_error(IndexError, "Memory access offset=17 size=-1 is out of bounds")
+      expect { memory + 17 }.to raise_error(IndexError, /\AMemory access offset=17 size=-1 is out of bounds: the size of the memory is \d+\z/)
       expect { memory + -1 }.to raise_error(IndexError)
       expect { memory.slice(4, 16) }.to raise_error(IndexError)
       expect { memory.slice(0, -1) }.to raise_error(IndexError)
@@ -423,8 +423,8 @@ RSpec.describe ProcessShared::Pointer do
     it "cannot be made out of nothing" do
       expect { described_class.new(0) }.to raise_error(TypeError, /view of a SharedMemory/)
       expect { described_class.allocate.get_int8(0) }.to raise_error(TypeError, /not initialized/)
-      expect { (memory + 0).dup }.to raise_error(TypeError, "can't copy Pointer")
-      expect { (memory + 0).clone }.to raise_error(TypeError, "can't copy Pointer")
+      expect { (memory + 0).dup }.to raise_error(TypeError, /\Acan't copy Pointer: .* slice/)
+      expect { (memory + 0).clone }.to raise_error(TypeError, /\Acan't copy Pointer: .* slice/)
       expect { Marshal.dump(memory + 0) }.to raise_error(TypeError)
       expect { (memory + 0).send(:initialize) }.to raise_error(TypeError)
     end

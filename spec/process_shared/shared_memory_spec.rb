@@ -18,7 +18,7 @@ RSpec.describe ProcessShared::SharedMemory do
     end
 
     it "refuses types nobody knows" do
-      expect { described_class.new(:nonsense) }.to raise_error(TypeError, "unable to resolve type 'nonsense'")
+      expect { described_class.new(:nonsense) }.to raise_error(TypeError, /\Aunable to resolve type 'nonsense'; known are :int8 .* :bool .* :size_t/)
       ["8", nil, true, false, [], {}, Object.new, Object].each do |bad|
         expect { described_class.new(bad) }.to raise_error(TypeError), bad.inspect
       end
@@ -331,7 +331,7 @@ RSpec.describe ProcessShared::SharedMemory do
 
     it "cannot be copied or dumped" do
       memory = described_class.new(4)
-      expect { memory.dup }.to raise_error(TypeError, "can't copy SharedMemory")
+      expect { memory.dup }.to raise_error(TypeError, /\Acan't copy SharedMemory: .* slice/)
       expect { memory.clone }.to raise_error(TypeError)
       expect { Marshal.dump(memory) }.to raise_error(TypeError)
       expect { memory.write_object(memory) }.to raise_error(TypeError)

@@ -36,9 +36,14 @@ module MemorySupport
       begin
         plain(yield(memory), memory)
       rescue Exception => error # rubocop:disable Lint/RescueException -- NoMemoryError and the like count too
-        [error.class, error.message[/.*/].sub(/0x\h+/, "0x")]
+        [error.class, as_ffi_says(error.message[/.*/])]
       end
     [result, memory.get_bytes(0, memory.size)]
+  end
+
+  # Ours say more in the same place.
+  def as_ffi_says(message)
+    message.sub(/0x\h+/, "0x").sub(/ is out of bounds: .*/, " is out of bounds").sub(/'; known are .*/, "'")
   end
 
   # The result without what must differ: object identity, class names, absolute addresses.

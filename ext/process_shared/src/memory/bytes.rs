@@ -101,8 +101,8 @@ pub unsafe fn put(
     // SAFETY: as the caller promises.
     let handle = unsafe { Handle::of(this) };
     if length < 0 {
-        handle.check()?;
-        let outside = CoreError::OutOfBounds { offset, length, size: 0 };
+        let size = handle.check()?.size;
+        let outside = CoreError::OutOfBounds { offset, length, size };
         return Err(errors::to_ruby(&ruby(), outside));
     }
     // SAFETY: as the caller promises. The source range was checked above, the target by `bytes`, and nothing ran in

@@ -170,7 +170,12 @@ unsafe extern "C" fn initialize(this: VALUE, memory: VALUE) -> VALUE {
 }
 
 unsafe extern "C" fn initialize_copy(_this: VALUE, _original: VALUE) -> VALUE {
-    answer(|| Err(Error::new(ruby().exception_type_error(), "can't copy SharedMemoryIO")))
+    answer(|| {
+        Err(Error::new(
+            ruby().exception_type_error(),
+            "can't copy SharedMemoryIO: make another one over the same memory (mem)",
+        ))
+    })
 }
 
 /// `reopen(memory = the same)`

@@ -21,7 +21,7 @@ use rb_sys::{RBasic, VALUE};
 use super::handle::Handle;
 use super::number::{index, integer};
 use crate::errors::Error;
-use crate::raw_methods::{Method0, Method1, Method2, NIL, answer, define, raising};
+use crate::raw_methods::{Method0, Method1, Method2, NIL, answer, define, raising, ruby};
 
 /// # Safety
 /// `this` is a Pointer.
@@ -36,12 +36,28 @@ unsafe fn dump(this: VALUE, offset: i64, object: VALUE) -> Result<VALUE, Error> 
         let text = raising(|| rb_sys::rb_marshal_dump(object, NIL))?;
         handle.check_writable(this)?;
         let length = RSTRING_LEN(text) as i64;
-        let address = handle.bytes(offset, length)?;
+        let address = room(handle, offset, length)?;
         ptr::copy_nonoverlapping(RSTRING_PTR(text).cast::<u8>(), address, length as usize);
         // Nobody else has the String: its memory can be had back now.
         rb_sys::rb_str_resize(text, 0);
         Ok(integer(length))
     }
+}
+
+/// The address of `length` bytes at `offset` for an object; the error says how much it needs and how much there is.
+fn room(handle: &Handle, offset: i64, length: i64) -> Result<*mut u8, Error> {
+    handle.bytes(offset, length).map_err(|error| {
+        let Ok(window) = handle.check() else { return error };
+        let left = (window.size as i64).saturating_sub(offset);
+        if !(0..length).contains(&left) {
+            return error;
+        }
+        let text = format!(
+            "Memory access offset={offset} size={length} is out of bounds: the object takes {length} bytes, \
+             and there are {left}"
+        );
+        Error::new(ruby().exception_index_error(), text)
+    })
 }
 
 /// What Marshal writes around the bytes of a String that is nothing but a String.
@@ -111,12 +127,22 @@ unsafe fn put_string(this: VALUE, offset: i64, object: VALUE, head: &Head) -> Re
         handle.check_writable(this)?;
         let (before, length) = (&head.before[..head.used], RSTRING_LEN(object) as usize);
         let all = before.len() + length + head.after.len();
-        let start = handle.bytes(offset, all as i64)?;
+        let start = room(handle, offset, all as i64)?;
         ptr::copy_nonoverlapping(before.as_ptr(), start, before.len());
         ptr::copy_nonoverlapping(RSTRING_PTR(object).cast(), start.add(before.len()), length);
         ptr::copy_nonoverlapping(head.after.as_ptr(), start.add(before.len() + length), head.after.len());
         Ok(integer(all as u64))
     }
+}
+
+/// Marshal's first bytes are its version, which is never 0.0.
+fn refuse_zeroes(address: *const u8, offset: i64, length: i64) -> Result<(), Error> {
+    // SAFETY: `bytes` has checked `length` bytes at `address`.
+    if length < 2 || unsafe { [address.read_volatile(), address.add(1).read_volatile()] } != [0, 0] {
+        return Ok(());
+    }
+    let text = format!("no object at offset {offset}: nothing has been written there");
+    Err(Error::new(ruby().exception_type_error(), text))
 }
 
 /// # Safety
@@ -129,6 +155,7 @@ unsafe fn load(this: VALUE, offset: i64) -> Result<VALUE, Error> {
         let size = handle.check()?.size as i64;
         let length = if (0..=size).contains(&offset) { size - offset } else { 1 };
         let address = handle.bytes(offset, length)?; // refuses what lies outside
+        refuse_zeroes(address, offset, length)?;
         let window = rb_sys::rb_obj_hide(rb_sys::rb_str_new_static(address.cast(), length as _));
         if length > 0 {
             handle.pin();

@@ -10,7 +10,7 @@ use magnus::{RClass, Ruby, Symbol, Value, method, prelude::*};
 use super::handle::{Handle, POINTER};
 use super::number::index;
 use crate::classes;
-use crate::errors::Error;
+use crate::errors::{self, Error};
 use crate::raw_methods::{module, ruby};
 
 fn initialize(ruby: &Ruby, _this: Obj<Handle>, _arguments: &[Value]) -> Result<(), Error> {
@@ -19,10 +19,12 @@ fn initialize(ruby: &Ruby, _this: Obj<Handle>, _arguments: &[Value]) -> Result<(
 }
 
 fn initialize_copy(ruby: &Ruby, this: Obj<Handle>, _original: Value) -> Result<Value, Error> {
-    // SAFETY: the name is copied at once.
-    let class = unsafe { this.classname() }.into_owned();
+    let class = errors::class_name(this.as_value());
     let class = class.rsplit("::").next().unwrap_or("Pointer");
-    Err(Error::new(ruby.exception_type_error(), format!("can't copy {class}")))
+    let text = format!(
+        "can't copy {class}: the object is what is shared; slice(0, size) gives another view, get_bytes a copy"
+    );
+    Err(Error::new(ruby.exception_type_error(), text))
 }
 
 fn size(this: Obj<Handle>) -> Result<usize, Error> {
@@ -112,8 +114,7 @@ fn equal(this: Obj<Handle>, other: Value) -> Result<bool, Error> {
 }
 
 fn inspect(this: Obj<Handle>) -> String {
-    // SAFETY: the name is copied at once.
-    let class = unsafe { this.classname() }.into_owned();
+    let class = errors::class_name(this.as_value());
     match this.check() {
         Ok(window) => {
             let digits = 2 + 2 * size_of::<usize>();

@@ -30,7 +30,7 @@ fn length(this: Obj<Handle>) -> Result<usize, Error> {
 fn initialize(ruby: &Ruby, this: Obj<Handle>, arguments: &[Value]) -> Result<(), Error> {
     create(ruby, this, arguments, |element| {
         Elements::of(element).ok_or_else(|| {
-            let error = CoreError::Invalid("a SharedArray holds numbers, :bool or :pointer".into());
+            let error = CoreError::Invalid("a SharedArray holds numbers, :bool or :pointer, of a type that SharedMemory has accessors for".into());
             crate::errors::to_ruby(&crate::raw_methods::ruby(), error)
         })
     })

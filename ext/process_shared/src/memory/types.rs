@@ -217,6 +217,12 @@ pub fn ffi(ruby: &Ruby) -> Result<Option<RModule>, Error> {
     Ok(complete.then_some(ffi))
 }
 
+/// For the message about a type that nobody knows.
+const KNOWN: &str = "known are :int8 :uint8 :int16 :uint16 :int32 :uint32 :int64 :uint64 :float32 :float64 :bool \
+                     :pointer, C's :char :uchar :short :ushort :int :uint :long :ulong :long_long :ulong_long :float \
+                     :double, the system's :size_t :ssize_t :off_t :pid_t :time_t and the like, and what the ffi gem \
+                     knows where it is loaded";
+
 /// The `TypeError` for a type that nobody knows, worded as ffi does.
 pub fn unknown(ruby: &Ruby, given: Value) -> Error {
     refused(ruby.exception_type_error(), "unable to resolve", given, "inspect")
@@ -232,5 +238,5 @@ pub fn refused(class: ExceptionClass, what: &str, given: Value, shown: &str) -> 
         Ok(None) => errors::class_name(given),
         Err(error) => return error,
     };
-    Error::new(class, format!("{what} type '{name}'"))
+    Error::new(class, format!("{what} type '{name}'; {KNOWN}"))
 }
