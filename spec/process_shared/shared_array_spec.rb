@@ -45,14 +45,100 @@ RSpec.describe ProcessShared::SharedArray do
         .to raise_error(IndexError, "index #{outside} outside of array bounds: -4...4")
       expect { array[outside] = 1 }.to raise_error(IndexError)
     end
-    [nil, "1", :a, 0..1].each do |bad|
+    [nil, "1", :a, "a".."b", Object.new].each do |bad|
       expect { array[bad] }.to raise_error(TypeError)
       expect { array[bad] = 1 }.to raise_error(TypeError)
     end
+    expect { array[0..1] = 1 }.to raise_error(TypeError)
+    [[], [1, 2, 3]].each { |bad| expect { array[*bad] }.to raise_error(ArgumentError, /expected 1\.\.2/) }
     expect { array[2**64] }.to raise_error(RangeError)
     expect { array[0] = "x" }.to raise_error(TypeError)
     expect { array[0] = 2**31 }.to raise_error(RangeError)
     expect(array.to_a).to eq([0, 0, 0, 7])
+  end
+
+  it "gives slices as an Array does" do
+    array.put_array_of_int32(0, [4, 3, 2, 1])
+    model = [4, 3, 2, 1]
+    starts = [-6, -5, -4, -1, 0, 1, 3, 4, 5, 2**40, -(2**40)]
+    starts.product([-1, 0, 1, 3, 4, 9, 2**62]) { |given| expect(array[*given]).to eq(model[*given]), given.inspect }
+    ends = [*starts, nil]
+    ends.product(ends, [true, false]) do |from, to, exclusive|
+      range = Range.new(from, to, exclusive)
+      expect(array[range]).to eq(model[range]), range.inspect
+    end
+    expect(array[1.9, 1.9]).to eq [3]
+    expect(described_class.new(:bool, 3)[0, 2]).to eq [false, false]
+    [[nil, 1], [1, nil], ["1", 1], [0..1, 1]].each { |bad| expect { array[*bad] }.to raise_error(TypeError) }
+    closed = array
+    expect { array[converting(:to_int) { closed.close || 0 }, 2] }.to raise_error(ProcessShared::ClosedError)
+    expect { array[0, 1] }.to raise_error(ProcessShared::ClosedError)
+    expect { array[0..] }.to raise_error(ProcessShared::ClosedError)
+    expect { described_class.allocate[0, 1] }.to raise_error(TypeError, /not initialized/)
+  end
+
+  it "is filled as an Array is, but does not grow" do
+    places = [[], [1], [1, 2], [-2], [nil], [nil, 2], [1, nil], [1, 0], [4], [4, 0], [2, -1], [-9], [-9, 2], [1.9, 1.9], [9],
+              [1..2], [1...3], [-3..-2], [1..], [..1], [...3], [3..1], [0...-1], [4..]]
+    places.each do |place|
+      expect(array.fill(0).fill(7, *place)).to equal array
+      expect(array.to_a).to eq([0, 0, 0, 0].fill(7, *place).first(4)), place.inspect
+      model = [0, 0, 0, 0].fill(*place) { |index| index * 10 }
+      expect(array.fill(0).fill(*place) { |index| index * 10 }.to_a).to eq(model.first(4)), place.inspect
+    end
+    array.fill(0)
+    [[3, 2], [0, 5], [9, 1], [2..4], [-9..2], [0, 2**62]].each do |place|
+      expect { array.fill(1, *place) }.to raise_error(IndexError, /outside of array bounds: -4\.\.\.4/), place.inspect
+    end
+    expect { array.fill(2**31) }.to raise_error(RangeError)
+    expect { array.fill("x") }.to raise_error(TypeError)
+    expect { array.fill(1, 0..1, 1) }.to raise_error(TypeError)
+    expect { array.fill }.to raise_error(ArgumentError)
+    expect { array.fill(1, 2, 3, 4) }.to raise_error(ArgumentError)
+    expect(array.to_a).to eq [0, 0, 0, 0]
+    expect { array.freeze.fill(1) }.to raise_error(FrozenError)
+    array.close
+    expect { array.fill(1) }.to raise_error(ProcessShared::ClosedError)
+  end
+
+  it "is filled whole, however large" do
+    { int8: 7, int16: -2, float: 0.5, double: 1e-300, bool: true, uint64: 2**63 }.each do |type, value|
+      numbers = described_class.new(type, 10_001).fill(value, 1)
+      expect(numbers.tally).to eq({ numbers[0] => 1, value => 10_000 })
+    end
+  end
+
+  it "shows what it holds, but not all of it" do
+    array.put_array_of_int32(0, [4, 3, 2, 1])
+    expect(array.inspect).to eq "#<ProcessShared::SharedArray :int32 [4, 3, 2, 1] length=4>"
+    expect(array.to_s).to eq array.inspect
+    expect(described_class.new(:bool, 10_000).inspect)
+      .to eq "#<ProcessShared::SharedArray :bool [#{"false, " * 16}...] length=10000>"
+    expect(described_class.new(3).inspect).to eq "#<ProcessShared::SharedArray :uchar [0, 0, 0] length=3>"
+    expect(Class.new(described_class).allocate.inspect).to include "(not initialized)"
+    array.close
+    expect(array.inspect).to eq "#<ProcessShared::SharedArray (closed)>"
+    output = ruby("print ProcessShared::SharedArray.new(:pointer, 2).inspect")
+    expect(output).to match(/\A#<ProcessShared::SharedArray address=0x\h+ size=16>\z/)
+  end
+
+  it "makes Enumerators that count elements" do
+    model = (0...7).each
+    numbers = described_class.new(:int32, 7)
+    numbers.put_array_of_int32(0, [*0...7])
+    names = Enumerable.public_instance_methods.sort.map { |name| [name, []] }
+    names += %i[each_slice each_cons cycle each_with_object max_by].map { |name| [name, [2]] }
+    made = names.select do |name, arguments|
+      expected = model.public_send(name, *arguments) rescue next
+      next unless expected.is_a?(Enumerator)
+
+      found = numbers.public_send(name, *arguments)
+      expect(found).to be_a(Enumerator), name.inspect
+      expect(found.size).to eq(expected.size), "#{name}#{arguments}"
+      expect(found.first(3)).to eq(expected.first(3)), "#{name}#{arguments}" unless name == :chunk
+    end
+    expect(made.map(&:first)).to include(:map, :select, :each_slice, :each_cons, :cycle, :lazy, :each_with_index)
+    expect(numbers.map.with_index { |number, index| number * index }).to eq [0, 1, 4, 9, 16, 25, 36]
   end
 
   it "yields its elements, alone and with their index" do
