@@ -8,16 +8,17 @@ module ProcessShared
   # errors, without the ffi gem. {SharedMemory} is one, and +[]+, +++, +slice+ and +order+ give others: views, which
   # keep the memory mapped while they live, also when the SharedMemory they came from has been closed.
   #
-  # Every access is checked against the bounds (IndexError) and touches nothing when it fails. A frozen Pointer, and
-  # every view made from it, refuses writes (FrozenError). Two processes that write the same bytes at once need a lock:
-  # a reader sees some mixture of old and new bytes, but nothing breaks.
+  # Every access is checked against the bounds (IndexError), and touches nothing when it fails. A frozen Pointer, and
+  # every view made from it, refuses writes (FrozenError). {SharedMemory} says what is atomic, and names all types.
   #
   # Numbers, for each T of int8 uint8 int16 uint16 int32 uint32 int64 uint64 long ulong float32 float64 and the aliases
   # char uchar short ushort int uint long_long ulong_long float double:
-  # <tt>get_T(offset)</tt>, <tt>put_T(offset, value)</tt>, <tt>read_T</tt>, <tt>write_T(value)</tt>,
-  # <tt>get_array_of_T(offset, count)</tt>, <tt>put_array_of_T(offset, array)</tt>, <tt>read_array_of_T(count)</tt>,
-  # <tt>write_array_of_T(array)</tt>. Offsets are in bytes, counts in elements. When one element of an array cannot be
-  # converted, nothing is written.
+  #
+  # - <tt>get_T(offset)</tt>, <tt>put_T(offset, value)</tt>, and <tt>read_T</tt>, <tt>write_T(value)</tt> at offset 0
+  # - <tt>get_array_of_T(offset, count)</tt>, <tt>put_array_of_T(offset, array)</tt>, and at offset 0
+  #   <tt>read_array_of_T(count)</tt>, <tt>write_array_of_T(array)</tt>
+  #
+  # Offsets are in bytes, counts in elements. When one element of an array cannot be converted, nothing is written.
   class Pointer
     include ObjectBuffer
 
@@ -84,7 +85,7 @@ module ProcessShared
 
     # @!method ==(other)
     #   @param other [Object]
-    #   @return [Boolean] whether the other one is at the same address
+    #   @return [Boolean] whether +other+ is a pointer to the same address
 
     # @!method __copy_from__(source, length)
     #   Copies from another window.
@@ -102,7 +103,8 @@ module ProcessShared
     #   @raise [ArgumentError] if it is false
 
     # @!method close
-    #   Gives this window up, in this process. Calls that other threads are in the middle of end well.
+    #   Ends the use of this object in this process; other processes and views go on. The memory stays mapped while
+    #   another thread is inside an accessor. For a SharedMemory, {SharedMemory#fd} is closed.
     #   @return [nil]
 
     # @!method free
@@ -120,7 +122,7 @@ module ProcessShared
 
     # @!method get(type, offset)
     #   Reads a value of a type.
-    #   @param type [Symbol, FFI::Type] a type the ffi gem knows: +:int32+, +:double+, +:bool+, +:size_t+, ...
+    #   @param type [Symbol, FFI::Type] one of the types of {SharedMemory}, such as +:int32+, +:double+ or +:bool+
     #   @param offset [Integer] bytes
     #   @return [Integer, Float, Boolean, FFI::Pointer]
     #   @raise [ArgumentError] for an unknown type

@@ -22,8 +22,8 @@ module ProcessShared
   class SharedArray < SharedMemory
     include Enumerable
 
-    # Enumerable's methods where they are called without a block. The Enumerators that Enumerable itself makes would take
-    # their size from +size+, which is in bytes.
+    # Enumerable's methods where they are called without a block. The Enumerators that Enumerable itself makes would
+    # take their size from +size+, which is in bytes.
     module CountedEnumerators
       %i[
         chain chunk collect collect_concat cycle each_cons each_entry each_slice each_with_object filter filter_map
@@ -48,8 +48,8 @@ module ProcessShared
     #   @param type [Symbol, FFI::Type] a number, +:bool+ or +:pointer+
     #   @param count [Integer] elements
     #   @raise [TypeError] for an unknown type
-    #   @raise [ArgumentError] for a type without accessors of ours (+:string+, structs); if the size is below 1, or beyond
-    #     what an address can hold
+    #   @raise [ArgumentError] for a type without accessors of ours (+:string+, structs); if the size is below 1, or
+    #     beyond what an address can hold
 
     # @!method [](index, length = nil)
     #   @overload [](index)

@@ -5,34 +5,82 @@ require "process_shared/shared_memory_io"
 
 module ProcessShared
   # Zero-filled memory that is shared with every process forked later. It has no name and is no file: it ends with the
-  # last process that has it, also after <tt>kill -9</tt>. It is taken from the system as it is touched, so a large
-  # one costs nothing until it is used, and the size of /dev/shm does not matter.
+  # last process that has it, also after <tt>kill -9</tt>. The size of /dev/shm does not matter.
   #
-  # <tt>SharedMemory.new(bytes = 1)</tt> or <tt>SharedMemory.new(type, count = 1)</tt>, where the type is a Symbol the
-  # ffi gem knows (+:int32+, +:double+, +:size_t+ ...) or an +FFI::Type+. With <tt>reserve: true</tt> all of it is taken
-  # at once, or Errno::ENOMEM or Errno::ENOSPC is raised. With a block the object is yielded and then closed.
+  # <tt>SharedMemory.new(bytes = 1)</tt> or <tt>SharedMemory.new(type, count = 1)</tt>, with one of the types below.
+  # With a block the object is yielded and then closed.
   #
-  # +size+ is in bytes; +type+, +count+ and +type_size+ are as given; +fd+ is a descriptor of the memory
-  # (close-on-exec), which is closed with the object. +close+ ends the use of this object in this process only: other
-  # processes, and views of it, go on.
+  # == Eight methods that are enough
+  #
+  # The 190 accessors are those of +FFI::Pointer+, one for each type and way. These do for most programs:
+  #
+  # - <tt>get(type, offset)</tt> and <tt>put(type, offset, value)</tt>: one number or boolean of any type
+  # - <tt>get_bytes(offset, length)</tt> and <tt>put_bytes(offset, string)</tt>: bytes, as binary Strings
+  # - <tt>get_string(offset)</tt> and <tt>put_string(offset, string)</tt>: a String that ends with a NUL
+  # - <tt>read_object</tt> and <tt>write_object(object)</tt>: any object, by Marshal
+  #
+  # Offsets and lengths are in bytes. A {SharedArray} holds many numbers of one type, and counts in elements; a
+  # {SharedMemoryIO} reads and writes as a file. {Pointer} lists all accessors.
+  #
+  # == Types
+  #
+  # - signed integers of 1, 2, 4 and 8 bytes: +:int8+ (+:char+, +:schar+, +:int8_t+), +:int16+ (+:short+, +:int16_t+),
+  #   +:int32+ (+:int+, +:int32_t+), +:int64+ (+:long_long+, +:int64_t+, +:quad_t+)
+  # - unsigned ones: +:uint8+ (+:uchar+, +:u_char+, +:uint8_t+, +:u_int8_t+), +:uint16+ (+:ushort+, +:u_short+,
+  #   +:uint16_t+, +:u_int16_t+), +:uint32+ (+:uint+, +:u_int+, +:uint32_t+, +:u_int32_t+), +:uint64+ (+:ulong_long+,
+  #   +:uint64_t+, +:u_int64_t+, +:u_quad_t+)
+  # - as large as C's +long+, 8 bytes: +:long+, +:ulong+ (+:u_long+)
+  # - floats of 4 and 8 bytes: +:float32+ (+:float+), +:float64+ (+:double+)
+  # - +:bool+, 1 byte
+  # - +:pointer+, 8 bytes (+:buffer_in+, +:buffer_out+, +:buffer_inout+, +:caddr_t+): to read one needs the ffi gem
+  # - integers of the system's size: +:size_t+, +:ssize_t+, +:off_t+, +:pid_t+, +:uid_t+, +:gid_t+, +:id_t+,
+  #   +:time_t+, +:clock_t+, +:clockid_t+, +:suseconds_t+, +:mode_t+, +:dev_t+, +:ino_t+, +:nlink_t+, +:blksize_t+,
+  #   +:blkcnt_t+, +:fsblkcnt_t+, +:fsfilcnt_t+, +:rlim_t+, +:key_t+, +:socklen_t+, +:sa_family_t+, +:in_addr_t+,
+  #   +:in_port_t+, +:wchar_t+, +:intptr_t+, +:uintptr_t+, +:ptrdiff_t+, +:intmax_t+, +:uintmax_t+
+  # - with the ffi gem, and for {Pointer#get}, {Pointer#put} and the size of a SharedMemory only: +:string+,
+  #   +:strptr+, +:long_double+, +:void+, +:varargs+, and ffi's own types (+FFI::Type+, structs, enums, typedefs)
+  #
+  # == Several processes at once
+  #
+  # A number of up to 8 bytes at an address that its size divides is read and written as one: a reader sees the old or
+  # the new number, never a mixture. Offset 0 is such an address for every type, and so are the elements of a
+  # {SharedArray}. Everything else may be seen half-written: Strings, objects, several numbers, numbers that are not
+  # aligned. And a read followed by a write, such as <tt>put(:int, 0, get(:int, 0) + 1)</tt>, is two steps, between
+  # which others may write. Hold a {Mutex} for both.
+  #
+  # == When memory is short
+  #
+  # Memory is taken from the system page by page, as it is first touched: a large region costs nothing until it is used.
+  # If there is none left by then, the kernel ends a process (on Linux, the out-of-memory killer; in a container,
+  # already when its control group reaches its limit, where shared memory counts for the process that touched it first,
+  # until the last process has closed it). There is no exception to rescue. With <tt>reserve: true</tt> all of it is
+  # taken at once: Errno::ENOMEM or Errno::ENOSPC tells that it cannot be had, before any of it is used. Under a limit
+  # on file sizes (<tt>ulimit -f</tt>) a larger region is refused with Errno::EFBIG.
   #
   # @example
   #   memory = ProcessShared::SharedMemory.new(:int32, 2)
   #   Process.wait(fork { memory.put_array_of_int32(0, [1, 2]) })
   #   memory.get_array_of_int32(0, 2) # => [1, 2]
+  # @example An object that another process made
+  #   memory = ProcessShared::SharedMemory.new(1 << 16)
+  #   Process.wait(fork { memory.write_object({ "pid" => Process.pid, "done" => [1, 2, 3] }) })
+  #   memory.read_object["done"] # => [1, 2, 3]
   class SharedMemory < Pointer
     # @!parse extend OpenWithSelf
 
     # @!method initialize(type = 1, count = 1, reserve: false)
     #   @overload initialize(bytes = 1, reserve: false)
-    #     @param bytes [Integer]
+    #     @param bytes [Integer] the size
     #   @overload initialize(type, count = 1, reserve: false)
-    #     @param type [Symbol, FFI::Type] a type the ffi gem knows: +:int32+, +:double+, +:size_t+, ...
-    #     @param count [Integer] elements
-    #   @param reserve [Boolean] take all of it now; other threads go on meanwhile, and an exception (Timeout) ends it
+    #     @param type [Symbol, FFI::Type] one of the types above
+    #     @param count [Integer] how many of them
+    #   @param reserve [Boolean] take all of it now; other threads run meanwhile, and an exception (Timeout) ends it
+    #   @yieldparam memory [SharedMemory] itself, which is closed when the block ends
     #   @raise [TypeError] for an unknown type
     #   @raise [ArgumentError] if the size is below 1, or beyond what an address can hold
-    #   @raise [Errno::ENOMEM, Errno::ENOSPC] if it cannot be had, with +reserve+
+    #   @raise [Errno::EFBIG] if it is beyond the limit on file sizes
+    #   @raise [Errno::EMFILE, Errno::ENFILE] if there is no descriptor left
+    #   @raise [Errno::ENOMEM, Errno::ENOSPC] if there is no address space, or with +reserve+ no memory
 
     # @!method count
     #   @return [Integer] elements
@@ -46,10 +94,11 @@ module ProcessShared
     #   <tt>autoclose: false</tt>; {#to_io} gives an IO of its own.
     #   @return [Integer]
 
-    # An IO over the same memory with a descriptor of its own (close-on-exec), for what needs one: to pass it to a process
-    # started by +spawn+, or over a UNIX socket. It goes on working when the memory is closed, and has to be closed itself.
-    # All of the memory's descriptors share one position, in all processes: use +pread+ and +pwrite+. (macOS has no reading
-    # and writing of shared memory by descriptor.) For an IO with a position of its own see {SharedMemoryIO}.
+    # An IO over the same memory with a descriptor of its own (close-on-exec), for what needs one: to pass it to a
+    # process started by +spawn+, or over a UNIX socket. It goes on working when the memory is closed, and has to be
+    # closed itself. All of the memory's descriptors share one position, in all processes: use +pread+ and +pwrite+.
+    # (macOS has no reading and writing of shared memory by descriptor.) For an IO with a position of its own see
+    # {SharedMemoryIO}.
     #
     # @return [IO]
     # @raise [Errno::EBADF] if something else has closed {#fd}
