@@ -3,11 +3,10 @@
 //! descriptor would kill the others with SIGBUS.
 
 use std::ffi::CStr;
-use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 
-use super::file_size;
+use super::{available, file_size};
 use crate::{Error, Result};
 
 const NAME: &CStr = c"process_shared";
@@ -36,7 +35,7 @@ pub fn anonymous(length: libc::off_t) -> Result<OwnedFd> {
 /// The kernel would rather kill a process than fail here, so each step first looks whether there is enough left.
 pub fn reserve(fd: RawFd, _: NonNull<u8>, mut done: usize, size: usize) -> Result<usize> {
     while done < size {
-        if available().is_some_and(|bytes| bytes < (size - done) as u64) {
+        if available::bytes().is_some_and(|bytes| bytes < (size - done) as u64) {
             return Err(Error::System { attempt: "reserve shared memory", errno: libc::ENOMEM });
         }
         let step = STEP.min(size - done);
@@ -77,72 +76,4 @@ fn memfd(more: libc::c_uint) -> Result<OwnedFd> {
     }
     // SAFETY: a fresh descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// How many bytes the system, and the control groups of this process, could still give. None where nothing tells.
-fn available() -> Option<u64> {
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    [machine(), VERSION_2.available(&own), VERSION_1.available(&own)].into_iter().flatten().min()
-}
-
-fn machine() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let field = |name: &str| -> Option<u64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        Some(line.split_whitespace().next()?.parse::<u64>().ok()?.saturating_mul(1024))
-    };
-    Some(field("MemAvailable:")?.saturating_add(field("SwapFree:").unwrap_or(0)))
-}
-
-/// Where a version of control groups has its memory limits.
-struct Groups {
-    /// The controllers of its line in /proc/self/cgroup.
-    controllers: fn(&str) -> bool,
-    root: &'static str,
-    max: &'static str,
-    used: &'static str,
-    /// What it could reclaim, in memory.stat.
-    cached: &'static str,
-}
-
-const VERSION_2: Groups = Groups {
-    controllers: str::is_empty,
-    root: "/sys/fs/cgroup",
-    max: "memory.max",
-    used: "memory.current",
-    cached: "inactive_file ",
-};
-
-const VERSION_1: Groups = Groups {
-    controllers: |names| names.split(',').any(|name| name == "memory"),
-    root: "/sys/fs/cgroup/memory",
-    max: "memory.limit_in_bytes",
-    used: "memory.usage_in_bytes",
-    cached: "total_inactive_file ",
-};
-
-impl Groups {
-    /// What the limits of the groups above this process, whose /proc/self/cgroup is `own`, leave.
-    fn available(&self, own: &str) -> Option<u64> {
-        let mut path = own.lines().find_map(|line| {
-            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-            (self.controllers)(controllers).then_some(path)
-        })?;
-        let mut least = None;
-        loop {
-            let text = |file: &str| fs::read_to_string(format!("{}{path}/{file}", self.root)).ok();
-            let number = |file: &str| text(file)?.trim().parse::<u64>().ok();
-            if let (Some(max), Some(used)) = (number(self.max), number(self.used)) {
-                let stat = text("memory.stat").unwrap_or_default();
-                let cached =
-                    stat.lines().find_map(|line| line.strip_prefix(self.cached)?.trim().parse().ok());
-                let left = max.saturating_sub(used.saturating_sub(cached.unwrap_or(0)));
-                least = Some(least.map_or(left, |other: u64| other.min(left)));
-            }
-            match path.rfind('/') {
-                Some(cut) if path.len() > 1 => path = &path[..cut],
-                _ => return least,
-            }
-        }
-    }
 }

@@ -7,6 +7,8 @@
 //! The memory has no name, here or in any file system: it ends with the last process that maps it. It does not know
 //! about Ruby, element types or closing; `span` is the one place where an offset becomes an address.
 
+#[cfg(target_os = "linux")]
+mod available;
 mod descriptor;
 mod file_size;
 #[cfg(target_os = "linux")]
