@@ -1,168 +1,29 @@
-//! The core of `ProcessShared::SharedMemoryIO`: a position in memory, and `read` and `write` there. All else is Ruby
+//! The core of `ProcessShared::SharedMemoryIO`: `read` and `write` at a position in memory. All else is Ruby
 //! (lib/process_shared/shared_memory_io.rb). Native because a piece of 4 KB is copied faster than Ruby calls a method.
-//!
-//! The memory may be anything with `size`, `get_bytes` and `put_bytes`; a Pointer of ours is used without calling it.
-//!
-//! A frozen IO refuses to read, write and move, as a frozen File does. Ractors cannot share one.
 
 use std::ffi::c_int;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use magnus::rb_sys::AsRawValue;
-use magnus::{Integer, Ruby, Value, method, prelude::*};
+use magnus::{Ruby, Value, method, prelude::*};
+use rb_sys::VALUE;
 use rb_sys::macros::{RB_TYPE_P, RSTRING_LEN};
 use rb_sys::ruby_value_type::RUBY_T_STRING;
-use rb_sys::{VALUE, rb_gc_writebarrier};
 
-use super::accessors::check_type;
+use super::arguments::{check_type, index};
 use super::bytes;
-use super::handle::{Handle, frozen, frozen_error};
-use super::number::{index, integer};
+use super::cursor::Cursor;
+use super::number::integer;
 use crate::classes;
 use crate::errors::{self, Error};
-use crate::raw_methods::{
-    Method0, Method1, MethodN, NIL, answer, arguments, define, module, raising, ruby, value,
-};
-use crate::typed_data::{self, Data, DataType};
-
-/// Where an IO stands. `memory` is 0 until `initialize`.
-#[derive(Default)]
-struct Cursor {
-    memory: AtomicUsize,
-    size: AtomicI64,
-    position: AtomicI64,
-    read_closed: AtomicBool,
-    write_closed: AtomicBool,
-}
-
-impl Data for Cursor {
-    const TYPE: &'static DataType = {
-        static TYPE: DataType = DataType::of::<Cursor>(c"ProcessShared::SharedMemoryIO");
-        &TYPE
-    };
-
-    const SHAREABLE: bool = false;
-
-    fn mark(&self) {
-        let memory = self.memory.load(Relaxed);
-        if memory != 0 {
-            // SAFETY: a live object, which this one refers to.
-            unsafe { rb_sys::rb_gc_mark(memory as VALUE) };
-        }
-    }
-}
-
-impl Cursor {
-    /// # Safety
-    /// `this` is a SharedMemoryIO, and no frame up to Ruby owns anything.
-    #[inline(always)]
-    unsafe fn of<'a>(this: VALUE) -> Result<&'a Cursor, Error> {
-        // SAFETY: as the caller promises.
-        let cursor: &Cursor = unsafe { typed_data::get(this) };
-        match cursor.memory.load(Relaxed) {
-            0 => Err(errors::not_initialized(&ruby(), "ProcessShared::SharedMemoryIO")),
-            _ => Ok(cursor),
-        }
-    }
-
-    fn is_closed(&self) -> bool {
-        self.read_closed.load(Relaxed) && self.write_closed.load(Relaxed)
-    }
-
-    /// Refuses an IO that is closed for both.
-    fn open(&self) -> Result<&Self, Error> {
-        match self.is_closed() {
-            false => Ok(self),
-            true => Err(errors::to_ruby(
-                &ruby(),
-                process_shared_core::Error::Closed("ProcessShared::SharedMemoryIO"),
-            )),
-        }
-    }
-
-    /// Why an IO that is closed for one of both cannot be used.
-    #[cold]
-    fn closed_for(&self, what: &'static str) -> Error {
-        self.open().err().unwrap_or_else(|| Error::new(ruby().exception_io_error(), what))
-    }
-
-    /// Refuses an IO that is frozen.
-    #[inline(always)]
-    fn unfrozen(&self, this: VALUE) -> Result<&Self, Error> {
-        // SAFETY: `this` is the heap object that holds this cursor.
-        match unsafe { frozen(this) } {
-            false => Ok(self),
-            true => Err(frozen_error(this)),
-        }
-    }
-
-    #[inline(always)]
-    fn readable(&self, this: VALUE) -> Result<&Self, Error> {
-        match self.read_closed.load(Relaxed) {
-            false => self.unfrozen(this),
-            true => Err(self.closed_for("not opened for reading")),
-        }
-    }
-
-    #[inline(always)]
-    fn writable(&self, this: VALUE) -> Result<&Self, Error> {
-        match self.write_closed.load(Relaxed) {
-            false => self.unfrozen(this),
-            true => Err(self.closed_for("not opened for writing")),
-        }
-    }
-
-    fn memory(&self) -> VALUE {
-        self.memory.load(Relaxed) as VALUE
-    }
-
-    fn left(&self) -> i64 {
-        self.size.load(Relaxed).saturating_sub(self.position.load(Relaxed)).max(0)
-    }
-
-    fn attach(&self, this: VALUE, memory: VALUE) -> Result<(), Error> {
-        let size = match Handle::inside(memory) {
-            Some(handle) => handle.check()?.size as i64,
-            None => {
-                if !value(memory).respond_to("get_bytes", false)? {
-                    return Err(errors::wrong_type(&ruby(), value(memory), "a Pointer"));
-                }
-                let size: Integer = value(memory).funcall("size", ())?;
-                size.to_i64()?
-            }
-        };
-        self.unfrozen(this)?; // last, as the memory was asked for its size
-        self.memory.store(memory as usize, Relaxed);
-        self.size.store(size, Relaxed);
-        self.position.store(0, Relaxed);
-        self.read_closed.store(false, Relaxed);
-        self.write_closed.store(false, Relaxed);
-        // SAFETY: both are live objects, and `this` now refers to `memory`.
-        unsafe { rb_gc_writebarrier(this, memory) };
-        Ok(())
-    }
-
-    /// Copies `length` bytes from the position, and steps over them.
-    ///
-    /// # Safety
-    /// No frame up to Ruby owns anything.
-    unsafe fn take(&self, length: i64) -> Result<VALUE, Error> {
-        let (memory, position) = (self.memory(), self.position.load(Relaxed));
-        let text = match Handle::inside(memory) {
-            // SAFETY: it is a Pointer; and as the caller promises.
-            Some(_) => unsafe { bytes::get(memory, position, length) }?,
-            None => value(memory).funcall::<_, _, Value>("get_bytes", (position, length))?.as_raw(),
-        };
-        self.position.store(position.saturating_add(length), Relaxed);
-        Ok(text)
-    }
-}
+use crate::raw_methods::{Method0, Method1, MethodN, NIL, answer, arguments, define, module, raising, ruby};
+use crate::typed_data;
 
 unsafe extern "C" fn initialize(this: VALUE, memory: VALUE) -> VALUE {
     // SAFETY: `this` is a SharedMemoryIO (rule 3 of bind.rs), and `answer` owns nothing; so below.
     answer(|| unsafe {
         let cursor: &Cursor = typed_data::get(this);
-        if cursor.memory.load(Relaxed) != 0 {
+        if cursor.is_attached() {
             return Err(errors::already_initialized(&ruby(), "ProcessShared::SharedMemoryIO"));
         }
         cursor.attach(this, memory).map(|()| NIL)
@@ -269,14 +130,7 @@ unsafe extern "C" fn write(argc: c_int, argv: *const VALUE, this: VALUE) -> VALU
         if length == 0 {
             return Ok(integer(0));
         }
-        let (memory, position) = (cursor.memory(), cursor.position.load(Relaxed));
-        match Handle::inside(memory) {
-            Some(_) => bytes::put(memory, position, text, 0, None, 0)?,
-            None => {
-                value(memory).funcall::<_, _, Value>("put_bytes", (position, value(text), 0, length))?;
-            }
-        }
-        cursor.position.store(position.saturating_add(length), Relaxed);
+        cursor.give(text, length)?;
         Ok(integer(length))
     })
 }
@@ -301,7 +155,7 @@ fn flag(this: Value, pick: fn(&Cursor) -> &AtomicBool) -> Result<bool, Error> {
 }
 
 fn cursor<'a>(this: Value) -> Result<&'a Cursor, Error> {
-    let cursor = typed_data::find::<Cursor>(this.as_raw()).filter(|cursor| cursor.memory.load(Relaxed) != 0);
+    let cursor = typed_data::find::<Cursor>(this.as_raw()).filter(|cursor| cursor.is_attached());
     cursor.ok_or_else(|| errors::not_initialized(&ruby(), "ProcessShared::SharedMemoryIO"))
 }
 

@@ -2,15 +2,16 @@
 //!
 //! Small integers and floats that Ruby keeps inside the VALUE are converted here, without a call; everything else goes
 //! through the same conversion function of Ruby's API that ffi uses, so that results, errors and messages are the same.
-//! `quick` never calls Ruby: who needs many values converted with nothing in between relies on that.
+//! `quick` never calls Ruby: code that converts many values with nothing in between relies on that.
 
 use std::ffi::{c_int, c_long, c_longlong, c_uint, c_ulong, c_ulonglong};
 
 use rb_sys::VALUE;
-use rb_sys::macros::{FIXNUM_P, FLONUM_P};
+use rb_sys::macros::FLONUM_P;
 
+use super::arguments::fixnum;
 use crate::errors::Error;
-use crate::raw_methods::{NIL, raising};
+use crate::raw_methods::raising;
 
 /// A type of number in memory.
 pub trait Number {
@@ -163,35 +164,6 @@ impl Number for Bool {
     fn swap(native: u8) -> u8 {
         native
     }
-}
-
-/// An offset, length or count: what `NUM2LONG` makes of the object.
-#[inline(always)]
-pub fn index(value: VALUE) -> Result<i64, Error> {
-    match fixnum(value) {
-        Some(number) => Ok(number),
-        None => Long::slow(value).map(integral),
-    }
-}
-
-/// An argument that may be left out or nil.
-pub fn optional_index(value: Option<&VALUE>) -> Result<Option<i64>, Error> {
-    match value {
-        None | Some(&NIL) => Ok(None),
-        Some(&value) => index(value).map(Some),
-    }
-}
-
-#[allow(clippy::useless_conversion)] // c_long is i32 on 32-bit machines
-fn integral(number: c_long) -> i64 {
-    number.into()
-}
-
-#[inline(always)]
-#[allow(clippy::useless_conversion)] // as above
-pub fn fixnum(value: VALUE) -> Option<i64> {
-    // A fixnum is its number, shifted left by one, with a 1 behind.
-    FIXNUM_P(value).then(|| i64::from((value as c_long) >> 1))
 }
 
 /// Any of the native integers as a Ruby Integer.

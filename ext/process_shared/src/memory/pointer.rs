@@ -7,8 +7,9 @@ use magnus::rb_sys::AsRawValue;
 use magnus::typed_data::Obj;
 use magnus::{RClass, Ruby, Symbol, Value, method, prelude::*};
 
+use super::arguments::index;
 use super::handle::{Handle, POINTER};
-use super::number::index;
+use super::this::This;
 use crate::classes;
 use crate::errors::{self, Error};
 use crate::raw_methods::{module, ruby};
@@ -50,7 +51,7 @@ fn is_null(this: Obj<Handle>) -> Result<bool, Error> {
 fn part(this: Obj<Handle>, offset: i64, length: i64) -> Result<Obj<Handle>, Error> {
     this.check()?;
     let start = this.bytes(offset, length)?;
-    this.view(this.as_raw(), start, length as usize, this.swapped())
+    This::from(this).view(start, length as usize, this.swapped())
 }
 
 /// From `offset` to the end.
@@ -98,7 +99,7 @@ fn order(ruby: &Ruby, this: Obj<Handle>, arguments: &[Value]) -> Result<Value, E
     if wants_big == big {
         return Ok(this.as_value());
     }
-    let view = this.view(this.as_raw(), window.start, window.size, !window.swapped)?;
+    let view = This::from(this).view(window.start, window.size, !window.swapped)?;
     Ok(view.as_value())
 }
 
@@ -126,7 +127,7 @@ fn inspect(this: Obj<Handle>) -> String {
 }
 
 fn close(this: Obj<Handle>) {
-    this.close(this.as_raw());
+    This::from(this).close();
 }
 
 fn is_closed(this: Obj<Handle>) -> Result<bool, Error> {
@@ -137,7 +138,7 @@ fn is_closed(this: Obj<Handle>) -> Result<bool, Error> {
 }
 
 fn free(this: Obj<Handle>) -> Obj<Handle> {
-    this.close(this.as_raw());
+    This::from(this).close();
     this
 }
 

@@ -8,42 +8,45 @@ use magnus::{RClass, Ruby, Value, method, prelude::*};
 use process_shared_core::Error as CoreError;
 use rb_sys::VALUE;
 
-use super::handle::{Handle, Window};
-use super::number::{fixnum, index, integer};
+use super::arguments::{fixnum, index};
+use super::handle::Handle;
+use super::number::integer;
 use super::shared_memory::create;
-use super::typed::Elements;
+use super::this::{This, This2, ThisN, define};
+use super::typed;
 use crate::classes;
 use crate::errors::Error;
-use crate::raw_methods::{Method2, MethodN, NIL, answer, arguments, define, module, raising};
+use crate::raw_methods::{NIL, answer, arguments, module, raising};
 
 /// `array[index]`, `array[start, length]` and `array[range]`.
-unsafe extern "C" fn at(argc: c_int, argv: *const VALUE, this: VALUE) -> VALUE {
-    // SAFETY: `this` is a SharedArray (rule 3 of raw_methods.rs), there are as many arguments as Ruby says, and this frame owns
-    // nothing; so below.
-    unsafe {
-        if argc == 1 && fixnum(*argv).is_some() {
-            return (Handle::of(this).window().elements.at)(this, *argv);
-        }
-        at_slowly(argc, argv, this)
+unsafe extern "C" fn at(argc: c_int, argv: *const VALUE, this: This) -> VALUE {
+    // SAFETY: there are as many arguments as Ruby says.
+    match unsafe { (argc == 1).then(|| *argv) } {
+        Some(position) if fixnum(position).is_some() => element_at(this, position),
+        // SAFETY: as above.
+        _ => unsafe { at_slow(argc, argv, this) },
     }
+}
+
+#[inline(always)]
+fn element_at(this: This, position: VALUE) -> VALUE {
+    // SAFETY: the receiver of such a function is a Pointer.
+    unsafe { (this.window().elements.at)(this.raw(), position) }
 }
 
 #[cold]
 #[inline(never)]
-unsafe fn at_slowly(argc: c_int, argv: *const VALUE, this: VALUE) -> VALUE {
-    // SAFETY: as above.
-    answer(|| unsafe {
-        let given = arguments(argc, argv, 1, 2)?;
-        let length = Handle::of(this).check().map(count)? as i64;
+unsafe fn at_slow(argc: c_int, argv: *const VALUE, this: This) -> VALUE {
+    answer(|| {
+        // SAFETY: what Ruby passed.
+        let given = unsafe { arguments(argc, argv, 1, 2) }?;
+        let length = this.check()?.count() as i64;
         let found = match *given {
             [start, count] => part(index(start)?, index(count)?, length),
             _ => match range(given[0], length)? {
                 Range::Inside(start, count) => Some((start, count)),
                 Range::Outside => None,
-                Range::None => {
-                    let at = Handle::of(this).window().elements.at;
-                    return raising(|| at(this, given[0]));
-                }
+                Range::None => return raising(|| element_at(this, given[0])),
             },
         };
         found.map_or(Ok(NIL), |(start, count)| copy(this, start, count))
@@ -79,37 +82,29 @@ fn range(given: VALUE, length: i64) -> Result<Range, Error> {
 }
 
 /// An Array of elements that were inside when they were counted; each is checked again when it is read.
-///
-/// # Safety
-/// `this` is a SharedArray.
-unsafe fn copy(this: VALUE, start: i64, count: i64) -> Result<VALUE, Error> {
-    // SAFETY: as the caller promises; what an element raises is caught.
+fn copy(this: This, start: i64, count: i64) -> Result<VALUE, Error> {
+    // SAFETY: makes an Array and adds to it; what an element raises is caught.
     raising(|| unsafe {
-        let at = Handle::of(this).window().elements.at;
         let array = rb_sys::rb_ary_new_capa(count as c_long);
         for position in start..start + count {
-            rb_sys::rb_ary_push(array, at(this, integer(position)));
+            rb_sys::rb_ary_push(array, element_at(this, integer(position)));
         }
         array
     })
 }
 
-fn count(window: &Window) -> usize {
-    window.size / window.type_size
-}
-
-unsafe extern "C" fn put(this: VALUE, position: VALUE, value: VALUE) -> VALUE {
-    // SAFETY: as above.
-    unsafe { (Handle::of(this).window().elements.put)(this, position, value) }
+extern "C" fn put(this: This, position: VALUE, value: VALUE) -> VALUE {
+    // SAFETY: the receiver of such a function is a Pointer.
+    unsafe { (this.window().elements.put)(this.raw(), position, value) }
 }
 
 fn length(this: Obj<Handle>) -> Result<usize, Error> {
-    this.check().map(count)
+    Ok(this.check()?.count())
 }
 
 fn initialize(ruby: &Ruby, this: Obj<Handle>, arguments: &[Value]) -> Result<(), Error> {
     create(ruby, this, arguments, |element| {
-        Elements::of(element).ok_or_else(|| {
+        typed::elements(element).ok_or_else(|| {
             let error = CoreError::Invalid("a SharedArray holds numbers, :bool or :pointer, of a type that SharedMemory has accessors for".into());
             crate::errors::to_ruby(&crate::raw_methods::ruby(), error)
         })
@@ -118,8 +113,8 @@ fn initialize(ruby: &Ruby, this: Obj<Handle>, arguments: &[Value]) -> Result<(),
 
 pub fn init(ruby: &Ruby, shared_memory: RClass) -> Result<(), Error> {
     let class = classes::define(module(ruby), "SharedArray", shared_memory)?;
-    define(class, "[]", at as MethodN)?;
-    define(class, "[]=", put as Method2)?;
+    define(class, "[]", at as ThisN)?;
+    define(class, "[]=", put as This2)?;
     class.define_method("length", method!(length, 0))?;
     Ok(class.define_private_method("initialize", method!(initialize, -1))?)
 }

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use magnus::rb_sys::{AsRawValue, FromRawValue};
 use magnus::scan_args::{get_kwargs, scan_args};
 use magnus::typed_data::Obj;
-use magnus::{Integer, RClass, RString, Ruby, Symbol, Value, method, prelude::*};
+use magnus::{RClass, Ruby, Value, method, prelude::*};
 use process_shared_core::memory::Region;
 use process_shared_core::{Error as CoreError, Result as CoreResult};
 use rb_sys::VALUE;
 
-use super::handle::{Handle, Window};
-use super::number::index;
-use super::typed::Elements;
-use super::types::{self, Element};
+use super::handle::Handle;
+use super::shape::Shape;
+use super::this::This;
+use super::types::Element;
+use super::window::{Elements, Window};
 use crate::errors::Error;
 use crate::raw_methods::{module, raising};
 use crate::{classes, errors, interrupts, nogvl};
@@ -24,7 +25,7 @@ const TYPE: &std::ffi::CStr = c"type";
 const COUNT: &std::ffi::CStr = c"count";
 
 fn initialize(ruby: &Ruby, this: Obj<Handle>, arguments: &[Value]) -> Result<(), Error> {
-    create(ruby, this, arguments, |_| Ok(Elements::BYTES))
+    create(ruby, this, arguments, |_| Ok(Elements::NONE))
 }
 
 /// `new(bytes = 1)` and `new(type, count = 1)`, with `reserve: true` or without; `elements` may refuse a type.
@@ -57,7 +58,7 @@ pub fn create(
         whole: true,
         region: Some(region),
     };
-    this.open(this.as_raw(), window)?;
+    This::from(this).open(window)?;
     let (type_shown, count) = (shape.shown.as_raw(), ruby.integer_from_u64(shape.count as u64).as_raw());
     let object = this.as_raw();
     // SAFETY: sets hidden variables of an object that is not frozen.
@@ -70,77 +71,9 @@ pub fn create(
         return Ok(());
     }
     let outcome = ruby.yield_value::<_, Value>(this);
-    this.close(this.as_raw());
+    This::from(this).close();
     outcome?;
     Ok(())
-}
-
-/// What the arguments of `new` ask for.
-struct Shape {
-    /// What `type` answers.
-    shown: Value,
-    element: Element,
-    type_size: usize,
-    count: usize,
-}
-
-impl Shape {
-    fn of(ruby: &Ruby, kind: Option<Value>, count: Option<Value>) -> Result<Shape, Error> {
-        let uchar = ruby.to_symbol("uchar").as_value();
-        let Some(kind) = kind else {
-            return Ok(Shape { shown: uchar, element: Element::UInt8, type_size: 1, count: 1 });
-        };
-        if is_number(kind)? {
-            let bytes = amount(ruby, kind)?;
-            return match count {
-                None => Ok(Shape { shown: uchar, element: Element::UInt8, type_size: 1, count: bytes }),
-                Some(count) => Ok(Shape {
-                    shown: kind,
-                    element: Element::Foreign,
-                    type_size: bytes,
-                    count: amount(ruby, count)?,
-                }),
-            };
-        }
-        if RString::from_value(kind).is_some() {
-            return Err(types::unknown(ruby, kind));
-        }
-        let (element, type_size) = types::element(ruby, kind)?.ok_or_else(|| types::unknown(ruby, kind))?;
-        let count = count.map_or(Ok(1), |count| amount(ruby, count))?;
-        Ok(Shape { shown: kind, element, type_size, count })
-    }
-
-    fn bytes(&self, ruby: &Ruby) -> Result<usize, Error> {
-        self.type_size.checked_mul(self.count).filter(|&size| size <= isize::MAX as usize).ok_or_else(|| {
-            let text =
-                format!("{} times {} bytes are more than an address can hold", self.count, self.type_size);
-            Error::new(ruby.exception_arg_error(), text)
-        })
-    }
-}
-
-/// What counts bytes, rather than naming a type.
-fn is_number(value: Value) -> Result<bool, Error> {
-    if value.is_nil() || value.is_kind_of(Ruby::get_with(value).class_numeric()) {
-        return Ok(true);
-    }
-    let names = Symbol::from_value(value).is_some() || RClass::from_value(value).is_some();
-    Ok(!names && value.respond_to("to_int", true)?)
-}
-
-/// A count of bytes or elements: at least 1, and not more than an address can hold.
-fn amount(ruby: &Ruby, value: Value) -> Result<usize, Error> {
-    let refuse = |text: String| Error::new(ruby.exception_arg_error(), text);
-    if let Some(integer) = Integer::from_value(value) {
-        if integer.to_i64().is_err() {
-            return Err(refuse(format!("{integer} is no size that an address can hold")));
-        }
-    }
-    let count = index(value.as_raw())?;
-    match usize::try_from(count) {
-        Ok(count) if count > 0 => Ok(count),
-        _ => Err(refuse(format!("shared memory needs a size of at least 1, not {count}"))),
-    }
 }
 
 /// A new region. Garbage may hold the descriptors or the address space that is missing: one collection, one more try.

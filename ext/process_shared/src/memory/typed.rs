@@ -5,15 +5,17 @@ use magnus::{RClass, prelude::*};
 use rb_sys::VALUE;
 
 use super::accessors::{self, get_at, put_at};
+use super::arguments::index;
 use super::foreign;
-use super::handle::{Handle, Nth};
 use super::number::{
     Bool, Float32, Float64, Int8, Int16, Int32, Int64, Long, Number, UInt8, UInt16, UInt32, UInt64, ULong,
-    index,
 };
+use super::place::Nth;
+use super::this::{Bound, This, This1, This2, This3, define};
 use super::types::{self, Element};
+use super::window::Elements;
 use crate::errors::Error;
-use crate::raw_methods::{Method1, Method2, Method3, NIL, answer, define, ruby, value};
+use crate::raw_methods::{NIL, answer, ruby, value};
 
 /// Offset 0, as a Ruby Integer.
 const START: VALUE = rb_sys::ruby_special_consts::RUBY_FIXNUM_FLAG as VALUE;
@@ -38,108 +40,80 @@ macro_rules! by_element {
 }
 
 /// Reads one element.
-///
-/// # Safety
-/// `this` is a Pointer; so for all that follow.
-unsafe fn get_element(this: VALUE, element: Element, offset: i64) -> Option<Result<VALUE, Error>> {
-    // SAFETY: as the caller promises.
-    unsafe { by_element!(element, T => get_at::<T>(this, offset), pointer => foreign::get_at(this, offset)) }
+fn get_element(this: This, element: Element, offset: i64) -> Option<Result<VALUE, Error>> {
+    by_element!(element, T => get_at::<T>(this, offset), pointer => foreign::get_at(this, offset))
 }
 
 /// Writes one element.
-unsafe fn put_element(this: VALUE, element: Element, offset: i64, given: VALUE) -> Option<Result<(), Error>> {
-    // SAFETY: as the caller promises.
-    unsafe {
-        by_element!(
-            element,
-            T => T::from_ruby(given).and_then(|native| put_at::<T>(this, offset, native)),
-            pointer => foreign::put_at(this, offset, given)
-        )
-    }
+fn put_element(this: This, element: Element, offset: i64, given: VALUE) -> Option<Result<(), Error>> {
+    by_element!(
+        element,
+        T => T::from_ruby(given).and_then(|native| put_at::<T>(this, offset, native)),
+        pointer => foreign::put_at(this, offset, given)
+    )
 }
 
-/// The methods that read and write an element of a SharedArray.
-#[derive(Clone, Copy)]
-pub struct Elements {
-    pub at: Method1,
-    pub put: Method2,
+/// The methods that read and write an element of a SharedArray; None for types that only ffi reads and writes.
+pub fn elements(element: Element) -> Option<Elements> {
+    let of = |at: This1, put: This2| Elements { at: at.raw(), put: put.raw() };
+    by_element!(
+        element,
+        T => of(accessors::get::<T, Nth>, accessors::put::<T, Nth>),
+        pointer => of(foreign::get_pointer::<Nth>, foreign::put_pointer::<Nth>)
+    )
 }
 
-impl Elements {
-    pub const BYTES: Elements =
-        Elements { at: accessors::get::<UInt8, Nth>, put: accessors::put::<UInt8, Nth> };
-
-    pub fn of(element: Element) -> Option<Elements> {
-        by_element!(
-            element,
-            T => Elements { at: accessors::get::<T, Nth>, put: accessors::put::<T, Nth> },
-            pointer => Elements { at: foreign::get_pointer::<Nth>, put: foreign::put_pointer::<Nth> }
-        )
-    }
-}
-
-unsafe fn get_by(this: VALUE, kind: VALUE, offset: VALUE) -> Result<VALUE, Error> {
+fn get_by(this: This, kind: VALUE, offset: VALUE) -> Result<VALUE, Error> {
     let ruby = ruby();
     let Some((element, size)) = types::element(&ruby, value(kind))? else {
         return Err(types::refused(ruby.exception_arg_error(), "undefined", value(kind), "to_s"));
     };
     let offset = index(offset)?;
-    // SAFETY: as the caller promises.
-    unsafe {
-        if let Some(result) = get_element(this, element, offset) {
-            return result;
-        }
-        if kind == ruby.to_symbol("string").as_raw() {
-            return foreign::get_string_at(this, offset);
-        }
-        Handle::of(this).bytes(offset, size as i64)?;
-        let got: magnus::Value = foreign::to_ffi(this)?.funcall("get", (value(kind), offset))?;
-        Ok(got.as_raw())
+    if let Some(result) = get_element(this, element, offset) {
+        return result;
     }
+    if kind == ruby.to_symbol("string").as_raw() {
+        return foreign::get_string_at(this, offset);
+    }
+    this.bytes(offset, size as i64)?;
+    let got: magnus::Value = foreign::to_ffi(this)?.funcall("get", (value(kind), offset))?;
+    Ok(got.as_raw())
 }
 
-unsafe fn put_by(this: VALUE, kind: VALUE, offset: VALUE, given: VALUE) -> Result<VALUE, Error> {
+fn put_by(this: This, kind: VALUE, offset: VALUE, given: VALUE) -> Result<VALUE, Error> {
     let ruby = ruby();
     let Some((element, size)) = types::element(&ruby, value(kind))? else {
         return Err(types::refused(ruby.exception_arg_error(), "unsupported", value(kind), "to_s"));
     };
     let offset = index(offset)?;
-    // SAFETY: as the caller promises.
-    unsafe {
-        if let Some(result) = put_element(this, element, offset, given) {
-            return result.map(|()| NIL);
-        }
-        let handle = Handle::of(this);
-        handle.check_writable(this)?;
-        handle.bytes(offset, size as i64)?;
-        let arguments = (value(kind), offset, value(given));
-        foreign::to_ffi(this)?.funcall::<_, _, magnus::Value>("put", arguments)?;
-        Ok(NIL)
+    if let Some(result) = put_element(this, element, offset, given) {
+        return result.map(|()| NIL);
     }
+    this.check_writable()?;
+    this.bytes(offset, size as i64)?;
+    let arguments = (value(kind), offset, value(given));
+    foreign::to_ffi(this)?.funcall::<_, _, magnus::Value>("put", arguments)?;
+    Ok(NIL)
 }
 
-unsafe extern "C" fn get(this: VALUE, kind: VALUE, offset: VALUE) -> VALUE {
-    // SAFETY: `this` is a Pointer (rule 3 of bind.rs); so below.
-    answer(|| unsafe { get_by(this, kind, offset) })
+extern "C" fn get(this: This, kind: VALUE, offset: VALUE) -> VALUE {
+    answer(|| get_by(this, kind, offset))
 }
 
-unsafe extern "C" fn put(this: VALUE, kind: VALUE, offset: VALUE, given: VALUE) -> VALUE {
-    // SAFETY: as above.
-    answer(|| unsafe { put_by(this, kind, offset, given) })
+extern "C" fn put(this: This, kind: VALUE, offset: VALUE, given: VALUE) -> VALUE {
+    answer(|| put_by(this, kind, offset, given))
 }
 
-unsafe extern "C" fn read(this: VALUE, kind: VALUE) -> VALUE {
-    // SAFETY: as above.
-    answer(|| unsafe { get_by(this, kind, START) })
+extern "C" fn read(this: This, kind: VALUE) -> VALUE {
+    answer(|| get_by(this, kind, START))
 }
 
-unsafe extern "C" fn write(this: VALUE, kind: VALUE, given: VALUE) -> VALUE {
-    // SAFETY: as above.
-    answer(|| unsafe { put_by(this, kind, START, given) })
+extern "C" fn write(this: This, kind: VALUE, given: VALUE) -> VALUE {
+    answer(|| put_by(this, kind, START, given))
 }
 
 /// The size of a type in bytes, for the methods written in Ruby.
-unsafe extern "C" fn size_of_type(_this: VALUE, kind: VALUE) -> VALUE {
+extern "C" fn size_of_type(_this: This, kind: VALUE) -> VALUE {
     answer(|| {
         let ruby = ruby();
         let kind = value(kind);
@@ -149,11 +123,11 @@ unsafe extern "C" fn size_of_type(_this: VALUE, kind: VALUE) -> VALUE {
 }
 
 pub fn init(class: RClass) -> Result<(), Error> {
-    define(class, "get", get as Method2)?;
-    define(class, "put", put as Method3)?;
-    define(class, "read", read as Method1)?;
-    define(class, "write", write as Method2)?;
-    define(class, "size_of_type", size_of_type as Method1)?;
+    define(class, "get", get as This2)?;
+    define(class, "put", put as This3)?;
+    define(class, "read", read as This1)?;
+    define(class, "write", write as This2)?;
+    define(class, "size_of_type", size_of_type as This1)?;
     class.funcall::<_, _, magnus::Value>("private", ("size_of_type",))?;
     Ok(())
 }
