@@ -6,8 +6,8 @@ use process_shared_core::Error;
 use process_shared_core::memory::{Region, span};
 
 fn in_child(body: impl FnOnce() -> bool) {
-    // SAFETY: the child runs only `body`, which allocates nothing that a lock of another thread could guard, and
-    // leaves by _exit.
+    // SAFETY: the child runs only `body`, which allocates nothing that a lock of another thread could guard,
+    // and leaves by _exit.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "{}", std::io::Error::last_os_error());
     if pid == 0 {

@@ -1,5 +1,5 @@
-//! How much memory Linux could still give to this process: what the machine has left, and what the limits of the control
-//! groups that it is in leave, in both versions of control groups.
+//! How much memory Linux could still give to this process: what the machine has left, and what the limits of
+//! the control groups that it is in leave, in both versions of control groups.
 //!
 //! It is an estimate: other processes take memory meanwhile. A limit that cannot be read does not count.
 

@@ -1,6 +1,6 @@
-//! The descriptor behind shared memory. Its number is lent to the user (`SharedMemory#fd`), who may close it by mistake;
-//! then the system gives the number to whatever is opened next. So the descriptor is closed, or copied, only where the
-//! number still leads to the memory.
+//! The descriptor behind shared memory. Its number is lent to the user (`SharedMemory#fd`), who may close it
+//! by mistake; then the system gives the number to whatever is opened next. So the descriptor is closed, or
+//! copied, only where the number still leads to the memory.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -11,8 +11,8 @@ use crate::{Error, Result};
 /// No descriptor: it was closed.
 const CLOSED: RawFd = -1;
 
-/// What a descriptor leads to. The size cannot change; on macOS, whose shared memory has neither device nor number, it is
-/// all there is.
+/// What a descriptor leads to. The size cannot change; on macOS, whose shared memory has neither device nor
+/// number, it is all there is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct File {
     device: libc::dev_t,

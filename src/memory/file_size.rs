@@ -1,9 +1,9 @@
 //! Growing a file without being killed for it.
 //!
-//! A process with a limit on file sizes (`ulimit -f`) that asks for more gets EFBIG and the signal SIGXFSZ, whose default
-//! action ends the process with a core dump. The kernel sends it to the calling thread. So that thread blocks the signal
-//! around the call, and takes its own one back before it unblocks it; other threads, and what the program does about
-//! SIGXFSZ, are left alone.
+//! A process with a limit on file sizes (`ulimit -f`) that asks for more gets EFBIG and the signal SIGXFSZ,
+//! whose default action ends the process with a core dump. The kernel sends it to the calling thread. So that
+//! thread blocks the signal around the call, and takes its own one back before it unblocks it; other threads,
+//! and what the program does about SIGXFSZ, are left alone.
 
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -43,7 +43,8 @@ impl Blocked {
     fn begin() -> Self {
         let mut signal = MaybeUninit::uninit();
         let (mut before, mut pending) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-        // SAFETY: each set is filled in by the call that gets it first: none of them can fail with these arguments.
+        // SAFETY: each set is filled in by the call that gets it first: none of them can fail with these
+        // arguments.
         unsafe {
             libc::sigemptyset(signal.as_mut_ptr());
             libc::sigaddset(signal.as_mut_ptr(), libc::SIGXFSZ);
@@ -56,7 +57,8 @@ impl Blocked {
         }
     }
 
-    /// Takes the signal that a call was refused with. Does not wait: where the kernel sent none, there is none.
+    /// Takes the signal that a call was refused with. Does not wait: where the kernel sent none, there is
+    /// none.
     fn take_back(&self) {
         let mut pending = MaybeUninit::uninit();
         let mut taken = 0;

@@ -1,6 +1,6 @@
-//! Anonymous shared memory on Linux: a memfd. It is no file in /dev/shm, so the size of that does not matter, and it
-//! leaves nothing behind. It is sealed against any change of size: without that, a process that truncated the
-//! descriptor would kill the others with SIGBUS.
+//! Anonymous shared memory on Linux: a memfd. It is no file in /dev/shm, so the size of that does not matter,
+//! and it leaves nothing behind. It is sealed against any change of size: without that, a process that
+//! truncated the descriptor would kill the others with SIGBUS.
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -11,7 +11,8 @@ use crate::{Error, Result};
 
 const NAME: &CStr = c"process_shared";
 
-/// Not in every version of the libc crate: the memory can never be executed. Linux 6.3; some systems insist on it.
+/// Not in every version of the libc crate: the memory can never be executed. Linux 6.3; some systems insist
+/// on it.
 const MFD_NOEXEC_SEAL: libc::c_uint = 0x0008;
 
 /// Bytes reserved by one call, so that a signal repeats little work and a shortage is seen in time.
@@ -30,9 +31,11 @@ pub fn anonymous(length: libc::off_t) -> Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Takes the bytes from `done` to `size` from the system now. Returns how far it came: a signal ends it early.
+/// Takes the bytes from `done` to `size` from the system now. Returns how far it came: a signal ends it
+/// early.
 ///
-/// The kernel would rather kill a process than fail here, so each step first looks whether there is enough left.
+/// The kernel would rather kill a process than fail here, so each step first looks whether there is enough
+/// left.
 pub fn reserve(fd: RawFd, _: NonNull<u8>, mut done: usize, size: usize) -> Result<usize> {
     while done < size {
         if available::bytes().is_some_and(|bytes| bytes < (size - done) as u64) {

@@ -1,6 +1,6 @@
-//! Anonymous shared memory on macOS: a POSIX shared memory object with a name nobody can guess, readable by its owner
-//! only, unlinked before anything else happens. A process killed between the two calls leaves an empty object; nothing
-//! on macOS can make them one.
+//! Anonymous shared memory on macOS: a POSIX shared memory object with a name nobody can guess, readable by
+//! its owner only, unlinked before anything else happens. A process killed between the two calls leaves an
+//! empty object; nothing on macOS can make them one.
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -15,7 +15,8 @@ const TRIES: usize = 16;
 /// A descriptor (close-on-exec) of `length` zero bytes that nobody else can name.
 pub fn anonymous(length: libc::off_t) -> Result<OwnedFd> {
     let fd = unnamed()?;
-    // SAFETY: a plain system call on a descriptor that we own; shm_open has set it since 10.5, this makes sure.
+    // SAFETY: a plain system call on a descriptor that we own; shm_open has set it since 10.5, this makes
+    // sure.
     if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
         return Err(Error::last_os("create shared memory"));
     }
@@ -27,8 +28,8 @@ pub fn anonymous(length: libc::off_t) -> Result<OwnedFd> {
 /// Bytes touched by one call, so that whoever waits can be interrupted.
 const STEP: usize = 64 << 20;
 
-/// Takes the bytes from `done` to `size` of the mapping at `start`, that nobody else knows yet, from the system now, by
-/// touching every page. Returns how far it came.
+/// Takes the bytes from `done` to `size` of the mapping at `start`, that nobody else knows yet, from the
+/// system now, by touching every page. Returns how far it came.
 ///
 /// macOS swaps rather than fails, so what is more than the machine has is refused first.
 pub fn reserve(_: RawFd, start: NonNull<u8>, done: usize, size: usize) -> Result<usize> {
@@ -52,7 +53,8 @@ fn unnamed() -> Result<OwnedFd> {
     for _ in 0..TRIES {
         let name = name()?;
         let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
-        // SAFETY: `name` is a C string; shm_open takes its mode as a variadic unsigned int; the result is checked.
+        // SAFETY: `name` is a C string; shm_open takes its mode as a variadic unsigned int; the result is
+        // checked.
         let fd = unsafe { libc::shm_open(name.as_ptr(), flags, 0o600 as libc::c_uint) };
         if fd >= 0 {
             // SAFETY: as above; and a fresh descriptor that nothing else owns.

@@ -1,11 +1,12 @@
 //! A stretch of zero-filled memory shared with every process forked later.
 //!
-//! Invariant: from `Region::new` until its drop, `start .. start + size` is mapped, readable and writable, and no
-//! process can shrink what lies behind it (Linux seals it), so an access inside those bounds never faults. What other
-//! processes write meanwhile is not the business of this file: readers get whatever bytes are there.
+//! Invariant: from `Region::new` until its drop, `start .. start + size` is mapped, readable and writable,
+//! and no process can shrink what lies behind it (Linux seals it), so an access inside those bounds never
+//! faults. What other processes write meanwhile is not the business of this file: readers get whatever bytes
+//! are there.
 //!
-//! The memory has no name, here or in any file system: it ends with the last process that maps it. It does not know
-//! about Ruby, element types or closing; `span` is the one place where an offset becomes an address.
+//! The memory has no name, here or in any file system: it ends with the last process that maps it. It does
+//! not know about Ruby, element types or closing; `span` is the one place where an offset becomes an address.
 
 #[cfg(target_os = "linux")]
 mod available;
@@ -35,8 +36,9 @@ pub struct Region {
     descriptor: Descriptor,
 }
 
-// SAFETY: `start` and `size` never change, the mapping lives as long as the Region, and the descriptor is Sync. Races on
-// the mapped bytes exist between processes anyway; accessors read and write them through raw pointers only.
+// SAFETY: `start` and `size` never change, the mapping lives as long as the Region, and the descriptor is
+// Sync. Races on the mapped bytes exist between processes anyway; accessors read and write them through raw
+// pointers only.
 unsafe impl Send for Region {}
 // SAFETY: as above; no method hands out a reference to the bytes.
 unsafe impl Sync for Region {}
@@ -44,8 +46,8 @@ unsafe impl Sync for Region {}
 impl Region {
     /// Maps `size` zero bytes. They are taken from the system as they are touched, or by `reserve`.
     ///
-    /// Errors: `Invalid` for a size of 0 or beyond what one address can hold; `System` with ENOMEM or ENOSPC when the
-    /// system cannot map it, with EMFILE or ENFILE when out of descriptors.
+    /// Errors: `Invalid` for a size of 0 or beyond what one address can hold; `System` with ENOMEM or ENOSPC
+    /// when the system cannot map it, with EMFILE or ENFILE when out of descriptors.
     pub fn new(size: usize) -> Result<Region> {
         if size == 0 {
             return Err(Error::Invalid("shared memory needs a size of at least 1 byte".into()));
@@ -61,8 +63,8 @@ impl Region {
         Ok(Region { start, size, descriptor })
     }
 
-    /// Takes the memory from the system, from byte `done` on, and returns how far it came: a signal ends it early. A
-    /// gigabyte takes some tenths of a second. To be called before anybody else has the memory.
+    /// Takes the memory from the system, from byte `done` on, and returns how far it came: a signal ends it
+    /// early. A gigabyte takes some tenths of a second. To be called before anybody else has the memory.
     ///
     /// # Errors
     /// `System` with ENOMEM or ENOSPC if there is not enough; what was taken stays.
@@ -104,8 +106,8 @@ impl Drop for Region {
     }
 }
 
-/// Checks that `length` bytes from `offset` lie inside `size` bytes, and gives the offset back as an index. A zero
-/// length at the very end lies inside.
+/// Checks that `length` bytes from `offset` lie inside `size` bytes, and gives the offset back as an index. A
+/// zero length at the very end lies inside.
 #[inline(always)]
 pub fn span(offset: i64, length: i64, size: usize) -> Result<usize> {
     // Both as unsigned: a negative one becomes larger than any size, which is at most `isize::MAX`.
@@ -122,8 +124,8 @@ fn outside(offset: i64, length: i64, size: usize) -> Error {
     Error::OutOfBounds { offset, length, size }
 }
 
-/// Takes the memory of an allocation that is about to be written from end to end from the system at once, which costs less
-/// than a fault for each page. Where it cannot be had so, the faults come.
+/// Takes the memory of an allocation that is about to be written from end to end from the system at once,
+/// which costs less than a fault for each page. Where it cannot be had so, the faults come.
 pub fn populate(start: *mut u8, length: usize) {
     platform::populate(start, length);
 }
@@ -131,7 +133,8 @@ pub fn populate(start: *mut u8, length: usize) {
 fn map(fd: RawFd, size: usize) -> Result<NonNull<u8>> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
-    // SAFETY: a new mapping at an address the system chooses touches no memory of ours; the result is checked.
+    // SAFETY: a new mapping at an address the system chooses touches no memory of ours; the result is
+    // checked.
     let start = unsafe { libc::mmap(ptr::null_mut(), size, protection, flags, fd, 0) };
     if start == libc::MAP_FAILED {
         return Err(Error::last_os("map shared memory"));

@@ -1,7 +1,7 @@
 //! Our modules and classes: `init` defines them, and fails where a name is taken; methods only read them.
 //!
-//! Nothing stands in for a class that cannot be defined: the methods meant for it would land in a class of somebody
-//! else's, up to Object.
+//! Nothing stands in for a class that cannot be defined: the methods meant for it would land in a class of
+//! somebody else's, up to Object.
 
 use std::sync::OnceLock;
 

@@ -18,8 +18,9 @@ pub static PROCESS_ERROR: Known<ExceptionClass> = Known::unknown();
 /// `ProcessShared::ClosedError < IOError`: the object was closed in this process.
 pub static CLOSED_ERROR: Known<ExceptionClass> = Known::unknown();
 
-/// What a method raises in the end. Making an exception is a call into Ruby, from which a jump may come instead, such as
-/// that of `Thread#kill`. Magnus makes it only when it raises it, and takes that for impossible; so it is made here before.
+/// What a method raises in the end. Making an exception is a call into Ruby, from which a jump may come
+/// instead, such as that of `Thread#kill`. Magnus makes it only when it raises it, and takes that for
+/// impossible; so it is made here before.
 #[derive(Debug)]
 pub struct Error(magnus::Error);
 
@@ -126,8 +127,8 @@ pub fn unusable(ruby: &Ruby, class: &'static str, reached: Option<bool>) -> Erro
     }
 }
 
-/// What an object answered; None if it did not understand the question. Every other exception may be somebody else's, such
-/// as a Timeout's or `Thread#kill`, and must go on.
+/// What an object answered; None if it did not understand the question. Every other exception may be somebody
+/// else's, such as a Timeout's or `Thread#kill`, and must go on.
 ///
 /// # Errors
 /// Those.

@@ -1,8 +1,8 @@
 //! The accessors of Pointer for one number: `get_T put_T read_T write_T`, for every type and alias.
 //!
-//! One generic function per kind of access, compiled for each type. The order of events is ffi's: the value is
-//! converted, then the object must be writable, then the range must lie inside. Between the last check and the access
-//! nothing can run.
+//! One generic function per kind of access, compiled for each type. The order of events is ffi's: the value
+//! is converted, then the object must be writable, then the range must lie inside. Between the last check and
+//! the access nothing can run.
 
 use magnus::RClass;
 use rb_sys::VALUE;

@@ -1,4 +1,5 @@
-//! The accessors of Pointer for several numbers: `get_array_of_T put_array_of_T read_array_of_T write_array_of_T`.
+//! The accessors of Pointer for several numbers: `get_array_of_T put_array_of_T read_array_of_T
+//! write_array_of_T`.
 //!
 //! The range is checked once, and every element is converted before the first byte is written.
 
@@ -28,8 +29,8 @@ fn get_array_at<T: Number>(this: This, offset: i64, count: i64) -> Result<VALUE,
     let (count, swapped) = (count as usize, this.swapped());
     raising(move || {
         let mut batch = [rb_sys::Qnil as VALUE; BATCH];
-        // SAFETY: `bytes` has checked the whole range; `batch` is on the stack, where the collector sees it; array
-        // functions and allocation run no Ruby code.
+        // SAFETY: `bytes` has checked the whole range; `batch` is on the stack, where the collector sees it;
+        // array functions and allocation run no Ruby code.
         unsafe {
             let array = rb_sys::rb_ary_new_capa(count as _);
             let mut done = 0;
@@ -92,7 +93,8 @@ fn put_converted<T: Number>(this: This, offset: i64, array: VALUE, count: usize)
     let converted = convert_all(array, count, T::from_ruby)?;
     this.check_writable()?;
     let address = this.bytes(offset, count as i64 * T::WIDTH)?;
-    // SAFETY: `bytes` has checked the whole range; the String holds `count` numbers, and nothing is allocated from here on.
+    // SAFETY: `bytes` has checked the whole range; the String holds `count` numbers, and nothing is allocated
+    // from here on.
     unsafe {
         let from = RSTRING_PTR(converted).cast::<T::Native>();
         let natives = (0..count).map(|position| from.add(position).read_unaligned());
@@ -101,13 +103,15 @@ fn put_converted<T: Number>(this: This, offset: i64, array: VALUE, count: usize)
     Ok(())
 }
 
-/// True where no element needs a call into Ruby. In blocks without an exit, which compile to vector instructions.
+/// True where no element needs a call into Ruby. In blocks without an exit, which compile to vector
+/// instructions.
 fn all_quick<T: Number>(values: &[VALUE]) -> bool {
     values.chunks(64).all(|block| block.iter().fold(true, |all, &value| all & T::quick(value).is_some()))
 }
 
-/// What `convert` makes of `count` elements, one behind the other in a hidden String. Conversions may run any code, which
-/// may even come back a second time (`callcc`): nothing on this stack may need a drop, so the collector frees the room.
+/// What `convert` makes of `count` elements, one behind the other in a hidden String. Conversions may run any
+/// code, which may even come back a second time (`callcc`): nothing on this stack may need a drop, so the
+/// collector frees the room.
 #[cold]
 pub fn convert_all<N: Copy>(
     array: VALUE,

@@ -1,8 +1,8 @@
-//! Bytes and strings: `get_bytes put_bytes get_string put_string` and their relatives. All Strings given out are
-//! copies, and binary (ASCII-8BIT).
+//! Bytes and strings: `get_bytes put_bytes get_string put_string` and their relatives. All Strings given out
+//! are copies, and binary (ASCII-8BIT).
 //!
-//! As everywhere, arguments are converted first and the address is taken last. A String that is written is looked at
-//! only then, since converting the other arguments may have changed it.
+//! As everywhere, arguments are converted first and the address is taken last. A String that is written is
+//! looked at only then, since converting the other arguments may have changed it.
 
 use std::ffi::c_int;
 use std::ptr;
@@ -20,8 +20,8 @@ use super::this::{This, This0, This1, This2, ThisN, define};
 use crate::errors::{self, Error};
 use crate::raw_methods::{answer, answer_with, arguments, ruby};
 
-/// So large a String gets memory of its own from the system (glibc's allocator keeps none of this size), and to take that
-/// is most of the work.
+/// So large a String gets memory of its own from the system (glibc's allocator keeps none of this size), and
+/// to take that is most of the work.
 const LARGE: usize = 32 << 20;
 
 /// A new String of `length` bytes at `address`.
@@ -43,8 +43,9 @@ unsafe fn string(address: *const u8, length: usize) -> VALUE {
     }
 }
 
-/// Keeps an object on the stack, where the collector sees it, up to this call: C's RB_GC_GUARD. An object whose bytes are
-/// used after its last mention needs that wherever Ruby may allocate before the last use of the bytes.
+/// Keeps an object on the stack, where the collector sees it, up to this call: C's RB_GC_GUARD. An object
+/// whose bytes are used after its last mention needs that wherever Ruby may allocate before the last use of
+/// the bytes.
 #[inline(always)]
 pub fn guard(object: VALUE) {
     // SAFETY: reads a local.
@@ -73,7 +74,8 @@ fn get_until_nul(this: This, offset: i64, length: Option<i64>) -> Result<VALUE, 
     }
 }
 
-/// Copies `length` bytes of `text` from `from` on (without a length all the rest), and `more` NULs, to `offset`.
+/// Copies `length` bytes of `text` from `from` on (without a length all the rest), and `more` NULs, to
+/// `offset`.
 ///
 /// # Safety
 /// `text` is a String, and `from` is not negative.
@@ -102,8 +104,8 @@ pub unsafe fn put(
     }
     this.check_writable()?;
     let address = this.bytes(offset, length.saturating_add(more as i64))?;
-    // SAFETY: the source range was checked above, the target by `bytes`, and nothing ran in between. No String that Ruby
-    // code can get hold of points into shared memory, so they do not overlap.
+    // SAFETY: the source range was checked above, the target by `bytes`, and nothing ran in between. No
+    // String that Ruby code can get hold of points into shared memory, so they do not overlap.
     unsafe {
         ptr::copy_nonoverlapping(RSTRING_PTR(text).cast::<u8>().add(from as usize), address, length as usize);
         ptr::write_bytes(address.add(length as usize), 0, more);
@@ -124,8 +126,8 @@ extern "C" fn read_bytes(this: This, length: VALUE) -> VALUE {
 
 /// `put_bytes(offset, string, index = 0, length = nil)`: a whole String, in nearly all calls.
 unsafe extern "C" fn put_bytes(argc: c_int, argv: *const VALUE, this: This) -> VALUE {
-    // SAFETY: there are as many arguments as Ruby says. `find` has checked the range that is written; for the source, see
-    // `put`.
+    // SAFETY: there are as many arguments as Ruby says. `find` has checked the range that is written; for the
+    // source, see `put`.
     unsafe {
         if argc == 2 && RB_TYPE_P(*argv.add(1), RUBY_T_STRING) && !this.is_frozen() {
             let (offset, text) = (fixnum(*argv), *argv.add(1));

@@ -1,7 +1,7 @@
 //! What a SharedMemoryIO is inside: a memory, and a position in it.
 //!
-//! The memory may be anything with `size`, `get_bytes` and `put_bytes`; a Pointer of ours is used without calling it.
-//! A frozen IO refuses to read, write and move, as a frozen File does. Ractors cannot share one.
+//! The memory may be anything with `size`, `get_bytes` and `put_bytes`; a Pointer of ours is used without
+//! calling it. A frozen IO refuses to read, write and move, as a frozen File does. Ractors cannot share one.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::Relaxed};
 

@@ -1,7 +1,7 @@
 //! Where the ffi gem comes in: addresses stored in memory, and handing our memory to foreign functions.
 //!
-//! We never follow an address that merely lies in memory: that is the ffi gem's trade. What would have to is refused
-//! with NotImplementedError until the program itself has loaded ffi.
+//! We never follow an address that merely lies in memory: that is the ffi gem's trade. What would have to is
+//! refused with NotImplementedError until the program itself has loaded ffi.
 
 use std::ffi::c_int;
 use std::ptr;
@@ -109,8 +109,8 @@ fn get_array_at(this: This, offset: i64, count: i64) -> Result<VALUE, Error> {
     read_all(this, offset, Some(count), pointer_to)
 }
 
-/// What `make` makes of the addresses in memory: of `count` of them, or of those up to a null pointer or the end. Each is
-/// read when it is its turn: `make` may run any code, and nobody knows how few there are.
+/// What `make` makes of the addresses in memory: of `count` of them, or of those up to a null pointer or the
+/// end. Each is read when it is its turn: `make` may run any code, and nobody knows how few there are.
 fn read_all(
     this: This,
     offset: i64,
@@ -134,7 +134,8 @@ fn read_all(
     Ok(array.as_raw())
 }
 
-/// The range is checked before the elements are looked at, as for numbers, and again, as they may have run any code.
+/// The range is checked before the elements are looked at, as for numbers, and again, as they may have run
+/// any code.
 fn put_array_at(this: This, offset: i64, array: VALUE) -> Result<(), Error> {
     check_type(array, RUBY_T_ARRAY)?;
     this.check_writable()?;
@@ -145,7 +146,8 @@ fn put_array_at(this: This, offset: i64, array: VALUE) -> Result<(), Error> {
     let addresses = convert_all(array, count, |given| address_from(value(given)))?;
     this.check_writable()?;
     let target = this.bytes(offset, length)?;
-    // SAFETY: `bytes` has checked the range; the String holds as many bytes, and nothing is allocated meanwhile.
+    // SAFETY: `bytes` has checked the range; the String holds as many bytes, and nothing is allocated
+    // meanwhile.
     unsafe { ptr::copy_nonoverlapping(RSTRING_PTR(addresses).cast(), target, length as usize) };
     Ok(())
 }

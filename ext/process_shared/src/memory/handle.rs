@@ -1,16 +1,18 @@
 //! What a `Pointer`, a `SharedMemory` and a `SharedArray` are inside: a `Window` that can be closed.
 //!
 //! Invariants
-//! - `size` is 0 before `initialize` and after `close`. So the one bounds check of an accessor also refuses unborn and
-//!   closed objects, at no cost; only the way out (`refuse`) looks which of the three it was.
-//! - While `size` is not 0, the window lies inside its region, which is mapped. A window has its own share of the region
-//!   (an `Arc`): views go on working when the SharedMemory they came from is closed.
-//! - Ruby's lock orders everything that happens to one handle, except in Ractors, which only ever share a frozen one.
-//!   Closing a shareable handle therefore ends its use at once but leaves the unmapping to the garbage collector.
+//! - `size` is 0 before `initialize` and after `close`. So the one bounds check of an accessor also refuses
+//!   unborn and closed objects, at no cost; only the way out (`refuse`) looks which of the three it was.
+//! - While `size` is not 0, the window lies inside its region, which is mapped. A window has its own share
+//!   of the region (an `Arc`): views go on working when the SharedMemory they came from is closed.
+//! - Ruby's lock orders everything that happens to one handle, except in Ractors, which only ever share a
+//!   frozen one. Closing a shareable handle therefore ends its use at once but leaves the unmapping to the
+//!   garbage collector.
 //!
-//! From `bytes` to the last use of the address no Ruby code may run and the lock may not be released: such code could
-//! close the handle. Where it must (Marshal), the handle is pinned meanwhile: `close` then ends its use, and the last
-//! `unpin` unmaps. If no `unpin` comes (the fiber was abandoned), the collector unmaps, with the object.
+//! From `bytes` to the last use of the address no Ruby code may run and the lock may not be released: such
+//! code could close the handle. Where it must (Marshal), the handle is pinned meanwhile: `close` then ends
+//! its use, and the last `unpin` unmaps. If no `unpin` comes (the fiber was abandoned), the collector unmaps,
+//! with the object.
 
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
@@ -39,8 +41,8 @@ pub struct Handle {
     window: UnsafeCell<Window>,
 }
 
-// SAFETY: `window` is written by `open` (before anyone else can know the object) and by `close` (never while Ractors
-// may share it, else under Ruby's lock); the rest is atomic. See the invariants above.
+// SAFETY: `window` is written by `open` (before anyone else can know the object) and by `close` (never while
+// Ractors may share it, else under Ruby's lock); the rest is atomic. See the invariants above.
 unsafe impl Sync for Handle {}
 // SAFETY: as above; nothing in it belongs to a thread.
 unsafe impl Send for Handle {}
@@ -139,7 +141,8 @@ impl Handle {
             return Err(errors::already_initialized(&ruby(), window.kind()));
         }
         let size = window.size;
-        // SAFETY: nobody has looked inside an unborn handle, and no other thread can now: Ruby's lock is held.
+        // SAFETY: nobody has looked inside an unborn handle, and no other thread can now: Ruby's lock is
+        // held.
         unsafe { *self.window.get() = window };
         self.size.store(size, Ordering::Relaxed);
         self.state.store(OPEN, Ordering::Relaxed);

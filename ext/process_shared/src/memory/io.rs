@@ -1,5 +1,6 @@
 //! The core of `ProcessShared::SharedMemoryIO`: `read` and `write` at a position in memory. All else is Ruby
-//! (lib/process_shared/shared_memory_io.rb). Native because a piece of 4 KB is copied faster than Ruby calls a method.
+//! (lib/process_shared/shared_memory_io.rb). Native because a piece of 4 KB is copied faster than Ruby calls
+//! a method.
 
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -137,8 +138,8 @@ unsafe extern "C" fn write(argc: c_int, argv: *const VALUE, this: VALUE) -> VALU
 
 /// The bytes of all objects, as Strings, in one.
 fn joined(objects: &[VALUE]) -> Result<VALUE, Error> {
-    // SAFETY: any objects; what they raise is caught. `text` is guarded: rb_str_cat gets only the address of its bytes,
-    // and may collect garbage before it copies them.
+    // SAFETY: any objects; what they raise is caught. `text` is guarded: rb_str_cat gets only the address of
+    // its bytes, and may collect garbage before it copies them.
     raising(|| unsafe {
         let all = rb_sys::rb_str_buf_new(0);
         for &object in objects {

@@ -1,5 +1,5 @@
-//! What Marshal writes of a String that is nothing but a String: known beforehand, so that a large one is copied only
-//! once. `Head::of` leaves everything else to Marshal.
+//! What Marshal writes of a String that is nothing but a String: known beforehand, so that a large one is
+//! copied only once. `Head::of` leaves everything else to Marshal.
 
 use std::ffi::CStr;
 
@@ -20,7 +20,8 @@ const LARGE: usize = 4096;
 impl Head {
     /// None for everything that Marshal has to look at itself.
     pub fn of(object: VALUE) -> Option<Head> {
-        // SAFETY: any object; the rest is asked once it is known to be a String, which has a class and a length.
+        // SAFETY: any object; the rest is asked once it is known to be a String, which has a class and a
+        // length.
         let plain = unsafe {
             RB_TYPE_P(object, RUBY_T_STRING)
                 && RSTRING_LEN(object) as usize >= LARGE

@@ -1,22 +1,27 @@
-//! Shared memory as Ruby objects: `Pointer`, and `SharedMemory` and `SharedArray` on top of it; and `SharedMemoryIO`.
+//! Shared memory as Ruby objects: `Pointer`, and `SharedMemory` and `SharedArray` on top of it; and
+//! `SharedMemoryIO`.
 //!
 //! From the inside out, each file uses only those before it:
-//! - `window` and `handle` are what all three are inside, `place` finds an address in it, and `this` is such an object as
-//!   the receiver of a method;
+//! - `window` and `handle` are what all three are inside, `place` finds an address in it, and `this` is
+//!   such an object as the receiver of a method;
 //! - `arguments`, `number` and `types` convert what Ruby passes;
-//! - `raw` and `accessors` are the methods of Pointer for one number, `arrays` for several, `bytes` for Strings, `foreign`
-//!   for pointers and the ffi gem, `typed` for a type as argument, `objects` (with `marshal_string`) for Marshal;
+//! - `raw` and `accessors` are the methods of Pointer for one number, `arrays` for several, `bytes` for
+//!   Strings, `foreign` for pointers and the ffi gem, `typed` for a type as argument, `objects` (with
+//!   `marshal_string`) for Marshal;
 //! - `pointer`, `shared_memory` (with `shape`), `shared_array` and `io` (with `cursor`) are the classes.
 //!
 //! # Races
-//! Other processes, and Ractors that share a frozen object, may write the bytes that are read here at any moment. No lock of
-//! ours orders that, and the language has no word for another process. What holds all the same:
-//! - No reference to the bytes is ever made, only raw pointers, so the compiler may assume nothing about them.
+//! Other processes, and Ractors that share a frozen object, may write the bytes that are read here at
+//! any moment. No lock of ours orders that, and the language has no word for another process. What holds all
+//! the same:
+//! - No reference to the bytes is ever made, only raw pointers, so the compiler may assume nothing about
+//!   them.
 //! - One number (`raw`) is read or written by one volatile access where it is aligned: whole, and once.
-//! - Several bytes or numbers are copied by plain accesses, which the compiler may join, as vector instructions do. They may
-//!   see some of another's write and miss the rest. Nothing is decided by them: a length or offset that lies in shared memory is
-//!   never used as one here, and Marshal, which does that, reads each byte once and checks every length against the end.
-//!   (Volatile accesses would cost arrays their vector instructions, and order nothing.)
+//! - Several bytes or numbers are copied by plain accesses, which the compiler may join, as vector
+//!   instructions do. They may see some of another's write and miss the rest. Nothing is decided by them: a
+//!   length or offset that lies in shared memory is never used as one here, and Marshal, which does that,
+//!   reads each byte once and checks every length against the end. (Volatile accesses would cost arrays their
+//!   vector instructions, and order nothing.)
 
 mod accessors;
 mod arguments;

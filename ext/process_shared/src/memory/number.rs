@@ -1,8 +1,9 @@
 //! The number types of memory: how each is made from a Ruby object, and back, as the ffi gem does it.
 //!
-//! Small integers and floats that Ruby keeps inside the VALUE are converted here, without a call; everything else goes
-//! through the same conversion function of Ruby's API that ffi uses, so that results, errors and messages are the same.
-//! `quick` never calls Ruby: code that converts many values with nothing in between relies on that.
+//! Small integers and floats that Ruby keeps inside the VALUE are converted here, without a call; everything
+//! else goes through the same conversion function of Ruby's API that ffi uses, so that results, errors and
+//! messages are the same. `quick` never calls Ruby: code that converts many values with nothing in between
+//! relies on that.
 
 use std::ffi::{c_int, c_long, c_longlong, c_uint, c_ulong, c_ulonglong};
 

@@ -1,14 +1,14 @@
 //! Whole objects in memory, by Marshal: `put_object get_object write_object read_object`.
 //!
-//! Writing dumps to a String first: an object that does not fit changes nothing. A large plain String is written
-//! without that, as its dump is known beforehand.
+//! Writing dumps to a String first: an object that does not fit changes nothing. A large plain String is
+//! written without that, as its dump is known beforehand.
 //!
-//! Reading copies nothing. `Marshal.load` gets a String whose bytes *are* the shared memory, from the object to the end
-//! of the window, and stops behind the object. That String is hidden (Ruby code cannot find it, not even through
-//! ObjectSpace; Marshal hands out copies of its parts only), and it is emptied before we return. Code that Marshal runs
-//! (`marshal_load`, `_load`) may close the memory, never come back or come back twice (`callcc`): the handle is pinned, so
-//! it stays mapped for as long as the String can be used. Other processes may write meanwhile: Marshal reads each byte once
-//! and trusts no length.
+//! Reading copies nothing. `Marshal.load` gets a String whose bytes *are* the shared memory, from the object
+//! to the end of the window, and stops behind the object. That String is hidden (Ruby code cannot find it,
+//! not even through ObjectSpace; Marshal hands out copies of its parts only), and it is emptied before we
+//! return. Code that Marshal runs (`marshal_load`, `_load`) may close the memory, never come back or come
+//! back twice (`callcc`): the handle is pinned, so it stays mapped for as long as the String can be used.
+//! Other processes may write meanwhile: Marshal reads each byte once and trusts no length.
 
 use std::ptr;
 
@@ -43,7 +43,8 @@ fn dump(this: This, offset: i64, object: VALUE) -> Result<VALUE, Error> {
     Ok(integer(length))
 }
 
-/// The address of `length` bytes at `offset` for an object; the error says how much it needs and how much there is.
+/// The address of `length` bytes at `offset` for an object; the error says how much it needs and how much
+/// there is.
 fn room(this: This, offset: i64, length: i64) -> Result<*mut u8, Error> {
     this.bytes(offset, length).map_err(|error| {
         let Ok(window) = this.check() else { return error };
@@ -90,8 +91,8 @@ fn load(this: This, offset: i64) -> Result<VALUE, Error> {
     let length = if (0..=size).contains(&offset) { size - offset } else { 1 };
     let address = this.bytes(offset, length)?; // refuses what lies outside
     refuse_zeroes(address, offset, length)?;
-    // SAFETY: the String points to checked bytes, which stay mapped until it is empty. Emptying it touches none of them: it
-    // becomes one with a place of its own. No frame up to Ruby owns anything.
+    // SAFETY: the String points to checked bytes, which stay mapped until it is empty. Emptying it touches
+    // none of them: it becomes one with a place of its own. No frame up to Ruby owns anything.
     unsafe {
         let window = rb_sys::rb_obj_hide(rb_sys::rb_str_new_static(address.cast(), length as _));
         if length > 0 {

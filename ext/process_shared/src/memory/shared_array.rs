@@ -105,7 +105,8 @@ fn length(this: Obj<Handle>) -> Result<usize, Error> {
 fn initialize(ruby: &Ruby, this: Obj<Handle>, arguments: &[Value]) -> Result<(), Error> {
     create(ruby, this, arguments, |element| {
         typed::elements(element).ok_or_else(|| {
-            let error = CoreError::Invalid("a SharedArray holds numbers, :bool or :pointer, of a type that SharedMemory has accessors for".into());
+            let text = "a SharedArray holds numbers, :bool or :pointer, of a type that has accessors";
+            let error = CoreError::Invalid(text.into());
             crate::errors::to_ruby(&crate::raw_methods::ruby(), error)
         })
     })

@@ -1,4 +1,5 @@
-//! `ProcessShared::SharedMemory`: the object that makes shared memory. All it adds to Pointer is how it begins.
+//! `ProcessShared::SharedMemory`: the object that makes shared memory. All it adds to Pointer is how it
+//! begins.
 
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
@@ -28,7 +29,8 @@ fn initialize(ruby: &Ruby, this: Obj<Handle>, arguments: &[Value]) -> Result<(),
     create(ruby, this, arguments, |_| Ok(Elements::NONE))
 }
 
-/// `new(bytes = 1)` and `new(type, count = 1)`, with `reserve: true` or without; `elements` may refuse a type.
+/// `new(bytes = 1)` and `new(type, count = 1)`, with `reserve: true` or without; `elements` may refuse a
+/// type.
 pub fn create(
     ruby: &Ruby,
     this: Obj<Handle>,
@@ -76,7 +78,8 @@ pub fn create(
     Ok(())
 }
 
-/// A new region. Garbage may hold the descriptors or the address space that is missing: one collection, one more try.
+/// A new region. Garbage may hold the descriptors or the address space that is missing: one collection, one
+/// more try.
 fn region(ruby: &Ruby, size: usize, reserve: bool) -> Result<Region, Error> {
     let made: CoreResult<Region> = match region_of(ruby, size, reserve)? {
         Err(CoreError::System { errno: libc::EMFILE | libc::ENFILE | libc::ENOMEM, .. }) => {
@@ -126,7 +129,8 @@ fn fd(this: Obj<Handle>) -> Result<Option<i32>, Error> {
     Ok(this.check()?.region.as_ref().and_then(|region| region.fd()))
 }
 
-/// A new descriptor of the memory, for `to_io`. Garbage may hold the descriptors that are missing, as for a new region.
+/// A new descriptor of the memory, for `to_io`. Garbage may hold the descriptors that are missing, as for a
+/// new region.
 fn copy_fd(ruby: &Ruby, this: Obj<Handle>) -> Result<i32, Error> {
     let copy = || match &this.check()?.region {
         Some(region) => Ok(region.copy_fd()),

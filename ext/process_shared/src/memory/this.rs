@@ -1,9 +1,10 @@
-//! The receiver of a method of Pointer, as a type of its own: a `This` is an instance of Pointer or of a subclass, which is
-//! known without a look at it. So the methods bound here are safe functions, and cost no check of their receiver.
+//! The receiver of a method of Pointer, as a type of its own: a `This` is an instance of Pointer or of a
+//! subclass, which is known without a look at it. So the methods bound here are safe functions, and cost no
+//! check of their receiver.
 //!
-//! There are three ways to one: Ruby passes it to a method that `define` has bound to such a class, `This::inside` has
-//! looked what an object is, or magnus has. The object stays alive meanwhile: Ruby keeps the receiver and the arguments of
-//! a running method, and what these refer to.
+//! There are three ways to one: Ruby passes it to a method that `define` has bound to such a class,
+//! `This::inside` has looked what an object is, or magnus has. The object stays alive meanwhile: Ruby keeps
+//! the receiver and the arguments of a running method, and what these refer to.
 
 use std::ffi::c_int;
 use std::mem::transmute;
@@ -87,8 +88,8 @@ impl This {
         Handle::unpin(&self, self.is_shared());
     }
 
-    /// A Pointer to `size` bytes at `start`, which lie inside this window; it keeps the memory mapped while it lives,
-    /// and is frozen if this one is.
+    /// A Pointer to `size` bytes at `start`, which lie inside this window; it keeps the memory mapped while
+    /// it lives, and is frozen if this one is.
     pub fn view(self, start: *mut u8, size: usize, swapped: bool) -> Result<Obj<Handle>, Error> {
         let window = self.check()?;
         let (type_size, elements, region) = (window.type_size, window.elements, window.region.clone());

@@ -20,8 +20,8 @@ use crate::raw_methods::{NIL, answer, ruby, value};
 /// Offset 0, as a Ruby Integer.
 const START: VALUE = rb_sys::ruby_special_consts::RUBY_FIXNUM_FLAG as VALUE;
 
-/// An expression for the kind of number that an element is, which it knows as `T`; another for pointers. The function
-/// around it returns None for types that only ffi reads and writes.
+/// An expression for the kind of number that an element is, which it knows as `T`; another for pointers. The
+/// function around it returns None for types that only ffi reads and writes.
 macro_rules! by_element {
     ($element:expr, $T:ident => $number:expr, pointer => $pointer:expr) => {
         by_element!(@ $element, $T => $number, $pointer,
@@ -53,7 +53,8 @@ fn put_element(this: This, element: Element, offset: i64, given: VALUE) -> Optio
     )
 }
 
-/// The methods that read and write an element of a SharedArray; None for types that only ffi reads and writes.
+/// The methods that read and write an element of a SharedArray; None for types that only ffi reads and
+/// writes.
 pub fn elements(element: Element) -> Option<Elements> {
     let of = |at: This1, put: This2| Elements { at: at.raw(), put: put.raw() };
     by_element!(

@@ -1,7 +1,7 @@
 //! The types the ffi gem knows, by name: how many bytes each takes, and which accessor reads it.
 //!
-//! The names work without the ffi gem. Where it is loaded, its own types (`FFI::Type`, `FFI::Enum`, a Struct class,
-//! what `FFI.typedef` named) are understood too: they are looked up through `FFI.find_type`.
+//! The names work without the ffi gem. Where it is loaded, its own types (`FFI::Type`, `FFI::Enum`, a Struct
+//! class, what `FFI.typedef` named) are understood too: they are looked up through `FFI.find_type`.
 
 use std::ffi::{c_long, c_void};
 

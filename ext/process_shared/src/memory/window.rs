@@ -1,4 +1,5 @@
-//! The part of a region that a Pointer, SharedMemory or SharedArray is about: what is decided once, when it is made.
+//! The part of a region that a Pointer, SharedMemory or SharedArray is about: what is decided once, when it
+//! is made.
 
 use std::ptr;
 use std::sync::Arc;
