@@ -21,7 +21,7 @@ use crate::raw_methods::{Method0, Method1, MethodN, NIL, answer, arguments, defi
 use crate::typed_data;
 
 unsafe extern "C" fn initialize(this: VALUE, memory: VALUE) -> VALUE {
-    // SAFETY: `this` is a SharedMemoryIO (rule 3 of bind.rs), and `answer` owns nothing; so below.
+    // SAFETY: `this` is a SharedMemoryIO (rule 3 of raw_methods.rs), and `answer` owns nothing; so below.
     answer(|| unsafe {
         let cursor: &Cursor = typed_data::get(this);
         if cursor.is_attached() {
