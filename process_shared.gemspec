@@ -24,7 +24,7 @@ Gem::Specification.new do |spec|
   # Exactly what building, using and reading about the gem needs; `rake package:files` compares with git.
   spec.extensions = ["ext/process_shared/extconf.rb"]
   spec.files      = Dir.glob(
-    ["lib/**/*.rb", "sig/**/*.rbs", "src/**/*.rs", "ext/process_shared/{Cargo.toml,*.rb,src/**/*.rs}",
+    ["lib/**/*.rb", "sig/**/*.rbs", "examples/*.rb", "src/**/*.rs", "ext/process_shared/{Cargo.toml,*.rb,src/**/*.rs}",
      "Cargo.{toml,lock}", "COPYING", "{README,CHANGELOG,DESIGN,SECURITY}.md", ".yardopts"], base: __dir__
   )
   spec.extra_rdoc_files = spec.files.grep(/\.md\z/)
