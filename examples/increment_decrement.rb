@@ -4,24 +4,22 @@
 
 require "process_shared"
 
-$stdout.sync = true
 mutex = ProcessShared::Mutex.new
-counter = ProcessShared::SharedMemory.new(:int)
+mem = ProcessShared::SharedMemory.new(:int)
 
-steps = { "incrementing" => 1, "decrementing" => -1 }
-children = steps.map do |name, step|
+[1, -1].each do |step|
   fork do
     10.times do
       mutex.synchronize do
-        value = counter.get_int(0)
+        value = mem.get_int(0)
         sleep 0.01 # without the Mutex the other process would change the counter here
-        counter.put_int(0, value + step)
-        puts "process #{Process.pid} #{name}: #{value} -> #{value + step}"
+        mem.put_int(0, value + step)
+        puts "process #{Process.pid}: #{value} -> #{value + step}"
       end
     end
   end
 end
-children.each { |pid| Process.wait(pid) }
+Process.waitall
 
-puts "value should be zero: #{counter.get_int(0)}"
-abort "a step was lost" unless counter.get_int(0).zero?
+puts "value should be zero: #{mem.get_int(0)}"
+abort "a step was lost" unless mem.get_int(0).zero?

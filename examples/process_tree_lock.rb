@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
-# One lock for a tree of processes: a program, the tool it starts, and what that tool starts in turn. Whoever
-# cannot have the lock in time is told who has it, and goes on without.
+# One lock for a tree of processes: a program, the tool it starts, and what that tool starts in turn. A process that cannot
+# have the lock in time is told which process has it, and goes on without. When the holder is killed, the lock is free.
 
 require "process_shared"
 
@@ -15,7 +15,7 @@ def deploy(name, patience)
   end
 
   begin
-    puts "#{name}: deploying"
+    puts "#{name}: deploying#{", and cleaning up what a killed process has left" if LOCK.abandoned?}"
     yield if block_given?
   ensure
     LOCK.unlock
@@ -23,18 +23,16 @@ def deploy(name, patience)
   true
 end
 
+return unless $PROGRAM_NAME == __FILE__
+
 tool = fork do
-  grandchild = nil
   deploy("tool", 1) do
-    grandchild = fork do
-      busy = deploy("grandchild", 0.05)      # its parent holds the lock, and forking does not hand it on
-      exit !busy
-    end
-    Process.wait(grandchild)
+    Process.wait(fork { exit !deploy("grandchild", 0.05) }) # its parent holds the lock, and forking does not hand it on
+    abort "the lock did not hold in the tree" unless $?.success?
+    Process.kill(:KILL, Process.pid)
   end
-  exit $?.success? && deploy("tool, again", 1)
 end
 
 Process.wait(tool)
-abort "the lock did not hold in the tree" unless $?.success?
+abort "the tool was not killed" unless $?.signaled?
 abort "the lock was not given back" unless deploy("program", 1)

@@ -5,15 +5,6 @@
 
 require "process_shared"
 
-$stdout.sync = true
 mem = ProcessShared::SharedMemory.new(1024)
-
-child = fork do
-  bytes = mem.write_object(%w[a b])
-  puts "process #{Process.pid} wrote an object of #{bytes} bytes"
-end
-Process.wait(child)
-
-object = mem.read_object
-puts "process #{Process.pid} read #{object.inspect}"
-abort "not the object that was written" unless object == %w[a b]
+Process.wait(fork { mem.write_object(["a", "b"]) })
+p mem.read_object # => ["a", "b"]

@@ -1,67 +1,89 @@
 # frozen_string_literal: true
 
-# A bounded queue between processes: a producer that is too fast waits for free places, workers wait for work.
-# Every place in the ring holds one object, written with Marshal.
+# A bounded queue between processes: producers wait for free places, workers wait for jobs. No job is lost, whoever is
+# killed: a job stays in its place, locked, while it is worked on, and is taken out when the work is done. When a worker
+# is killed its lock is free again, and the next worker gets the job; so a job may be begun twice.
 
 require "process_shared"
 
 class WorkQueue
-  HEADER = 16 # the index of the next place to read, and of the next to write
+  POLL = 1 # seconds until those who wait look again: a process may be killed before it wakes them
 
   def initialize(places:, place_size: 256)
-    @places = places
-    @place_size = place_size
-    @memory = ProcessShared::SharedMemory.new(HEADER + places * place_size)
-    @free = ProcessShared::Semaphore.new(places)
-    @filled = ProcessShared::Semaphore.new(0)
-    @lock = ProcessShared::Mutex.new
+    memory = ProcessShared::SharedMemory.new(places * place_size)
+    @places = Array.new(places) { |place| memory.slice(place * place_size, place_size) }
+    @numbers = ProcessShared::SharedArray.new(:int64, places) # which job is in a place: the first, the second ...; 0 if none
+    @hands = Array.new(places) { ProcessShared::Mutex.new }   # held by whoever works on the job
+    @lock = ProcessShared::Mutex.new                          # guards the numbers
+    @filled = ProcessShared::ConditionVariable.new
+    @freed = ProcessShared::ConditionVariable.new
   end
 
-  def push(object)
-    @free.wait
-    @lock.synchronize { @memory.put_object(advance(8), object) }
-    @filled.post
+  def push(job)
+    @lock.synchronize do
+      @freed.wait(@lock, POLL) until (place = @numbers.find_index(0))
+      @places[place].write_object(job)
+      @numbers[place] = @numbers.max + 1 # from here on it is in the queue
+      @filled.signal
+    end
     self
   end
 
+  # Yields the oldest job that nobody works on, and takes it out of the queue once the block has returned.
   def pop
-    @filled.wait
-    object = @lock.synchronize { @memory.get_object(advance(0)) }
-    @free.post
-    object
+    place = @lock.synchronize do
+      @filled.wait(@lock, POLL) until (place = take)
+      place
+    end
+    result = yield @places[place].read_object
+    done = true
+    result
+  ensure
+    give_back(place, done) if place
   end
 
   private
 
-  # Moves the index kept at `at` on, and returns the offset of the place it stood at.
-  def advance(at)
-    index = @memory.get_int64(at)
-    @memory.put_int64(at, (index + 1) % @places)
-    HEADER + index * @place_size
+  def take
+    filled = @numbers.each_with_index.reject { |number, _| number.zero? }
+    filled.sort.map(&:last).find { |place| @hands[place].try_lock }
   end
-end
 
-queue = WorkQueue.new(places: 4)
-results = WorkQueue.new(places: 4)
-
-workers = Array.new(3) do
-  fork do
-    while (job = queue.pop) != :stop
-      results.push({ job: job, square: job * job, by: Process.pid })
+  def give_back(place, done)
+    @lock.synchronize do
+      @numbers[place] = 0 if done
+      @hands[place].unlock
+      (done ? @freed : @filled).signal
     end
   end
 end
 
-producer = fork do
-  1.upto(100) { |job| queue.push(job) }
-  workers.size.times { queue.push(:stop) }
+return unless $PROGRAM_NAME == __FILE__
+
+jobs = WorkQueue.new(places: 4)
+results = WorkQueue.new(places: 4)
+
+work = lambda do
+  loop do
+    jobs.pop { |job| results.push([job, job * job, Process.pid]) }
+  end
 end
+workers = Array.new(3) { fork(&work) }
+producer = fork { 1.upto(100) { |job| jobs.push(job) } }
 
-squares = Array.new(100) { results.pop }
-[producer, *workers].each { |pid| Process.wait(pid) }
+squares = {}
+killed = 0
+until squares.size == 100
+  results.pop { |job, square, _worker| squares[job] = square }
+  next unless squares.size / 10 > killed # now and then a worker is killed, and another one started
 
-by = squares.group_by { |result| result[:by] }.transform_values(&:size)
-puts "100 jobs through 4 places, done by #{by.map { |pid, jobs| "#{pid}: #{jobs}" }.join(", ")}"
-sum = squares.sum { |result| result[:square] }
-puts "sum of the squares: #{sum}"
-abort "a job was lost or done twice" unless sum == (1..100).sum { |n| n * n }
+  Process.kill(:KILL, workers[0])
+  Process.wait(workers.shift)
+  workers << fork(&work)
+  killed += 1
+end
+(workers << producer).each { |pid| Process.kill(:KILL, pid) && Process.wait(pid) }
+
+puts "100 jobs through 4 places, and #{killed} workers were killed over it"
+puts "sum of the squares: #{squares.values.sum}"
+abort "a job was lost" unless squares.values.sum == (1..100).sum { |n| n * n }

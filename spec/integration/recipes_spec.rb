@@ -1,0 +1,190 @@
+# frozen_string_literal: true
+
+# What the recipes of the README promise when the processes that take part in them are killed, at every step and again
+# and again.
+RSpec.describe "The recipe", :unstressed, limit: 120 do
+  include Recipes
+
+  describe "that hands two numbers over" do
+    # Runs the program, and kills its first sender, which finds the receiver waiting, at `step`. True if the sender's end
+    # came first.
+    def sent_before?(step)
+      in_child do
+        $stdout.reopen(File::NULL)
+        sent = ProcessShared::Semaphore.new(0)
+        forks = []
+        example = self
+        TOPLEVEL_BINDING.receiver.define_singleton_method(:fork) do |&block|
+          example.wait_until_blocked(forks.first) if forks.size == 1
+          die = forks.size == 1
+          forks << super() { die ? Recipes.dying_at(step, &block) && sent.post : block.call }
+          forks.last
+        end
+        load "#{Recipes::DIRECTORY}/condition_variable_hand_over.rb"
+        sent.value == 1
+      end
+    end
+
+    it "gets them there, wherever the sender is killed" do
+      expect(1.step.find { |step| sent_before?(step) }).to be > 10
+    end
+  end
+
+  describe "of the limit" do
+    it "holds whoever is killed, and keeps the permits that killed processes waited for" do
+      limit = ProcessShared::Semaphore.new(2)
+      inside = Array.new(2) { ProcessShared::Mutex.new } # held by those who are inside
+      broken = ProcessShared::Semaphore.new(0)
+      holders = Array.new(2) { fork_child { |parent| limit.synchronize { parent.say && parent.listen } } }
+      holders.each(&:hear)
+      kill_again_and_again(3, 30) { loop { limit.synchronize { broken.post } } }.each(&:kill)
+      expect(broken.value).to be 0
+      holders.each { |holder| holder.tell(:go) }.each(&:value)
+      expect(limit.value).to be 2
+
+      crew = kill_again_and_again(5, 100) do
+        loop do
+          limit.synchronize { inside.find(&:try_lock)&.unlock or broken.post }
+          sleep 0.001
+        end
+      end
+      crew.each(&:kill)
+      expect([broken.value, limit.value]).to match [0, 0..2]
+    end
+  end
+
+  describe "for Puma's workers" do
+    recipe = Recipes.load(:puma_cluster)
+
+    it "never allows more than the limit, wherever a process is killed" do
+      limit = nil
+      steps = kill_at_every_step(-> { limit.allow? }) do
+        limit = recipe::RateLimit.new(rate: 0.001, burst: 5)
+        -> { expect(Array.new(7) { limit.allow? }.count(true)).to be_between(4, 5) }
+      end
+      expect(steps).to be > 10
+    end
+
+    it "goes on with the job when it raises, and in another worker when the worker is killed" do
+      leader = recipe::Leader.new(every: 0.001)
+      runs = ProcessShared::SharedArray.new(:int, 4)
+      work = lambda do |number|
+        $stderr.reopen(File::NULL)
+        leader.start { (runs[number] += 1) && raise(number.even? ? NotImplementedError : "the job failed") }
+        sleep
+      end
+      crew = Array.new(4) { |number| fork_child { work.call(number) } }
+      20.times do
+        number = wait_until("a leader") { crew.index { |worker| worker.pid == leader.pid } }
+        before = runs[number]
+        wait_until("the job to run again") { runs[number] > before + 2 }
+        crew[number].kill
+        crew[number] = fork_child { work.call(number) }
+      end
+    end
+  end
+
+  describe "of the work queue" do
+    recipe = Recipes.load(:work_queue)
+    let!(:queue) { recipe::WorkQueue.new(places: 3) }
+
+    # All that is in the queue.
+    def drain
+      queue.push(:last)
+      jobs = []
+      queue.pop { |job| jobs << job } until jobs.last == :last
+      jobs[..-2]
+    end
+
+    # Every place can be filled, and the jobs come in order.
+    def expect_sound
+      3.times { |job| queue.push(job) }
+      expect(Array.new(3) { queue.pop { |job| job } }).to eq [0, 1, 2]
+    end
+
+    it "keeps a job until it is done, wherever its worker is killed" do
+      done = ProcessShared::Semaphore.new(0)
+      steps = kill_at_every_step(-> { queue.pop { |_job| done.post } }) do
+        2.times { |job| queue.push(job) }
+        lambda do
+          jobs = drain
+          expect(jobs == [0, 1] || (jobs == [1] && done.value == 1)).to be true
+          done.wait while done.value.positive?
+          expect_sound
+        end
+      end
+      expect(steps).to be > 50
+    end
+
+    it "has a job or not, wherever its producer is killed" do
+      steps = kill_at_every_step(-> { queue.push(:job) }) do
+        lambda do
+          expect(drain).to eq([:job]).or eq([])
+          expect_sound
+        end
+      end
+      expect(steps).to be > 20
+    end
+
+    it "gives a job back whose block raises, and refuses one that is too large" do
+      queue.push(:job)
+      expect { queue.pop { raise "failed" } }.to raise_error("failed")
+      expect { queue.push("x" * 300) }.to raise_error(IndexError)
+      expect(drain).to eq [:job]
+    end
+
+    it "loses no job when workers and producers are killed again and again" do
+      pushed = ProcessShared::SharedArray.new(:int32, 3)                # how many each producer has pushed
+      done = Array.new(3) { ProcessShared::SharedArray.new(:uint8, 1000) }
+      crew = kill_again_and_again(6, 100) do |number|
+        loop { queue.pop { |producer, job| done[producer][job] = 1 } } if number > 2
+
+        while pushed[number] < 1000
+          queue.push([number, pushed[number]])
+          pushed[number] += 1
+          sleep 0.001
+        end
+        sleep
+      end
+      crew.first(3).each(&:kill)
+      wait_until("all jobs done") { (0..2).all? { |producer| (0...pushed[producer]).all? { |job| done[producer][job] == 1 } } }
+      crew.each(&:kill)
+      expect(pushed).to all(be > 10)
+      drain
+      expect_sound
+    end
+  end
+
+  describe "of the cache" do
+    recipe = Recipes.load(:result_cache)
+
+    it "has the value or computes it, wherever a process is killed" do
+      cache = nil
+      steps = kill_at_every_step(-> { cache.fetch(:new) { 2 } }) do
+        cache = recipe::ResultCache.new(1024)
+        cache.fetch(:old) { 1 }
+        -> { expect([:old, :new].map { |key| cache.fetch(key) { key == :old ? 1 : 2 } }).to eq [1, 2] }
+      end
+      expect(steps).to be > 10
+    end
+
+    it "starts again when it is full" do
+      cache = recipe::ResultCache.new(1024)
+      100.times { |key| expect(cache.fetch(key) { key.to_s * 20 }).to eq key.to_s * 20 }
+      expect(cache.fetch(:large) { "x" * 2000 }.size).to be 2000
+      expect(cache.fetch(:small) { 1 }).to be 1
+    end
+  end
+
+  describe "of the lock across a process tree" do
+    recipe = Recipes.load(:process_tree_lock)
+    let(:program) { Object.new.extend(recipe).tap { |program| program.define_singleton_method(:puts) { |*| nil } } }
+
+    it "has the lock free, wherever its holder is killed" do
+      steps = kill_at_every_step(-> { program.send(:deploy, "tool", 0) }) do
+        -> { expect(program.send(:deploy, "program", 0)).to be true }
+      end
+      expect(steps).to be > 10
+    end
+  end
+end
