@@ -1,0 +1,165 @@
+# frozen_string_literal: true
+
+require "tmpdir"
+
+# What is shared with whom under real servers: what the README's table says.
+RSpec.describe "Objects shared under", :unstressed, limit: 120 do
+  around { |example| Dir.mktmpdir { |dir| @dir = dir and example.run } }
+  after { Array(@servers).each(&:stop) }
+
+  # An application that answers with the worker's number and how often an object made here, and one made in the
+  # configuration, has been counted.
+  application = <<~RUBY
+    require "process_shared"
+    HERE = ProcessShared::Semaphore.new(0)
+    run ->(_env) { [200, {}, ["\#{Process.pid} \#{HERE.post.value} \#{defined?(CONFIGURED) ? CONFIGURED.post.value : 0}"]] }
+  RUBY
+
+  def start(files, *command)
+    (@servers ||= []) << Server.new(@dir, files, *command)
+    @servers.last
+  end
+
+  # Asks until `workers` of them have answered, but for those in `gone`; all answers, as [worker, here, configured].
+  def ask(server, workers: 2, gone: [])
+    answers = []
+    wait_until("answers of #{workers} workers; log: #{File.read(server.log)[-2000..]}", within: 60) do
+      answers << server.get&.split&.map(&:to_i)
+      answers.compact!
+      (answers.map(&:first) - gone).uniq.size >= workers
+    end
+    answers
+  end
+
+  # Each request counted once more: every worker counts the same object.
+  def be_one_object = satisfy("be counted in one object") { |counts| counts == (counts.first...counts.first + counts.size).to_a }
+
+  # Each of two workers began at 1.
+  def be_private_to_each_worker = satisfy("begin at 1 in each worker") { |counts| counts.count(1) == 2 }
+
+  def here(answers) = answers.map { |_, count, _| count }
+  def configured(answers) = answers.map(&:last)
+
+  describe "Puma" do
+    before(:all) { skip "Puma is not installed" unless Server.installed?("puma", "rack") }
+
+    # Puma with two workers, which start anew as `options` say.
+    define_method(:puma) do |options|
+      configuration = <<~RUBY
+        require "process_shared"
+        ::CONFIGURED ||= ProcessShared::Semaphore.new(0) # a name that the application finds, made once
+        bind "unix://#{@dir}/socket"
+        workers 2
+        threads 1, 1
+        #{options}
+      RUBY
+      start({ "puma.rb" => configuration, "config.ru" => application }, RbConfig.ruby, "-S", "puma", "-C", "puma.rb")
+    end
+
+    it "with preload_app!: what the application and the configuration make is shared, also with a worker's successor" do
+      server = puma("preload_app!")
+      answers = ask(server)
+      expect([here(answers), configured(answers)]).to all(be_one_object)
+      Process.kill(:KILL, answers.last.first)
+      answers += ask(server, workers: 1, gone: answers.map(&:first))
+      expect([here(answers), configured(answers)]).to all(be_one_object)
+    end
+
+    it "without it: what the configuration makes is shared and survives a phased restart, what the application makes is private" do
+      server = puma("")
+      answers = ask(server)
+      expect(configured(answers)).to be_one_object
+      expect(here(answers)).to be_private_to_each_worker
+      server.signal(:USR1)
+      answers += ask(server, gone: answers.map(&:first))
+      expect(configured(answers)).to be_one_object
+    end
+
+    it "after a restart by USR2: all is made anew" do
+      server = puma("preload_app!")
+      before = ask(server)
+      server.signal(:USR2)
+      after = ask(server, gone: before.map(&:first)).reject { |worker, *| before.map(&:first).include?(worker) }
+      expect([here(after).first, configured(after).first]).to eq [1, 1]
+    end
+  end
+
+  describe "Unicorn" do
+    before(:all) { skip "Unicorn is not installed" unless Server.installed?("unicorn") }
+
+    define_method(:unicorn) do |preload|
+      configuration = <<~RUBY
+        require "process_shared"
+        ::CONFIGURED ||= ProcessShared::Semaphore.new(0) # a name that the application finds, made once
+        listen "#{@dir}/socket"
+        worker_processes 2
+        preload_app #{preload}
+      RUBY
+      start({ "unicorn.rb" => configuration, "config.ru" => application }, RbConfig.ruby, "-S", "unicorn", "-c", "unicorn.rb")
+    end
+
+    it "with preload_app true: what the application and the configuration make is shared" do
+      answers = ask(unicorn(true))
+      expect([here(answers), configured(answers)]).to all(be_one_object)
+    end
+
+    it "without it: what the configuration makes is shared and survives a reload by HUP, what the application makes is private" do
+      server = unicorn(false)
+      answers = ask(server)
+      expect(configured(answers)).to be_one_object
+      expect(here(answers)).to be_private_to_each_worker
+      server.signal(:HUP)
+      answers += ask(server, gone: answers.map(&:first))
+      expect(configured(answers)).to be_one_object
+    end
+  end
+
+  describe "Sidekiq" do
+    before(:all) { skip "Sidekiq or Redis is not installed" unless Server.installed?("sidekiq") && system("redis-server --version", out: File::NULL, err: File::NULL) }
+
+    worker = <<~RUBY
+      require "sidekiq"
+      require "process_shared"
+      COUNT = ProcessShared::Semaphore.new(0)
+      Sidekiq.logger.level = Logger::ERROR
+      settings = { url: "unix://\#{__dir__}/redis", id: nil }
+      Sidekiq.configure_server { |config| config.redis = settings }
+      Sidekiq.configure_client { |config| config.redis = settings }
+      class Count
+        include Sidekiq::Worker
+        def perform = Sidekiq.redis { |redis| redis.rpush("answers", "\#{Process.pid} \#{COUNT.post.value}") } && sleep(0.05)
+      end
+    RUBY
+
+    def client(code)
+      Open3.capture2e(Server::LIBRARY, RbConfig.ruby, "-r./worker.rb", "-e", code, chdir: @dir).first
+    end
+
+    it "is shared by the threads of a process, and by no other process" do
+      start({ "worker.rb" => worker }, "redis-server", "--port", "0", "--unixsocket", "#{@dir}/redis", "--save", "")
+      wait_until("Redis") { File.socket?("#{@dir}/redis") }
+      2.times { start({}, RbConfig.ruby, "-S", "sidekiq", "-r", "./worker.rb", "-c", "4") }
+      answers = []
+      wait_until("answers of both processes", within: 60) do
+        said = client('20.times { Count.perform_async }; puts Sidekiq.redis { |redis| redis.lrange("answers", 0, -1) }')
+        answers = said.lines.grep(/\A\d+ \d+$/).map { |line| line.split.map(&:to_i) }
+        answers.map(&:first).uniq.size == 2
+      end
+      counts = answers.group_by(&:first).values.map { |all| all.map(&:last).sort }
+      expect(counts.map { |all| all == (1..all.size).to_a }).to eq [true, true]
+    end
+  end
+
+  it "the parallel gem: what was made before is shared with in_processes, and with in_threads" do
+    skip "parallel is not installed" unless Server.installed?("parallel")
+    code = <<~RUBY
+      require "process_shared"
+      require "parallel"
+      count = ProcessShared::Semaphore.new(0)
+      Parallel.each(1..10, in_processes: 3) { count.post }
+      Parallel.each(1..10, in_threads: 3) { count.post }
+      print count.value
+    RUBY
+    expect(Open3.capture2e(Server::LIBRARY, RbConfig.ruby, "-e", code).first).to eq "20"
+  end
+end

@@ -1,0 +1,44 @@
+# frozen_string_literal: true
+
+require "open3"
+require "rbconfig"
+require "socket"
+
+# A real server in a directory of its own, which listens on a UNIX socket there; it and all its workers are ended by `stop`.
+class Server
+  # What a Ruby that is started needs to find the library under test.
+  LIBRARY = { "RUBYLIB" => [*$LOAD_PATH.grep(%r{/process_shared|\A#{Regexp.escape(Dir.pwd)}/lib\z}), *ENV["RUBYLIB"]].join(":") }.freeze
+
+  def self.installed?(*libraries)
+    system(RbConfig.ruby, *libraries.map { |name| "-r#{name}" }, "-e", "", %i[out err] => File::NULL)
+  end
+
+  attr_reader :pid, :log
+
+  def initialize(dir, files, *command)
+    @dir = dir
+    @log = "#{dir}/log"
+    files.each { |name, text| File.write("#{dir}/#{name}", text) }
+    @pid = spawn(LIBRARY, *command, chdir: dir, pgroup: true, in: File::NULL, %i[out err] => [@log, "a"])
+    Watchdog.born(@pid)
+  end
+
+  # The body of the answer, or nil while there is none.
+  def get
+    UNIXSocket.open("#{@dir}/socket") do |socket|
+      socket.write("GET / HTTP/1.0\r\n\r\n")
+      socket.wait_readable(10) or return
+      socket.read[/\r\n\r\n(.+)/m, 1]
+    end
+  rescue SystemCallError
+    nil
+  end
+
+  def signal(name) = Process.kill(name, pid)
+
+  def stop
+    Process.kill(:KILL, -pid)
+    Process.wait(pid)
+    Watchdog.gone(pid)
+  end
+end
