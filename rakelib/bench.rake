@@ -7,3 +7,11 @@ desc "Measure speed and cost against rivals (quick: only see that it runs; or su
 task :bench, [:what] => :compile do |_, args|
   ruby "-Ilib", "bench/run.rb", *args.to_a.flat_map(&:split), verbose: false
 end
+
+namespace :bench do
+  desc "Draw the charts again from what was recorded in bench/results, or in another directory"
+  task :charts, [:dir] do |_, args|
+    require_relative "../bench/harness/bench"
+    Dir["#{args[:dir] || "bench/results"}/*.json"].each { |file| Bench::Record.read(file).draw(file.delete_suffix(".json")) }
+  end
+end

@@ -7,8 +7,10 @@ module Bench
     def reached? = limit.nil? || value <= limit
   end
 
-  # How the cost of something grows: a line for each of `series`, name => { x => seconds }.
-  Growth = Struct.new(:file, :title, :x_label, :series)
+  # How the cost of something grows: for each of `series`, name => { x => [seconds, ...] }, a sample a round.
+  Growth = Struct.new(:file, :title, :x_label, :series) do
+    def spreads = series.transform_values { |at| at.transform_values { |samples| Spread.of(samples) } }
+  end
 
   class << self
     attr_writer :quick
@@ -45,17 +47,17 @@ module Bench
       puts @left_out.last
     end
 
-    # Measures `series`, name => ->(x) { seconds }, at each of `xs`, in turns; the best of `rounds` counts.
-    def grow(file, title, x_label, xs, rounds: 3, **series)
+    # Measures `series`, name => ->(x) { seconds }, at each of `xs`, in turns.
+    def grow(file, title, x_label, xs, rounds: 5, **series)
       xs = [xs.first, xs[1]] if quick?
-      best = series.transform_values { {} }
+      growth = Growth.new(file, title, x_label, series.transform_values { xs.to_h { |x| [x, []] } })
       xs.each do |x|
         (quick? ? 1 : rounds).times do
-          series.each { |name, sample| best[name][x] = [best[name][x], sample.call(x)].compact.min }
+          series.each { |name, sample| growth.series[name][x] << sample.call(x) }
         end
-        puts "#{title}: #{x}: " + best.map { |name, at| "#{name} #{Report.time(at[x])}" }.join(", ")
+        puts "#{title}: #{x}: " + growth.spreads.map { |name, at| "#{name} #{Report.time(at[x].median)}" }.join(", ")
       end
-      @growths << Growth.new(file, title, x_label, best)
+      @growths << growth
     end
   end
 
@@ -68,4 +70,4 @@ module Bench
   @left_out = []
 end
 
-%w[comparison crew rivals machine report bar_chart line_chart].each { |name| require_relative name }
+%w[spread comparison crew rivals machine report record bar_chart line_chart].each { |name| require_relative name }

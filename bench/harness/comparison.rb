@@ -4,24 +4,28 @@ module Bench
   # What one side of a comparison was measured at: seconds for one operation, once per round.
   Series = Struct.new(:name, :samples) do
     def best = samples.min
-    def worst = samples.max
-    def median = samples.sort[samples.size / 2]
+    def median = middle.median
 
     # How far the middle half of the samples lies apart, as a part of the median.
-    def spread
-      sorted = samples.sort
-      (sorted[sorted.size * 3 / 4] - sorted[sorted.size / 4]) / median
-    end
+    def spread = (middle.high - middle.low) / median
+
+    private
+
+    def middle = Spread.of(samples)
   end
 
   # One line of the table: ours against one rival.
   Row = Struct.new(:subject, :work, :ours, :rival, :goal) do
+    # Our cost as a part of the rival's, the best of each: whatever disturbs a measurement makes it slower.
     def ratio = ours.best / rival.best
+
+    # How many times as fast we are, round by round.
+    def speed = Spread.of(ours.samples.zip(rival.samples).map { |mine, other| other / mine })
+
     def reached? = goal.nil? || ratio.round(2) <= goal
   end
 
-  # The same work done by us and by rivals, in turns: A B C A B C ... The best of each counts, because whatever
-  # disturbs a measurement makes it slower.
+  # The same work done by us and by rivals, in turns: A B C A B C ...
   #
   # A side is code in a loop (`code`) or a block that returns the seconds one operation took (`timed`). The first side
   # is ours; those after it are rivals, each with the ratio to reach, or nil where it is only shown.

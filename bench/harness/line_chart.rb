@@ -3,25 +3,27 @@
 require_relative "svg"
 
 module Bench
-  # How cost grows: a line for each series, both axes logarithmic.
+  # How cost grows: a line for each series through the medians, with the middle half of the rounds as a thin line at each
+  # point. Both axes are logarithmic.
   class LineChart
     LEFT = 80
-    TOP = 60
+    TOP = 84
     PLOT = [520, 280].freeze
     COLOURS = %w[#0969da #2da44e #d4762c #8250df #cf222e].freeze
 
-    def initialize(growth)
+    def initialize(ruby, growth)
+      @ruby = ruby
       @growth = growth
-      values = growth.series.values.flat_map(&:values)
+      values = growth.series.values.flat_map(&:values).flat_map(&:to_a)
       @low = 10**Math.log10(values.min).floor
       @high = 10**Math.log10(values.max).ceil
       @xs = growth.series.values.first.keys
-      @svg = SVG.new(LEFT + PLOT[0] + 160, TOP + PLOT[1] + 60)
+      @svg = SVG.new(LEFT + PLOT[0] + 210, TOP + PLOT[1] + 60)
     end
 
     def svg
-      @svg.text(16, 26, "#{@growth.title}, Ruby #{RUBY_VERSION}", size: 16, weight: "bold")
-      @svg.text(16, 44, "Time for one operation; both axes are logarithmic.", fill: SVG::GREY)
+      @svg.text(16, 28, "#{@growth.title}: time for one operation. Lower is better (Ruby #{@ruby})", size: 16, weight: "bold")
+      @svg.text(16, 48, "Points: the median of the rounds. Thin lines: their middle half. Each line across is ten times the one below.", fill: SVG::GREY)
       axes
       @growth.series.keys.each_with_index { |name, index| draw(name, COLOURS[index % COLOURS.size]) }
       labels
@@ -49,18 +51,20 @@ module Bench
     end
 
     def draw(name, colour)
-      points = @growth.series[name].map { |value, seconds| [x(value), y(seconds)] }
+      spreads = @growth.series[name]
+      spreads.each { |value, spread| @svg.line(x(value), y(spread.low), x(value), y(spread.high), stroke: colour) }
+      points = spreads.map { |value, spread| [x(value), y(spread.median)] }
       @svg.path(points, stroke: colour)
       points.each { |point| @svg.dot(*point, fill: colour) }
     end
 
-    # Each series' name beside its end, moved down where two would overlap.
+    # Each series' name and last value beside its end, moved down where two would overlap.
     def labels
       free = 0
-      ends = @growth.series.keys.each_with_index.map { |name, index| [y(@growth.series[name].values.last), name, index] }
-      ends.sort.each do |height, name, index|
-        free = [height, free].max
-        @svg.text(LEFT + PLOT[0] + 12, free + 4, name, fill: COLOURS[index % COLOURS.size], weight: "bold")
+      ends = @growth.series.keys.each_with_index.map { |name, index| [@growth.series[name].values.last.median, name, index] }
+      ends.sort.reverse_each do |seconds, name, index|
+        free = [y(seconds), free].max
+        @svg.text(LEFT + PLOT[0] + 12, free + 4, "#{name} #{Report.time(seconds)}", fill: COLOURS[index % COLOURS.size], weight: "bold")
         free += 16
       end
     end

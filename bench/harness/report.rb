@@ -43,8 +43,9 @@ module Bench
     def write(dir)
       FileUtils.mkdir_p(dir)
       name = "ruby-#{RUBY_VERSION[/\d+\.\d+/]}"
-      File.write("#{dir}/#{name}-ratios.svg", BarChart.new(Bench.rows.select(&:goal)).svg)
-      Bench.growths.each { |growth| File.write("#{dir}/#{name}-#{growth.file}.svg", LineChart.new(growth).svg) }
+      record = Record.of(Bench.rows.select(&:goal), Bench.growths)
+      record.write("#{dir}/#{name}")
+      record.draw("#{dir}/#{name}")
       File.write("#{dir}/#{name}.md", markdown(name))
       "#{dir}/#{name}.md"
     end
@@ -53,16 +54,17 @@ module Bench
       <<~MARKDOWN
         # Measured on Ruby #{RUBY_VERSION}
 
-        Written by `rake bench`. Each work is done by us and by its rivals in turns, in one run; the best of several rounds
-        counts, the median and the spread (half the distance between the quartiles) stand beside it. A ratio below 1 means
-        that we cost less.
+        Written by `rake bench`. Each work is done by us and by its rivals in turns, in one run of several rounds. "Times as
+        fast" is the median of the rounds, with their middle half. The ratio to reach compares the best of each, our cost
+        with the rival's: below 1 we cost less. Beside a cost stand its median and its spread (half the distance between
+        the quartiles).
 
         #{Machine.lines.map { |line| "- #{line}" }.join("\n")}
 
-        ![Cost against the rival](#{name}-ratios.svg)
+        ![How many times as fast](#{name}-ratios.svg)
 
-        | work | ratio | to reach | reached | ours | rival | its cost |
-        |---|---:|---:|---|---|---|---|
+        | work | times as fast | ratio | to reach | reached | ours | rival | its cost |
+        |---|---:|---:|---:|---|---|---|---|
         #{Bench.rows.map { |row| table_row(row) }.join("\n")}
 
         ## Counted
@@ -79,7 +81,8 @@ module Bench
     end
 
     def table_row(row)
-      cells = ["#{row.subject}: #{row.work}", format("%.2f", row.ratio), row.goal, verdict(row), series(row.ours), row.rival.name, series(row.rival)]
+      speed = format("%.2f (%.2f to %.2f)", *row.speed.to_a.values_at(1, 0, 2))
+      cells = ["#{row.subject}: #{row.work}", speed, format("%.2f", row.ratio), row.goal, verdict(row), series(row.ours), row.rival.name, series(row.rival)]
       "| #{cells.join(" | ")} |"
     end
 
@@ -90,8 +93,9 @@ module Bench
 
     def growth_section(name, growth)
       names = growth.series.keys
-      lines = growth.series.values.first.keys.map do |x|
-        "| #{number(x)} | #{names.map { |series| time(growth.series[series][x]) }.join(" | ")} |"
+      spreads = growth.spreads
+      lines = spreads.values.first.keys.map do |x|
+        "| #{number(x)} | #{names.map { |series| time(spreads[series][x].median) }.join(" | ")} |"
       end
       <<~MARKDOWN.chomp
         ![#{growth.title}](#{name}-#{growth.file}.svg)
