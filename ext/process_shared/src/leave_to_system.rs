@@ -12,14 +12,14 @@ use std::sync::OnceLock;
 
 use crate::typed_data::DataType;
 
-static TYPES: OnceLock<&'static [&'static DataType]> = OnceLock::new();
+static TYPES: OnceLock<&'static [fn() -> &'static DataType]> = OnceLock::new();
 
 /// Leaves the objects of `types` to the system when the process ends.
-pub fn init(types: &'static [&'static DataType]) {
+pub fn init(types: &'static [fn() -> &'static DataType]) {
     unsafe extern "C" fn spare(_: VALUE, mutex: VALUE, _: i32, _: *const VALUE, _: VALUE) -> VALUE {
         // SAFETY: a Thread::Mutex, which is typed data.
         let parent = unsafe { api().rtypeddata_type(mutex) };
-        TYPES.get().into_iter().copied().flatten().for_each(|data_type| data_type.spare(parent));
+        TYPES.get().into_iter().copied().flatten().for_each(|data_type| data_type().spare(parent));
         rb_sys::Qnil as VALUE
     }
     if TYPES.set(types).is_ok() {

@@ -43,7 +43,7 @@ macro_rules! classes {
     ($($file:ident: $data:path,)*) => {
         $(mod $file;)*
 
-        static TYPES: &[&DataType] = &[$(<$data>::TYPE),*];
+        static TYPES: &[fn() -> &'static DataType] = &[$(<$data>::data_type),*];
 
         fn init_classes(ruby: &Ruby, module: RModule) -> Result<(), Error> {
             $($file::init(ruby, module)?;)*

@@ -17,7 +17,7 @@ unsafe impl Sync for DataType {}
 
 /// A struct that lives in a Ruby object. `data_type!` writes its `TYPE`.
 pub trait Data: Default + Sync + 'static {
-    const TYPE: &'static DataType;
+    fn data_type() -> &'static DataType;
 
     /// Whether several Ractors may use a frozen object at once.
     const SHAREABLE: bool = true;
@@ -31,14 +31,16 @@ pub trait Data: Default + Sync + 'static {
     }
 }
 
-/// The `TYPE` of a `Data`, with its name for error messages.
+/// The `data_type` of a `Data`, with its name for error messages. A function, because in Rust 1.85 no constant may refer
+/// to a static that has a cell in it.
 #[macro_export]
 macro_rules! data_type {
     ($data:ty, $name:literal) => {
-        const TYPE: &'static $crate::typed_data::DataType = {
+        #[inline(always)]
+        fn data_type() -> &'static $crate::typed_data::DataType {
             static TYPE: $crate::typed_data::DataType = $crate::typed_data::DataType::of::<$data>($name);
             &TYPE
-        };
+        }
     };
 }
 
@@ -103,8 +105,8 @@ pub unsafe extern "C" fn allocate<T: Data>(class: VALUE) -> VALUE {
 /// The class is one whose objects hold such data.
 pub unsafe fn wrap<T: Data>(class: VALUE, data: T) -> VALUE {
     let data = Box::into_raw(Box::new(data));
-    // SAFETY: `data` is what the functions of `T::TYPE` expect.
-    unsafe { rb_data_typed_object_wrap(class, data.cast(), T::TYPE.as_ptr()) }
+    // SAFETY: `data` is what the functions of `T::data_type()` expect.
+    unsafe { rb_data_typed_object_wrap(class, data.cast(), T::data_type().as_ptr()) }
 }
 
 /// `object`'s struct. For functions bound with `method!`, which have nothing to drop yet.
@@ -125,7 +127,7 @@ pub unsafe fn get<'a, T: Data>(object: VALUE) -> &'a T {
         let data = if is_of_type::<T>(object) {
             api().rtypeddata_get_data(object)
         } else {
-            rb_check_typeddata(object, T::TYPE.as_ptr())
+            rb_check_typeddata(object, T::data_type().as_ptr())
         };
         &*data.cast::<T>()
     }
@@ -138,7 +140,7 @@ fn is_of_type<T: Data>(object: VALUE) -> bool {
         !rb_sys::SPECIAL_CONST_P(object)
             && rb_sys::RB_BUILTIN_TYPE(object) == rb_sys::RUBY_T_DATA
             && api().rtypeddata_p(object)
-            && std::ptr::eq(api().rtypeddata_type(object), T::TYPE.as_ptr())
+            && std::ptr::eq(api().rtypeddata_type(object), T::data_type().as_ptr())
     }
 }
 
@@ -148,6 +150,7 @@ pub fn find<'a, T: Data>(object: VALUE) -> Option<&'a T> {
     unsafe {
         let special =
             rb_sys::SPECIAL_CONST_P(object) || rb_sys::RB_BUILTIN_TYPE(object) != rb_sys::RUBY_T_DATA;
-        (!special && rb_sys::rb_typeddata_is_kind_of(object, T::TYPE.as_ptr()) != 0).then(|| get(object))
+        (!special && rb_sys::rb_typeddata_is_kind_of(object, T::data_type().as_ptr()) != 0)
+            .then(|| get(object))
     }
 }

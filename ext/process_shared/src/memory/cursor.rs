@@ -27,10 +27,10 @@ pub struct Cursor {
 }
 
 impl Data for Cursor {
-    const TYPE: &'static DataType = {
+    fn data_type() -> &'static DataType {
         static TYPE: DataType = DataType::of::<Cursor>(c"ProcessShared::SharedMemoryIO");
         &TYPE
-    };
+    }
 
     const SHAREABLE: bool = false;
 
