@@ -17,9 +17,8 @@
 //! The other half counts the times the lock was taken from a word that was not 0. It keeps an unlocker that is late to
 //! clear WAITERS from clearing it for a later round of sleepers.
 //!
-//! The word's note says which process the holder belongs to. It is cleared before the word is freed, and before it is
-//! taken over from a dead holder: so a note with the holder's number is the holder's own, even if the number was used
-//! before.
+//! The word's note says which process the holder belongs to. The holder writes it right after it took the lock, so for a
+//! moment it may be the note of an earlier holder.
 //!
 //! Memory order: taking is Acquire and pairs with the Release of the unlock that freed the word. A holder that died
 //! is ordered by the kernel.
@@ -69,9 +68,6 @@ impl Lock {
                 return false;
             }
             let round = if flags == 0 { aux(state) } else { aux(state).wrapping_add(1) };
-            if flags & OWNER_DIED != 0 {
-                self.forget_owner::<K>(); // another thread that was quicker loses its note, and is only less well known
-            }
             match self.0.state.compare_exchange(state, pack(flags | kernel.id(), round), Acquire, Relaxed) {
                 Ok(_) => {
                     kernel.robust_push(&self.0);
@@ -133,7 +129,6 @@ impl Lock {
     /// Releases the lock. The calling thread holds it.
     #[inline]
     pub fn unlock<K: Kernel>(&self, kernel: &K) {
-        self.forget_owner::<K>();
         kernel.set_pending(&self.0);
         kernel.robust_remove(&self.0);
         let state = self.0.state.load(Relaxed);
@@ -148,7 +143,6 @@ impl Lock {
     /// Releases the lock as a holder that dies does: the next one finds it abandoned.
     #[cold]
     pub fn release_as_dead<K: Kernel>(&self, kernel: &K) {
-        self.forget_owner::<K>();
         kernel.set_pending(&self.0);
         kernel.robust_remove(&self.0);
         self.release(kernel, OWNER_DIED);
@@ -237,13 +231,6 @@ impl Lock {
     #[inline]
     pub fn record_owner<K: Kernel>(&self, kernel: &K) {
         self.0.note.store(pack(kernel.id(), kernel.pid()), Relaxed);
-    }
-
-    #[inline]
-    fn forget_owner<K: Kernel>(&self) {
-        if K::RECHECK.is_some() {
-            self.0.note.store(0, Relaxed);
-        }
     }
 
     /// The process of its holder `owner`, or 0 in the moment before the holder has recorded it.

@@ -322,9 +322,9 @@ impl Condition<'_> {
         }
     }
 
-    /// Whether a thread of the process `pid` is in the middle of a wait.
-    pub fn has_waits_of(self, pid: u32) -> bool {
-        self.waits.any_of_process(pid, 0)
+    /// Whether a thread of the process `pid`, which is a system call to ask for, is in the middle of a wait.
+    pub fn has_waits_of(self, pid: impl FnOnce() -> u32) -> bool {
+        !self.waits.0.is_empty() && self.waits.any_of_process(pid(), 0)
     }
 
     /// Whether another thread of the calling thread's process is.

@@ -41,7 +41,7 @@ pub(super) fn condition_at(slot: &Slot, offset: usize) -> Condition<'_> {
 /// thread, which alone can take it off. So the slot stays until that thread has cancelled the wait.
 impl Drop for ConditionVariable {
     fn drop(&mut self) {
-        let is_in_use = self.is_accessible() && self.condition().has_waits_of(std::process::id());
+        let is_in_use = self.is_accessible() && self.condition().has_waits_of(std::process::id);
         // SAFETY: the field is not used again.
         let slot = unsafe { ManuallyDrop::take(&mut self.0) };
         if is_in_use {

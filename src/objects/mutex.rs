@@ -133,8 +133,13 @@ impl Mutex {
         is_me(thread, self.inner().owner())
     }
 
-    /// Whether its last holder died, and nobody has unlocked it since.
+    /// `is_abandoned` for the holder, which need not ask whether the owner is alive.
     #[inline]
+    pub fn is_inconsistent(&self) -> bool {
+        self.inner().is_abandoned()
+    }
+
+    /// Whether its last holder died, and nobody has unlocked it since.
     pub fn is_abandoned(&self) -> bool {
         self.reaped().is_abandoned()
     }
@@ -216,9 +221,9 @@ pub fn transfer_held(holder: &Thread, heir: &Thread) {
 /// holds for waits for its condition.
 impl Drop for Mutex {
     fn drop(&mut self) {
-        let pid = std::process::id();
+        let is_held_here = || self.owner_pid().is_some_and(|pid| pid == std::process::id());
         let is_in_use =
-            self.is_accessible() && (self.owner_pid() == Some(pid) || self.condition().has_waits_of(pid));
+            self.is_accessible() && (is_held_here() || self.condition().has_waits_of(std::process::id));
         // SAFETY: the field is not used again.
         let slot = unsafe { ManuallyDrop::take(&mut self.0) };
         if is_in_use {

@@ -42,7 +42,7 @@ fn try_at_once(ruby: &Ruby, mutex: &Mutex, thread: &Thread) -> Result<bool, Erro
 
 /// Undoes a `lock` that nobody has heard of yet.
 fn give_back(mutex: &Mutex, thread: &Thread) {
-    if mutex.is_abandoned() { mutex.release_as_dead(thread) } else { mutex.unlock(thread) }
+    if mutex.is_inconsistent() { mutex.release_as_dead(thread) } else { mutex.unlock(thread) }
 }
 
 impl MutexData {
@@ -53,7 +53,7 @@ impl MutexData {
         match mutex.try_lock(&thread) {
             Ok(true) => {
                 self.own(object);
-                if mutex.is_abandoned() { Taken::Abandoned } else { Taken::Yes }
+                if mutex.is_inconsistent() { Taken::Abandoned } else { Taken::Yes }
             }
             _ => Taken::No,
         }

@@ -130,6 +130,11 @@ impl Synchronize for MutexData {
     }
 
     #[inline(always)]
+    fn is_here((_, thread): Self::Begun) -> bool {
+        thread.is_some_and(|thread| thread.is_here())
+    }
+
+    #[inline(always)]
     fn end(&self, (fiber, thread): Self::Begun) -> bool {
         if let (Some(mutex), Some(thread)) = (self.shared.reached(), thread) {
             if self.is_owned_by(mutex, &thread, fiber) {

@@ -43,7 +43,7 @@ impl MutexData {
     #[cold]
     fn unlock_slow(&self, mutex: &Mutex, thread: &Thread) {
         // The lock may have been lost since the repair was put off, and the data be in order again.
-        if self.repair.swap(IN_ORDER, Relaxed) == DUE && mutex.is_abandoned() {
+        if self.repair.swap(IN_ORDER, Relaxed) == DUE && mutex.is_inconsistent() {
             mutex.release_as_dead(thread);
         } else {
             mutex.unlock(thread);
@@ -54,7 +54,7 @@ impl MutexData {
     pub fn release_held(&self, mutex: &Mutex, thread: &Thread) -> Held {
         let repair = self.repair.swap(IN_ORDER, Relaxed);
         let held = Held { levels: self.levels.load(Relaxed), in_repair: repair == RUNNING };
-        if repair == RUNNING || repair == DUE && mutex.is_abandoned() {
+        if repair == RUNNING || repair == DUE && mutex.is_inconsistent() {
             mutex.release_as_dead(thread);
         } else {
             mutex.unlock(thread);
@@ -67,7 +67,7 @@ impl MutexData {
     pub fn repair(&self, ruby: &Ruby, object: Value) -> Result<bool, Error> {
         let Some(mutex) = self.shared.get() else { return Ok(true) };
         self.repair.store(IN_ORDER, Relaxed);
-        let Some(on_abandoned) = self.on_abandoned().filter(|_| mutex.is_abandoned()) else {
+        let Some(on_abandoned) = self.on_abandoned().filter(|_| mutex.is_inconsistent()) else {
             return Ok(true);
         };
         self.repair.store(RUNNING, Relaxed);
@@ -97,7 +97,7 @@ impl MutexData {
     ) -> (Option<Error>, bool) {
         let Some(mutex) = self.shared.get() else { return (raised, true) };
         self.repair.store(if held.in_repair { RUNNING } else { IN_ORDER }, Relaxed);
-        let Some(on_abandoned) = self.on_abandoned().filter(|_| !held.in_repair && mutex.is_abandoned())
+        let Some(on_abandoned) = self.on_abandoned().filter(|_| !held.in_repair && mutex.is_inconsistent())
         else {
             return (raised, true);
         };

@@ -1,6 +1,7 @@
 //! `ProcessShared::Semaphore`: its methods, and its data, which `BinarySemaphore` shares.
 
 use magnus::{RModule, Ruby, Value, method, prelude::*};
+use process_shared_core::platform::fork_depth;
 use process_shared_core::semaphore::{MAX, Overflow};
 use process_shared_core::{Outcome, Semaphore, Thread};
 use rb_sys::VALUE;
@@ -50,13 +51,20 @@ impl Object for SemaphoreData {
 }
 
 impl Synchronize for SemaphoreData {
-    type Begun = ();
+    type Begun = u32; // the fork depth
 
     #[inline(always)]
-    fn begin(&self) {}
+    fn begin(&self) -> u32 {
+        fork_depth()
+    }
 
     #[inline(always)]
-    fn end(&self, (): ()) -> bool {
+    fn is_here(begun: u32) -> bool {
+        begun == fork_depth()
+    }
+
+    #[inline(always)]
+    fn end(&self, _: u32) -> bool {
         self.try_post()
     }
 
@@ -66,7 +74,7 @@ impl Synchronize for SemaphoreData {
     }
 
     /// The permit is the parent's, which gives it back.
-    fn end_in_child(&self, (): ()) -> bool {
+    fn end_in_child(&self, _: u32) -> bool {
         true
     }
 }

@@ -2,6 +2,7 @@
 //! checks: any process may unlock it.
 
 use magnus::{RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue, rb_sys::FromRawValue};
+use process_shared_core::platform::fork_depth;
 use process_shared_core::Semaphore;
 use rb_sys::{VALUE, rb_gc_writebarrier};
 
@@ -123,13 +124,20 @@ impl Lock for SemaphoreMutexData {
 }
 
 impl Synchronize for SemaphoreMutexData {
-    type Begun = ();
+    type Begun = u32; // the fork depth
 
     #[inline(always)]
-    fn begin(&self) {}
+    fn begin(&self) -> u32 {
+        fork_depth()
+    }
 
     #[inline(always)]
-    fn end(&self, (): ()) -> bool {
+    fn is_here(begun: u32) -> bool {
+        begun == fork_depth()
+    }
+
+    #[inline(always)]
+    fn end(&self, _: u32) -> bool {
         self.usable().is_some_and(SemaphoreData::try_post)
     }
 
@@ -139,7 +147,7 @@ impl Synchronize for SemaphoreMutexData {
     }
 
     /// The permit is the parent's, which gives it back.
-    fn end_in_child(&self, (): ()) -> bool {
+    fn end_in_child(&self, _: u32) -> bool {
         true
     }
 }

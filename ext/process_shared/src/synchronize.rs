@@ -4,7 +4,6 @@
 //! The end of a block runs in the fiber that began it, and so in the thread, unless the block has forked: then it runs in
 //! the child too, which took nothing. So the beginning is remembered, with the process it belongs to.
 
-use process_shared_core::platform::fork_depth;
 use rb_sys::VALUE;
 use std::cell::Cell;
 
@@ -18,6 +17,9 @@ pub trait Synchronize: Data {
 
     /// Called with the lock or permit just taken.
     fn begin(&self) -> Self::Begun;
+
+    /// Whether this is the process that took it, and not a child that was forked in the block.
+    fn is_here(begun: Self::Begun) -> bool;
 
     /// Gives back what was taken, in the process that took it. False if that is a case for `end_slow`.
     fn end(&self, begun: Self::Begun) -> bool;
@@ -37,10 +39,8 @@ struct Section<'a, T: Synchronize> {
     object: VALUE,
     data: &'a T,
     begun: T::Begun,
-    fork_depth: u32,
-    /// Whether the block came to its end; else an exception, a `throw` or the like left it, which must go on: no error of
-    /// ours may take its place.
-    is_complete: Cell<bool>,
+    /// The block has ended in a child that was forked in it, and falling out of it is an error there.
+    is_error_in_child: Cell<bool>,
 }
 
 /// Calls the block of the running method, with what `data` stands for taken, and gives that back. Returns what the block
@@ -50,32 +50,29 @@ struct Section<'a, T: Synchronize> {
 /// `data` is that of `object`. Nothing in this frame or those up to Ruby needs to be dropped: exceptions jump over them.
 #[inline(always)]
 pub unsafe fn run<T: Synchronize>(object: VALUE, data: &T) -> VALUE {
-    let (begun, fork_depth, is_complete) = (data.begin(), fork_depth(), Cell::new(false));
-    let section = Section { object, data, begun, fork_depth, is_complete };
-    // SAFETY: `section` outlives the call, which runs `end` before anything leaves this frame.
-    unsafe {
-        let section = &raw const section as VALUE;
-        rb_sys::rb_ensure(Some(yield_to_block::<T>), section, Some(end::<T>), section)
+    let section = Section { object, data, begun: data.begin(), is_error_in_child: Cell::new(false) };
+    let argument = &raw const section as VALUE;
+    // SAFETY: `section` outlives the call, which runs `end` before anything leaves this frame. With Qundef, `rb_yield`
+    // passes the block no argument.
+    let result = unsafe {
+        rb_sys::rb_ensure(Some(rb_sys::rb_yield), rb_sys::Qundef as VALUE, Some(end::<T>), argument)
+    };
+    // An exception, a `throw` or the like does not come here, so no error of ours takes its place.
+    if section.is_error_in_child.get() {
+        // SAFETY: nothing to drop here.
+        unsafe { T::end_slow(object) };
     }
-}
-
-unsafe extern "C" fn yield_to_block<T: Synchronize>(section: VALUE) -> VALUE {
-    // SAFETY: `run` passes the address of its own. With Qundef, `rb_yield` passes the block no argument.
-    unsafe {
-        let result = rb_sys::rb_yield(rb_sys::Qundef as VALUE);
-        (*(section as *const Section<'_, T>)).is_complete.set(true);
-        result
-    }
+    result
 }
 
 unsafe extern "C" fn end<T: Synchronize>(section: VALUE) -> VALUE {
     // SAFETY: `run` passes the address of its own.
     let section = unsafe { &*(section as *const Section<'_, T>) };
-    if fork_depth() == section.fork_depth {
-        if section.data.end(section.begun) {
-            return NIL;
-        }
-    } else if section.data.end_in_child(section.begun) || !section.is_complete.get() {
+    if !T::is_here(section.begun) {
+        section.is_error_in_child.set(!section.data.end_in_child(section.begun));
+        return NIL;
+    }
+    if section.data.end(section.begun) {
         return NIL;
     }
     // SAFETY: nothing to drop here.

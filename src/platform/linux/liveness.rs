@@ -18,20 +18,52 @@ use std::time::Duration;
 /// How often one thread is looked at by this process.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// When threads were last looked at: number and milliseconds, at the place of the number.
-static LOOKS: [AtomicU64; 4096] = [const { AtomicU64::new(0) }; 4096];
+/// The last look at a thread, at the place of its number.
+struct LastLook {
+    /// The thread's number and the time in milliseconds.
+    when: AtomicU64,
+    /// The state of the word that named it, if its number belonged to another process; else 0.
+    elsewhere: AtomicU64,
+}
+
+static LOOKS: [LastLook; 4096] =
+    [const { LastLook { when: AtomicU64::new(0), elsewhere: AtomicU64::new(0) } }; 4096];
+
+fn last_look(thread: u32) -> &'static LastLook {
+    &LOOKS[thread as usize % LOOKS.len()]
+}
+
+/// What there is to a thread's number.
+#[derive(PartialEq, Eq)]
+enum Look {
+    /// The thread is there, or may be.
+    There,
+    Gone,
+    /// The thread with this number is one of another process.
+    Elsewhere,
+}
 
 /// If the thread that `word` names is gone, marks it as the kernel would have, and returns true: a waiter is to be woken.
+///
+/// A holder records its process right after it took the word. Until then the record is that of an earlier holder, which
+/// may have had the same number in another process. So a number that belongs to another process counts as gone only if
+/// nothing has changed since the look before.
 pub fn mark_if_owner_gone(word: &Word) -> bool {
     let state = word.state.load(Acquire);
     let owner = futex_word(state) & OWNER;
     if owner == 0 || owner & IDLE != 0 || !is_due(owner) {
         return false;
     }
+    let pid = word.pid_of(owner);
+    let found = look(owner, pid);
+    let seen = if found == Look::Elsewhere { state } else { 0 };
+    let seen_before = last_look(owner).elsewhere.swap(seen, Relaxed) == state;
+    if found == Look::There || found == Look::Elsewhere && !seen_before {
+        return false;
+    }
     // Twice, with the word the same in between: if the first answer was right, nobody takes the word from a thread that is
     // gone without changing more of it than the owner.
-    let pid = word.pid_of(owner);
-    if !is_gone(owner, pid) || word.state.load(Acquire) != state || !is_gone(owner, pid) {
+    if word.state.load(Acquire) != state || look(owner, pid) == Look::There {
         return false;
     }
     let marked = pack(futex_word(state) & WAITERS | OWNER_DIED, aux(state));
@@ -41,7 +73,7 @@ pub fn mark_if_owner_gone(word: &Word) -> bool {
 /// Whether it is time to look at this thread, which the caller then does.
 fn is_due(owner: u32) -> bool {
     let now = milliseconds();
-    let last = &LOOKS[owner as usize % LOOKS.len()];
+    let last = &last_look(owner).when;
     let (number, time) = ((last.load(Relaxed) >> 32) as u32, last.load(Relaxed) as u32);
     if number == owner && u128::from(now.wrapping_sub(time)) < INTERVAL.as_millis() {
         return false;
@@ -57,19 +89,22 @@ fn milliseconds() -> u32 {
     (time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000) as u32
 }
 
-/// Whether the thread is gone for good. `pid` is its process, or 0 if that is not known.
-fn is_gone(thread: u32, pid: u32) -> bool {
-    // SAFETY: signal 0 only asks.
-    let asked = unsafe {
-        match pid {
-            0 => libc::syscall(libc::SYS_tkill, thread, 0),
-            _ => libc::syscall(libc::SYS_tgkill, pid, thread, 0),
-        }
-    };
-    if asked != 0 {
-        return std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);
+/// Looks for the thread. `pid` is its process, or 0 if that is not known.
+fn look(thread: u32, pid: u32) -> Look {
+    // SAFETY: signal 0 only asks, here and below.
+    if unsafe { libc::syscall(libc::SYS_tkill, thread, 0) } != 0 && is_no_such_thread() {
+        return Look::Gone;
     }
-    matches!(state_of(thread), Some(b'Z' | b'X')) && proc_is_ours()
+    // SAFETY: as above.
+    if pid != 0 && unsafe { libc::syscall(libc::SYS_tgkill, pid, thread, 0) } != 0 && is_no_such_thread() {
+        return Look::Elsewhere;
+    }
+    if matches!(state_of(thread), Some(b'Z' | b'X')) && proc_is_ours() { Look::Gone } else { Look::There }
+}
+
+/// Whether the last system call failed with ESRCH. A thread of another user is there, with EPERM.
+fn is_no_such_thread() -> bool {
+    std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
 }
 
 /// The state of a thread, as a letter.

@@ -40,21 +40,21 @@ pub struct Thread {
     record: &'static Record,
 }
 
-/// A thread-local keeps the record alone: in a child the record has no name, so the child's thread is not known.
-pub type Memo = &'static Record;
+/// In a child the record has lost its name, so the child's thread is not known. The name is kept in the thread-local too:
+/// a lock operation then starts with it, and the record is looked at meanwhile.
+pub type Memo = Thread;
 
 impl Thread {
-    pub(super) const NOBODY: Memo = records::NOBODY;
+    pub(super) const NOBODY: Memo = Thread { name: 1, record: records::NOBODY };
 
     #[inline]
     pub(super) fn memo(self) -> Memo {
-        self.record
+        self
     }
 
     #[inline]
-    pub(super) fn recall(record: Memo) -> Option<Self> {
-        let name = record.name.get();
-        (name != 0).then_some(Thread { name, record })
+    pub(super) fn recall(memo: Memo) -> Option<Self> {
+        memo.is_here().then_some(memo)
     }
 
     /// The calling thread, as the kernel knows it.
@@ -101,7 +101,7 @@ impl Thread {
 }
 
 impl Kernel for Thread {
-    const RECHECK: Option<Duration> = Some(Duration::from_millis(700));
+    const RECHECK: Option<Duration> = Some(Duration::from_millis(450));
 
     #[inline]
     fn id(&self) -> u32 {
