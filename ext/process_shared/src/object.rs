@@ -183,8 +183,9 @@ unsafe extern "C" fn inspect<T: Object>(this: VALUE) -> VALUE {
         let data = typed_data::of::<T>(value(this));
         let state = match (data.shared().get(), data.shared().usable()) {
             (None, _) => "not initialized".to_owned(),
-            (Some(_), None) => "closed".to_owned(),
             (_, Some(core)) => data.describe(core),
+            _ if data.shared().is_closed() => "closed".to_owned(),
+            _ => "out of reach".to_owned(),
         };
         Ok(ruby().str_new(&format!("#<{} {state}>", errors::class_name(value(this)))).as_raw())
     })
