@@ -18,6 +18,10 @@ pub enum Error {
     /// This process cannot use what was made before it was forked. Carries the kind of object.
     #[cfg(not(loom))]
     OutOfReach(&'static str),
+    /// The file of an object cannot be used by this version of this library, on this machine; the text says what differs.
+    Incompatible(String),
+    /// The file of an object cannot be trusted, or not be shared; the text says why, and what would do.
+    Refused(String),
     /// A system call failed: what it was for, and its errno.
     System { attempt: &'static str, errno: i32 },
 }
@@ -25,8 +29,12 @@ pub enum Error {
 impl Error {
     /// The calling thread's last system error, of a call for `attempt`.
     pub fn last_os(attempt: &'static str) -> Self {
-        let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
-        Error::System { attempt, errno }
+        Self::io(attempt, &std::io::Error::last_os_error())
+    }
+
+    /// What the standard library says of a system call that failed, while doing `attempt`.
+    pub fn io(attempt: &'static str, error: &std::io::Error) -> Self {
+        Error::System { attempt, errno: error.raw_os_error().unwrap_or(libc::EIO) }
     }
 }
 
@@ -42,7 +50,10 @@ impl fmt::Display for Error {
                 f,
                 "Memory access offset={offset} size={length} is out of bounds: the size of the memory is {size}"
             ),
-            Error::Invalid(text) | Error::Ownership(text) => f.write_str(text),
+            Error::Invalid(text)
+            | Error::Ownership(text)
+            | Error::Incompatible(text)
+            | Error::Refused(text) => f.write_str(text),
             Error::System { attempt, .. } => f.write_str(attempt),
         }
     }

@@ -10,6 +10,8 @@ mod atomic;
 pub mod condition;
 pub mod deadline;
 pub mod error;
+#[cfg(not(loom))]
+pub mod file;
 pub mod kernel;
 pub mod lock;
 #[cfg(not(loom))]
@@ -37,4 +39,5 @@ pub use platform::Thread;
 #[cfg(not(loom))]
 pub fn init() {
     arena::register_atfork();
+    file::register_atfork();
 }

@@ -67,7 +67,10 @@ pub fn to_ruby(ruby: &Ruby, error: CoreError) -> Error {
         CoreError::Closed(_) => Error::new(ruby.get_inner(&CLOSED_ERROR), error.to_string()),
         CoreError::OutOfBounds { .. } => Error::new(ruby.exception_index_error(), error.to_string()),
         CoreError::Invalid(_) => Error::new(ruby.exception_arg_error(), error.to_string()),
-        CoreError::Ownership(_) | CoreError::OutOfReach(_) => {
+        CoreError::Ownership(_)
+        | CoreError::OutOfReach(_)
+        | CoreError::Incompatible(_)
+        | CoreError::Refused(_) => {
             Error::new(ruby.get_inner(&PROCESS_ERROR), error.to_string())
         }
     }
