@@ -1,4 +1,5 @@
 //! System calls that fail in this process and its children from now on, as on a system that does not have them.
+#![allow(dead_code)] // each test uses some of it
 
 /// A call, an argument of it with bits of which one must be set (a mask of 0 means any call), and the error.
 pub struct Denied {
