@@ -798,3 +798,40 @@ mod making {
         }
     }
 }
+
+mod storm {
+    use super::*;
+
+    /// Processes come and go while files are deleted and made again.
+    fn come_and_go(folder: &Folder, denied: &'static [filter::Denied]) {
+        let path = folder.path("counter");
+        let children: Vec<_> = (0..4)
+            .map(|number| {
+                let path = path.clone();
+                fork(move || {
+                    if !denied.is_empty() {
+                        deny(denied);
+                    }
+                    for round in 0..300 {
+                        let file = open(&path).unwrap();
+                        assert!(value(&file) >= STARTED);
+                        if (round + number) % 3 == 0 {
+                            let _ = fs::remove_file(&path);
+                        }
+                    }
+                    0
+                })
+            })
+            .collect();
+        assert!(children.into_iter().all(|child| child.reap() == 0));
+        open(&path).unwrap();
+        assert_eq!(folder.entries(), ["counter"]);
+    }
+
+    #[test]
+    fn files_are_deleted_and_made_again() {
+        let _turn = turn();
+        come_and_go(&Folder::on_tmpfs(), &[]);
+        come_and_go(&Folder::on_tmpfs(), &[NO_TMPFILE]);
+    }
+}

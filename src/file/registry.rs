@@ -8,7 +8,7 @@
 
 use super::mapping::Mapping;
 use super::place::Id;
-use super::{File, presence};
+use super::{File, machine, presence};
 use crate::error::Result;
 use std::cell::UnsafeCell;
 use std::collections::BTreeMap;
@@ -95,6 +95,7 @@ pub fn register_atfork() {
     extern "C" fn child() {
         // SAFETY: `prepare` entered the book in the thread that this one is a copy of.
         unsafe { &mut *BOOK.0.get() }.inherit();
+        machine::forget();
         exit();
     }
     extern "C" fn parent() {
