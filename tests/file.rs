@@ -1,7 +1,7 @@
 //! Files that processes share, as their users meet them: made once, found again, in order when they are found, and
 //! refused where they cannot be trusted.
 
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", not(feature = "simulated-mach")))] // whose forks are others
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/filter.rs"]
@@ -346,6 +346,59 @@ mod together {
         fifty(&Folder::new(), &[NO_TMPFILE]);
         fifty(&Folder::on_tmpfs(), &[NO_TMPFILE]);
         fifty(&Folder::new(), &[NO_LINK]);
+    }
+
+    /// Fifty processes find a file that nobody has open: one of them puts it in order, before any uses it.
+    #[test]
+    fn fifty_processes_put_it_in_order_once() {
+        let _turn = turn();
+        let folder = Folder::on_tmpfs();
+        let path = folder.path("counter");
+        drop(open(&path).unwrap());
+        let (waiting, go, opened): (&AtomicU32, &AtomicU32, &AtomicU32) = (shared(), shared(), shared());
+        let recover = |bytes: Bytes| {
+            let before = cell(bytes).load(SeqCst);
+            std::thread::yield_now();
+            cell(bytes).store(before + RECOVERED, SeqCst);
+            Ok(())
+        };
+        let children: Vec<_> = (0..50)
+            .map(|_| {
+                fork(|| {
+                    waiting.fetch_add(1, SeqCst);
+                    until("all are there", || go.load(SeqCst) == 1);
+                    let file = file::open(&path, 0o600, &SHAPE, |_| panic!("not new"), recover).unwrap();
+                    cell(file.bytes()).fetch_add(1, SeqCst);
+                    opened.fetch_add(1, SeqCst);
+                    until("all have it open", || opened.load(SeqCst) == 50);
+                    i32::from(value(&file) != STARTED + RECOVERED + 50)
+                })
+            })
+            .collect();
+        until("all wait", || waiting.load(SeqCst) == 50);
+        go.store(1, SeqCst);
+        assert!(children.into_iter().all(|child| child.reap() == 0));
+    }
+
+    #[test]
+    fn two_threads_find_one_object() {
+        let _turn = turn();
+        let folder = Folder::on_tmpfs();
+        let path = folder.path("counter");
+        drop(open(&path).unwrap());
+        for round in 1..300 {
+            let barrier = Barrier::new(4);
+            let meet = || {
+                barrier.wait();
+                open(&path).unwrap()
+            };
+            let files: Vec<_> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(meet)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert!(files.iter().all(|file| Arc::ptr_eq(file, &files[0])));
+            assert_eq!(value(&files[0]), STARTED + round * RECOVERED);
+        }
     }
 
     #[test]
@@ -720,6 +773,34 @@ mod making {
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_access_list_of_the_directory_does_not_let_others_in() {
+        let _turn = turn();
+        let folder = Folder::new();
+        let root = CString::new(folder.root().to_str().unwrap()).unwrap();
+        // A version, then tag, permissions and user of each entry: owner, user 12345, group, mask, others.
+        let entries =
+            [(1, 7, u32::MAX), (2, 7, 12345), (4, 5, u32::MAX), (0x10, 7, u32::MAX), (0x20, 5, u32::MAX)];
+        let mut list = 2_u32.to_le_bytes().to_vec();
+        for (tag, permissions, user) in entries {
+            list.extend([tag, permissions].iter().flat_map(|&half: &u16| half.to_le_bytes()));
+            list.extend(user.to_le_bytes());
+        }
+        let name = c"system.posix_acl_default".as_ptr();
+        // SAFETY: strings that end, and a whole list.
+        let failed = unsafe { libc::setxattr(root.as_ptr(), name, list.as_ptr().cast(), list.len(), 0) } != 0;
+        if failed {
+            return println!("LEFT OUT: no access lists here");
+        }
+        let path = folder.path("counter");
+        drop(open_as(&path, 0o660, &SHAPE).unwrap());
+        let file = CString::new(path.to_str().unwrap()).unwrap();
+        let name = c"system.posix_acl_access".as_ptr();
+        // SAFETY: strings that end; only the size is asked for.
+        assert_eq!(unsafe { libc::getxattr(file.as_ptr(), name, std::ptr::null_mut(), 0) }, -1);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o660);
     }
 
     #[test]

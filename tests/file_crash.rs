@@ -1,7 +1,7 @@
 //! A process is killed while it makes or opens a file: at each system call, and before instructions of its own. The next
 //! opener has a whole object then, and nothing else is left in the directory.
 
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", not(feature = "simulated-mach")))] // whose forks are others
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/calls.rs"]
@@ -131,7 +131,7 @@ fn before_instructions_of_its_own() {
     let path = folder.path("pair");
     let stride = std::env::var("CRASH_STRIDE").ok().and_then(|stride| stride.parse().ok());
     for (name, before) in SCENES {
-        let (points, tried) = each_point(stride.or(Some(97)), |run| {
+        let (points, tried) = each_point(stride.or(Some(397)), |run| {
             before(&path);
             run.kill(&Victim {
                 prepare: &|| {},

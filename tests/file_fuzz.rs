@@ -1,6 +1,6 @@
 //! Files of any bytes: each gives an error or an object, never a crash, and never takes long.
 
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", not(feature = "simulated-mach")))] // whose forks are others
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/folder.rs"]

@@ -1,7 +1,7 @@
 //! Files on the file systems that this machine can mount. Each test has mounts of its own, in a process of its own, and is
 //! left out, with a message, where that is not allowed.
 
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", not(feature = "simulated-mach")))] // whose forks are others
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/filter.rs"]

@@ -40,6 +40,7 @@ use place::{Id, Place};
 use registry::Opening;
 use std::fs;
 use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -111,6 +112,11 @@ impl File {
     /// The path it was first opened by in this process.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The descriptor (close-on-exec). A copy of it keeps the file in use, as this does.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
     }
 
     /// Enters the file into the registry, and lets other openers in. From here on it is open.

@@ -37,9 +37,7 @@ pub fn existing(
     if let Some(file) = registry::find(status.id) {
         return file.expect(shape).map(Some);
     }
-    if !place.leads_to(status.id)? {
-        return Ok(None);
-    }
+    let Some(status) = place.look()?.filter(|now| now.id == status.id) else { return Ok(None) };
     let mapping = enter(place, &opening, &status, shape, start, recover)?;
     Ok(Some(File::register(place, opening, mapping, status.id, shape)))
 }
