@@ -78,6 +78,18 @@ fn holder(path: &Path) -> support::Child {
     child
 }
 
+/// Processes that outlive their parent, by where their numbers are: killed when the test ends, however it does.
+struct Orphans<'a>(&'a [AtomicU32]);
+
+impl Drop for Orphans<'_> {
+    fn drop(&mut self) {
+        for pid in self.0.iter().map(|pid| pid.load(SeqCst)).filter(|&pid| pid != 0) {
+            // SAFETY: a process that this test has made.
+            unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) };
+        }
+    }
+}
+
 /// Runs `life` in a child; returns what it made of it.
 fn elsewhere(life: impl FnOnce()) {
     let child = fork(|| {
@@ -455,6 +467,7 @@ mod together {
         let path = folder.path("counter");
         drop(open(&path).unwrap());
         let survivors: &[AtomicU32; 40] = shared();
+        let orphans = Orphans(survivors);
         let parent = fork(|| {
             let again = path.clone();
             std::thread::spawn(move || {
@@ -483,10 +496,7 @@ mod together {
             0
         });
         assert_eq!(open_elsewhere.reap(), 0);
-        for survivor in survivors {
-            // SAFETY: the children above, which only wait.
-            unsafe { libc::kill(survivor.load(SeqCst) as i32, libc::SIGKILL) };
-        }
+        drop(orphans);
         let gone = |pid: &AtomicU32| matches!(support::state(pid.load(SeqCst) as i32), 'Z' | 'X');
         until("all are gone", || survivors.iter().all(gone));
     }
@@ -498,6 +508,7 @@ mod together {
         let path = folder.path("counter");
         drop(open(&path).unwrap());
         let pid: &AtomicU32 = shared();
+        let _orphan = Orphans(std::slice::from_ref(pid));
         let parent = fork(|| {
             let inside: &AtomicU32 = shared();
             let again = path.clone();
@@ -523,8 +534,6 @@ mod together {
         assert_eq!(parent.reap(), -libc::SIGKILL);
         let file = fork(|| i32::from(value(&open(&path).unwrap()) != STARTED + RECOVERED));
         assert_eq!(file.reap(), 0);
-        // SAFETY: the child above.
-        unsafe { libc::kill(pid.load(SeqCst) as i32, libc::SIGKILL) };
     }
 
     #[test]
