@@ -10,10 +10,9 @@ mod calls;
 mod filter;
 #[path = "support/folder.rs"]
 mod folder;
-#[path = "support/steps.rs"]
-#[allow(dead_code)]
-mod steps;
 mod support;
+#[path = "crash/tracer.rs"]
+mod tracer;
 
 use calls::{End, kill_at};
 use filter::{Denied, NO_LINK, NO_TMPFILE, deny};
@@ -25,7 +24,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use steps::{Victim, each_point};
+use tracer::Victim;
 
 const SHAPE: Shape = Shape { class: "Pair", details: "", size: 4096 };
 
@@ -124,23 +123,32 @@ fn at_each_system_call_without_unnamed_files() {
     at_each_call(&Folder::new(), &[NO_TMPFILE]);
 }
 
+/// How far apart the instructions are that are tried by default.
+const SPREAD: usize = 397;
+
 #[test]
 fn before_instructions_of_its_own() {
     let _turn = turn();
     let folder = Folder::on_tmpfs();
     let path = folder.path("pair");
-    let stride = std::env::var("CRASH_STRIDE").ok().and_then(|stride| stride.parse().ok());
+    let stride = std::env::var("CRASH_STRIDE").ok().and_then(|stride| stride.parse().ok()).unwrap_or(SPREAD);
+    let victim = Victim {
+        prepare: &|| {},
+        operation: &|| drop(open(&path)),
+        ready: &|| {},
+        asleep: &|_| panic!("nothing to wait for here"),
+        at_the_point: &|| {},
+    };
     for (name, before) in SCENES {
-        let (points, tried) = each_point(stride.or(Some(397)), |run| {
+        before(&path);
+        let trace = tracer::trace(&victim);
+        let mut tried = 0;
+        for point in (0..trace.len()).step_by(stride) {
             before(&path);
-            run.kill(&Victim {
-                prepare: &|| {},
-                operation: &|| drop(open(&path)),
-                ready: &|_| {},
-                asleep: &|_| panic!("nothing to wait for here"),
-            });
+            tracer::kill_at(&victim, &trace[..=point]);
             assert_whole(&folder, &path, &[]);
-        });
-        println!("{name}: killed at {tried} of {points} points");
+            tried += 1;
+        }
+        println!("{name}: killed at {tried} of {} points", trace.len());
     }
 }
