@@ -6,6 +6,11 @@ use std::fs;
 use std::os::fd::AsRawFd;
 use std::ptr::{self, NonNull};
 
+#[cfg(target_os = "macos")]
+unsafe extern "C" {
+    fn minherit(start: *mut libc::c_void, size: libc::size_t, inheritance: libc::c_int) -> libc::c_int;
+}
+
 /// A file, mapped in full: `HEADER` bytes and those of the object. As long as it is mapped somewhere, its description is
 /// open, with the locks on it: so the registry maps and unmaps.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +56,21 @@ impl Mapping {
     pub unsafe fn clear(&self) {
         // SAFETY: the caller's promise.
         unsafe { self.bytes().cast::<u8>().write_bytes(0, self.size) };
+    }
+
+    /// A child that is forked from here on does not have it.
+    ///
+    /// # Safety
+    /// It is mapped, and no child needs it.
+    pub unsafe fn keep_from_children(self) {
+        let (start, size) = (self.start.as_ptr().cast(), HEADER + self.size);
+        // SAFETY: the caller's promise.
+        unsafe {
+            #[cfg(target_os = "linux")]
+            libc::madvise(start, size, libc::MADV_DONTFORK);
+            #[cfg(target_os = "macos")]
+            minherit(start, size, libc::VM_INHERIT_NONE);
+        }
     }
 
     /// # Safety

@@ -4,12 +4,15 @@
 //! the files that are open. It closes and unmaps those that another thread was opening, or closing: or else it would hold
 //! the door shut, or pass for a user, for its whole life. Both keep a description open, so both are seen to.
 //!
+//! A child whose fork ran no handlers does so when it first opens or closes a file.
+//!
 //! The book's lock is held for single system calls that do not wait, and over each fork.
 
 use super::mapping::Mapping;
 use super::place::Id;
 use super::{File, machine, presence};
 use crate::error::Result;
+use crate::platform::{self, fork_depth};
 use std::cell::UnsafeCell;
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +21,7 @@ use std::ops::Deref;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 use std::sync::{Arc, Once, Weak};
 
 struct Book {
@@ -54,31 +57,44 @@ impl Hold {
     }
 }
 
-/// The book of this process, guarded by `BUSY`.
+/// The book of this process, guarded by `LOCK`.
 struct Guarded(UnsafeCell<Book>);
 
 // SAFETY: only `with_book` and the child's fork handler reach the inside, one thread at a time.
 unsafe impl Sync for Guarded {}
 
 static BOOK: Guarded = Guarded(UnsafeCell::new(Book { open: BTreeMap::new(), opening: Vec::new() }));
-static BUSY: AtomicBool = AtomicBool::new(false);
+/// Twice the fork depth of the process that the book belongs to, and one more while a thread of it is inside.
+static LOCK: AtomicU32 = AtomicU32::new(0);
 /// How many forks this process has begun.
 static FORKS: AtomicU64 = AtomicU64::new(0);
 
+/// The first to come here in a child whose fork ran no handlers finds the lock as its parent had it.
 fn enter() {
-    while BUSY.compare_exchange_weak(false, true, Acquire, Relaxed).is_err() {
+    let depth = fork_depth();
+    loop {
+        let lock = LOCK.load(Relaxed);
+        let free = lock & 1 == 0;
+        let inherited = lock >> 1 != depth;
+        if (free || inherited) && LOCK.compare_exchange(lock, depth << 1 | 1, Acquire, Relaxed).is_ok() {
+            if inherited {
+                // SAFETY: the lock keeps all other threads out.
+                unsafe { &mut *BOOK.0.get() }.inherit(free);
+            }
+            return;
+        }
         std::thread::yield_now();
     }
 }
 
 fn exit() {
-    BUSY.store(false, Release);
+    LOCK.store(fork_depth() << 1, Release);
 }
 
 /// `action` drops no `File`: that would come here again.
 fn with_book<T>(action: impl FnOnce(&mut Book) -> T) -> T {
     enter();
-    // SAFETY: BUSY keeps all other threads out, and `action` does not come back here.
+    // SAFETY: the lock keeps all other threads out, and `action` does not come back here.
     let result = action(unsafe { &mut *BOOK.0.get() });
     exit();
     result
@@ -94,22 +110,28 @@ pub fn register_atfork() {
     }
     extern "C" fn child() {
         // SAFETY: `prepare` entered the book in the thread that this one is a copy of.
-        unsafe { &mut *BOOK.0.get() }.inherit();
-        machine::forget();
+        unsafe { &mut *BOOK.0.get() }.inherit(true);
         exit();
     }
     extern "C" fn parent() {
         exit();
     }
-    // SAFETY: the handlers call nothing that is not allowed after fork.
-    AT_FORK.call_once(|| unsafe {
-        libc::pthread_atfork(Some(prepare), Some(parent), Some(child));
+    AT_FORK.call_once(|| {
+        platform::register_atfork(); // in a child its handler comes first
+        // SAFETY: the handlers call nothing that is not allowed after fork.
+        unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
     });
 }
 
 impl Book {
-    /// In a forked child: only what was open, and still used, is its own.
-    fn inherit(&mut self) {
+    /// In a forked child: only what was open, and still used, is its own. A book that a thread of the parent was in the
+    /// middle of is not `whole`: then it is forgotten, and the files stay open.
+    fn inherit(&mut self, whole: bool) {
+        machine::forget();
+        if !whole {
+            std::mem::forget(std::mem::replace(self, Book { open: BTreeMap::new(), opening: Vec::new() }));
+            return;
+        }
         self.opening.drain(..).for_each(Self::disown);
         self.open.retain(|_, entry| {
             let is_used = entry.file.strong_count() > 0;
@@ -151,12 +173,14 @@ pub(super) fn close(file: &mut File) {
         }
         // SAFETY: mapped as long as `file` lives, which ends here, as does the descriptor's use.
         unsafe {
-            file.mapping.unmap();
+            file.mapping.keep_from_children();
             if is_ours {
                 ManuallyDrop::drop(&mut file.descriptor);
             }
         }
     });
+    // SAFETY: as above. Outside, since much memory takes long.
+    unsafe { file.mapping.unmap() };
 }
 
 /// A file that a thread is about to lock, or has locked, to open it. A child that is forked meanwhile closes its copy.
