@@ -197,6 +197,11 @@ impl Lock {
         K::reap_if_owner_dead(&self.0);
     }
 
+    /// The word, for a platform.
+    pub fn word(&self) -> &Word {
+        &self.0
+    }
+
     /// Whether anybody holds it.
     #[inline]
     pub fn is_locked(&self) -> bool {
@@ -215,9 +220,14 @@ impl Lock {
         futex_word(self.0.state.load(Relaxed)) & OWNER_DIED != 0
     }
 
+    /// Puts the lock in order when no process uses it: free, and abandoned if a holder is gone that did not unlock it.
+    pub fn recover(&self) {
+        let left = futex_word(self.0.state.load(Relaxed)) & (OWNER | OWNER_DIED) != 0;
+        self.0.recover(pack(if left { OWNER_DIED } else { 0 }, 0));
+    }
+
     /// Called by a holder that took the lock over, once what the dead holder left is in order: as if nobody had died.
-    pub fn make_consistent<K: Kernel>(&self, kernel: &K) {
-        debug_assert_eq!(self.owner(), kernel.id());
+    pub fn make_consistent(&self) {
         self.0.state.fetch_and(pack(!OWNER_DIED, u32::MAX), Release);
     }
 

@@ -67,6 +67,22 @@ pub struct Participant {
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Participant>() == 64);
 
+/// Where things are, for the version of the layout of files.
+#[cfg(test)]
+pub fn layout() -> Vec<(&'static str, usize)> {
+    use std::mem::offset_of;
+    vec![
+        ("lock", offset_of!(Participant, lock)),
+        ("object", offset_of!(Participant, object)),
+        ("detail", offset_of!(Participant, detail)),
+        ("status", offset_of!(Participant, status)),
+        ("data", offset_of!(Participant, data)),
+        ("numbers", offset_of!(Header, numbers)),
+        ("used", offset_of!(Header, used)),
+        ("table", Table::bytes(1)),
+    ]
+}
+
 /// What stands before the entries. All zeroes is an empty table.
 #[derive(Default)]
 #[repr(C)]
@@ -180,7 +196,7 @@ impl Participant {
                 self.lock.release_as_dead(kernel);
                 return false;
             }
-            self.lock.make_consistent(kernel); // only now: the entry is live from here on
+            self.lock.make_consistent(); // only now: the entry is live from here on
         }
         true
     }
@@ -250,7 +266,7 @@ impl<'a> Table<'a> {
     fn claim_a_place<K: Kernel>(self, kernel: &K, key: u32) -> Option<usize> {
         let size = self.entries.len();
         let mut spread =
-            self.header.used.load(Relaxed).max(1).next_power_of_two().max(SPREAD as u32) as usize;
+            (self.header.used.load(Relaxed) as usize).clamp(1, size).next_power_of_two().max(SPREAD);
         for attempt in 0..2 * TRIES {
             if attempt == TRIES {
                 spread *= 2;

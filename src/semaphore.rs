@@ -56,6 +56,11 @@ impl Semaphore {
         self.0.state.store(permits(value, 0), Relaxed);
     }
 
+    /// Puts the semaphore in order when no process uses it. It keeps its permits, of which it has at most `max`.
+    pub fn recover(&self, max: u32) {
+        self.0.recover(permits(self.value().min(max), 0));
+    }
+
     /// Takes a permit if one is free.
     #[inline]
     pub fn try_wait(&self) -> bool {
@@ -105,7 +110,7 @@ impl Semaphore {
                 }
                 break Outcome::Acquired;
             }
-            if flags & WAITERS == 0
+            if flags != WAITERS
                 && self.0.state.compare_exchange(state, permits(0, WAITERS), Relaxed, Relaxed).is_err()
             {
                 continue;
@@ -136,7 +141,7 @@ impl Semaphore {
             if count > 0 {
                 return Ok(Chance { flag });
             }
-            if flags & WAITERS == 0
+            if flags != WAITERS
                 && self.0.state.compare_exchange(state, permits(0, WAITERS), Relaxed, Relaxed).is_err()
             {
                 continue;

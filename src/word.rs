@@ -33,6 +33,18 @@ unsafe impl Sync for Word {}
 // SAFETY: nothing in it belongs to a thread while it names none, and it never moves while it names one.
 unsafe impl Send for Word {}
 
+/// As `participants::layout`.
+#[cfg(test)]
+pub fn layout() -> Vec<(&'static str, usize)> {
+    use std::mem::offset_of;
+    vec![
+        ("state", offset_of!(Word, state)),
+        ("note", offset_of!(Word, note)),
+        ("spare", offset_of!(Word, spare)),
+        ("entry", offset_of!(Word, entry)),
+    ]
+}
+
 impl Word {
     /// Offset of the entry.
     pub const ENTRY: usize = std::mem::offset_of!(Word, entry);
@@ -47,6 +59,13 @@ impl Word {
     #[inline]
     pub fn state(&self) -> &AtomicU64 {
         &self.state
+    }
+
+    /// Sets the state when no process uses the word, and forgets all else.
+    pub fn recover(&self, state: u64) {
+        self.state.store(state, Relaxed);
+        self.note.store(0, Relaxed);
+        self.spare.store(0, Relaxed);
     }
 
     /// A word for the protocol's own use.

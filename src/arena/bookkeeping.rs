@@ -4,12 +4,15 @@
 //! Rules: a slot handed out before a fork is never handed out again, by either side, since the other may still use it.
 //! (Only the child knows of a fork that ran no handlers. The parent may then hand out again what it drops itself.)
 //! A process lets go of a home once all slots it knew of there are dropped, and what is deferred is done.
+//! The slot in a file is handed out over and over: each handle of the process is one.
 
 use super::home::Home;
-use super::{Deferred, Slot};
+use super::{Deferred, Holder, Place, Slot};
 use crate::error::Result;
+use crate::file::File;
 use crate::platform::fork_epoch::fork_epoch;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Slots in the first home that a process makes, and in all others: few mappings, since each makes forks slower, and
 /// little address space where few objects are made.
@@ -29,13 +32,20 @@ struct Chunk {
     live: usize,
 }
 
+/// Where a home of this process is.
+struct Span {
+    address: usize,
+    size: usize,
+    place: Place,
+}
+
 pub struct Bookkeeping {
     /// In the order of their addresses.
     chunks: Vec<Chunk>,
     /// The addresses of chunks that have a slot to hand out.
     open: Vec<usize>,
-    /// Where each home of this process is, in order: address and size.
-    homes: Vec<(usize, usize)>,
+    /// In the order of their addresses.
+    homes: Vec<Span>,
     deferred: Vec<Deferred>,
 }
 
@@ -56,8 +66,8 @@ impl Bookkeeping {
             None => {
                 let slots = if self.chunks.iter().any(|chunk| chunk.own) { OTHERS } else { FIRST };
                 let home = Home::anonymous(slots)?;
-                let (address, size) = home.span();
-                self.note_home(address, size);
+                self.note_home(&home);
+                let address = home.span().0;
                 let position = self.find(address).unwrap_or_else(|position| position);
                 let chunk = Chunk { home: Arc::new(home), own: true, fresh: 0, free: Vec::new(), live: 0 };
                 self.chunks.insert(position, chunk);
@@ -76,6 +86,35 @@ impl Bookkeeping {
             self.open.pop();
         }
         Ok(slot)
+    }
+
+    /// The slot in a file. Returns `file` too if its home is known already.
+    pub fn hand_out_in_file(&mut self, file: Arc<File>) -> (Slot, Option<Arc<File>>) {
+        let (position, spare) = match self.find(file.bytes().addr().get()) {
+            Ok(position) => (position, Some(file)),
+            Err(position) => {
+                let home = Arc::new(Home::in_file(file));
+                self.note_home(&home);
+                self.chunks.insert(position, Chunk { home, own: false, fresh: 0, free: Vec::new(), live: 0 });
+                (position, None)
+            }
+        };
+        let chunk = &mut self.chunks[position];
+        chunk.live += 1;
+        (Slot::at_index(chunk.home.clone(), 0, fork_epoch()), spare)
+    }
+
+    pub fn has_others(&self, slot: &Slot) -> bool {
+        self.find(slot.home.span().0).is_ok_and(|position| self.chunks[position].live > 1)
+    }
+
+    /// Forgets a handle for a slot in a file, unless it is the last one.
+    pub fn leave_to_others(&mut self, slot: &Slot) -> bool {
+        let Ok(position) = self.find(slot.home.span().0) else { return false };
+        let chunk = &mut self.chunks[position];
+        let others = chunk.live > 1;
+        chunk.live -= usize::from(others);
+        others
     }
 
     /// Whether no other process can know of `slot`.
@@ -114,21 +153,43 @@ impl Bookkeeping {
         }
     }
 
-    fn note_home(&mut self, address: usize, size: usize) {
-        let position = self.homes.partition_point(|home| home.0 < address);
-        self.homes.insert(position, (address, size));
+    fn note_home(&mut self, home: &Home) {
+        let (address, size) = home.span();
+        let place = if home.file().is_some() { Place::File } else { Place::Anonymous };
+        let position = self.homes.partition_point(|home| home.address < address);
+        self.homes.insert(position, Span { address, size, place });
     }
 
+    pub fn set_holder(&self, address: usize, thread: u64) {
+        let behind = self.chunks.partition_point(|chunk| chunk.home.span().0 <= address);
+        let home = behind.checked_sub(1).map(|position| &self.chunks[position].home);
+        if let Some(home) =
+            home.filter(|home| home.file().is_some() && address - home.span().0 < home.span().1)
+        {
+            home.holder().thread.store(thread, Relaxed);
+        }
+    }
+
+    pub fn holders(&self) -> impl Iterator<Item = &Holder> {
+        let homes = self.chunks.iter().map(|chunk| &chunk.home);
+        homes.filter(|home| home.file().is_some()).map(|home| home.holder())
+    }
+
+    /// Forgets one home there. A file's is noted anew at the same address where the file is opened again before its last
+    /// handle is gone.
     pub fn forget_home(&mut self, address: usize) {
-        self.homes.retain(|home| home.0 != address);
+        if let Ok(position) = self.homes.binary_search_by_key(&address, |home| home.address) {
+            self.homes.remove(position);
+        }
     }
 
-    /// Whether `address` is in a home of this process.
-    pub fn contains(&self, address: usize) -> bool {
-        let behind = self.homes.partition_point(|home| home.0 <= address);
-        behind
-            .checked_sub(1)
-            .is_some_and(|position| address - self.homes[position].0 < self.homes[position].1)
+    /// What is at `address`.
+    pub fn place(&self, address: usize) -> Place {
+        let behind = self.homes.partition_point(|home| home.address <= address);
+        match behind.checked_sub(1).map(|position| &self.homes[position]) {
+            Some(home) if address - home.address < home.size => home.place,
+            _ => Place::Elsewhere,
+        }
     }
 
     pub fn defer(&mut self, deferred: Deferred) {

@@ -5,18 +5,29 @@
 //! | identity (64 bytes) | table: its header (64), entries of 64 bytes | slots of 128 bytes |
 //! ```
 //!
-//! The identity is a random number that the maker of the home writes. Slots have names that are made of it, since their
-//! addresses mean nothing to another process, and may mean something else there.
+//! The pages are anonymous, and then they hold the objects of this process and its children; or they are those of a file,
+//! which hold one object, for all processes that have the file open.
+//!
+//! The identity is a number that is the same in all processes. Slots have names that are made of it, since their
+//! addresses mean nothing to another process, and may mean something else there. Anonymous pages begin with it: it is
+//! random. A file's is made of device and inode, which no other file has, be it a copy.
 
-use super::{SLOT, with_bookkeeping};
+use super::{Holder, SLOT, with_bookkeeping};
 use crate::error::{Error, Result};
+use crate::file::File;
 use crate::participants::Table;
 use crate::platform;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Threads that can take part at a time in the objects of a home of this process's own.
 pub const PARTICIPANTS: usize = 32_768;
+
+/// The home in a file: with the header it takes less than 64 KB.
+pub const IN_FILE: Layout = Layout { participants: 800, slots: 1 };
+
+const _: () = assert!(IN_FILE.bytes() + crate::file::HEADER <= 64 << 10);
 
 /// Bytes before the table.
 const IDENTITY: usize = 64;
@@ -38,12 +49,29 @@ impl Layout {
     }
 }
 
+/// As `participants::layout`.
+#[cfg(test)]
+pub fn layout() -> Vec<(&'static str, usize)> {
+    vec![
+        ("table", IDENTITY),
+        ("entries", IN_FILE.participants),
+        ("slot", IN_FILE.first_slot()),
+        ("slot size", SLOT),
+        ("condition of a mutex", size_of::<crate::word::Word>()),
+        ("home", IN_FILE.bytes()),
+    ]
+}
+
 /// A home that this process has mapped. Dropping it unmaps it.
 #[derive(Debug)]
 pub struct Home {
     address: NonNull<u8>,
     layout: Layout,
     identity: u64,
+    /// What the pages belong to, if they are not anonymous.
+    file: Option<Arc<File>>,
+    /// Of the lock in a file.
+    holder: Holder,
 }
 
 // SAFETY: it is an address of shared memory, and numbers that do not change.
@@ -62,7 +90,28 @@ impl Home {
         let address = platform::map(layout.bytes())?;
         // SAFETY: fresh pages, which begin with the identity.
         unsafe { address.cast::<AtomicU64>().as_ref() }.store(identity, Relaxed);
-        Ok(Home { address, layout, identity })
+        Ok(Home { address, layout, identity, file: None, holder: Holder::default() })
+    }
+
+    /// The pages of a file, which has `IN_FILE.bytes()` behind its header.
+    pub fn in_file(file: Arc<File>) -> Self {
+        debug_assert!(file.bytes().len() == IN_FILE.bytes());
+        let (device, inode) = file.id();
+        Home {
+            address: file.bytes().cast(),
+            layout: IN_FILE,
+            identity: device.rotate_left(32) ^ inode,
+            file: Some(file),
+            holder: Holder::default(),
+        }
+    }
+
+    pub fn file(&self) -> Option<&Arc<File>> {
+        self.file.as_ref()
+    }
+
+    pub fn holder(&self) -> &Holder {
+        &self.holder
     }
 
     /// The addresses of this home in this process.
@@ -97,9 +146,27 @@ impl Home {
 impl Drop for Home {
     fn drop(&mut self) {
         with_bookkeeping(|books| books.forget_home(self.address.addr().get()));
-        // SAFETY: no handle of this process points into it any more: each keeps the home.
-        unsafe { platform::unmap(self.address, self.layout.bytes()) };
+        if self.file.is_none() {
+            // SAFETY: no handle of this process points into it any more: each keeps the home.
+            unsafe { platform::unmap(self.address, self.layout.bytes()) };
+        }
     }
+}
+
+/// Puts the home in the bytes of a file in order, which nobody uses: nobody takes part in anything there.
+///
+/// # Safety
+/// They are mapped, as many as `IN_FILE.bytes()`, and no other thread has them.
+pub unsafe fn clear_table(bytes: NonNull<u8>) {
+    let (table, size) = (IDENTITY, Table::bytes(IN_FILE.participants));
+    // SAFETY: inside the bytes; zeroes are an empty table.
+    unsafe { bytes.add(table).write_bytes(0, size) };
+}
+
+/// The address of the slot in the bytes of a file.
+pub fn slot_in(bytes: NonNull<u8>) -> NonNull<u8> {
+    // SAFETY: inside the bytes, as above.
+    unsafe { bytes.add(IN_FILE.first_slot()) }
 }
 
 fn random() -> Result<u64> {

@@ -9,6 +9,7 @@ mod home;
 
 use crate::atomic::{AtomicU32, Ordering::*};
 use crate::error::Result;
+use crate::file::{self, File};
 use crate::participants::Seat;
 use crate::platform::fork_epoch::{fork_epoch, step_fork_epoch};
 use crate::platform::{self, fork_depth};
@@ -16,10 +17,14 @@ use crate::spin::SpinBudget;
 use bookkeeping::Bookkeeping;
 use home::Home;
 use std::cell::UnsafeCell;
+use std::path::Path;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Once};
 
 pub use home::PARTICIPANTS;
+#[cfg(test)]
+pub use home::layout;
 
 /// Bytes of shared memory for one object.
 pub const SLOT: usize = 128;
@@ -27,11 +32,28 @@ pub const SLOT: usize = 128;
 /// Tables of participants that the object in a slot can have.
 const SEATS: u32 = 4;
 
+/// What a process knows of the thread that holds a lock in a file, whatever the file says. All its handles in the process
+/// have the same.
+#[derive(Debug, Default)]
+pub struct Holder {
+    /// The thread of this process that has the lock on its list, with its process: see `Mutex`.
+    pub thread: AtomicU64,
+    // The rest is for the use of a binding.
+    /// Which of the thread's fibers it is.
+    pub fiber: AtomicUsize,
+    /// How often it has taken the lock.
+    pub levels: AtomicU32,
+    /// How far it has repaired what the last holder left.
+    pub repair: AtomicU8,
+}
+
 /// A slot in use by this process. Dropping it gives it back.
 #[derive(Debug)]
 pub struct Slot {
     address: NonNull<u8>,
     index: u32,
+    /// The home's, if it is in a file.
+    holder: Option<NonNull<Holder>>,
     /// When it was handed out.
     fork_epoch: u32,
     /// What this process has learned of waiting for what is in the slot.
@@ -129,7 +151,87 @@ impl Slot {
     }
 
     fn at_index(home: Arc<Home>, index: u32, fork_epoch: u32) -> Self {
-        Slot { address: home.slot(index as usize), index, fork_epoch, spin: SpinBudget::default(), home }
+        let holder = home.file().map(|_| NonNull::from(home.holder()));
+        Slot {
+            address: home.slot(index as usize),
+            index,
+            holder,
+            fork_epoch,
+            spin: SpinBudget::default(),
+            home,
+        }
+    }
+
+    /// The slot in the file at `path`, which is opened, or made with `mode`. `start` makes the object of `class` in a slot of
+    /// zeroes, and `recover` puts in order what processes that are gone have left there.
+    ///
+    /// # Errors
+    /// As `file::open`, and `System` with ENOTSUP where threads can only sleep on memory that a fork has given them.
+    pub fn in_file(
+        path: &Path,
+        mode: u32,
+        class: &str,
+        start: impl Fn(NonNull<u8>),
+        recover: impl Fn(NonNull<u8>),
+    ) -> Result<Self> {
+        register_atfork();
+        platform::check_files()?;
+        HAS_FILES.store(true, Relaxed);
+        let shape = file::Shape { class, details: "", size: home::IN_FILE.bytes() };
+        let start = |bytes: file::Bytes| {
+            start(home::slot_in(bytes.cast()));
+            Ok(())
+        };
+        let recover = |bytes: file::Bytes| {
+            // SAFETY: the bytes of a file of this shape, which no other process has open.
+            unsafe { home::clear_table(bytes.cast()) };
+            recover(home::slot_in(bytes.cast()));
+            Ok(())
+        };
+        let file = file::open(path, mode, &shape, start, recover)?;
+        // What is not needed is dropped outside: a file takes the lock of the registry to close.
+        let (slot, spare) = with_bookkeeping(|books| books.hand_out_in_file(file));
+        drop(spare);
+        Ok(slot)
+    }
+
+    /// The file that the slot is in.
+    pub fn file(&self) -> Option<&File> {
+        self.home.file().map(Arc::as_ref)
+    }
+
+    /// See `Holder`; for a slot in a file.
+    #[inline]
+    pub fn holder(&self) -> Option<&Holder> {
+        // SAFETY: it lives as long as the home, which this slot keeps.
+        self.holder.map(|holder| unsafe { holder.as_ref() })
+    }
+
+    /// Whether this process has other handles of the same slot.
+    pub fn has_others(&self) -> bool {
+        self.home.file().is_some() && with_bookkeeping(|books| books.has_others(self))
+    }
+
+    /// Gives the slot back if this process has other handles of it, which can be only if it is in a file. Else returns it.
+    pub fn give_back_if_not_last(self) -> Option<Slot> {
+        if self.home.file().is_none() {
+            return Some(self);
+        }
+        let this = std::mem::ManuallyDrop::new(self);
+        let gone = with_bookkeeping(|books| books.leave_to_others(&this));
+        let slot = std::mem::ManuallyDrop::into_inner(this);
+        if !gone {
+            return Some(slot);
+        }
+        slot.forget_handle();
+        None
+    }
+
+    /// Drops what a handle has, whose place in the bookkeeping is gone.
+    fn forget_handle(self) {
+        let mut this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `this` is not used again, and its `Drop` does not run.
+        unsafe { std::ptr::drop_in_place(&raw mut this.home) };
     }
 
     /// Whether this process can use what was made in the slot. Not so where a fork loses what it needs of the system.
@@ -185,5 +287,39 @@ pub fn take_deferred(thread: &platform::Thread) -> Vec<Deferred> {
 
 /// Whether `address` is in a home of this process.
 pub fn contains(address: usize) -> bool {
-    with_bookkeeping(|books| books.contains(address))
+    with_bookkeeping(|books| books.place(address) != Place::Elsewhere)
+}
+
+/// What is at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// An anonymous home.
+    Anonymous,
+    /// A home in a file: the bytes there may be any.
+    File,
+    /// No home of this process.
+    Elsewhere,
+}
+
+/// Whether this process, or one it was forked from, has ever had a home in a file.
+static HAS_FILES: AtomicBool = AtomicBool::new(false);
+
+#[inline]
+pub fn has_files() -> bool {
+    HAS_FILES.load(Relaxed)
+}
+
+/// Sets the thread of the holder of the file that `address` is in, if it is in one.
+pub fn set_holder(address: usize, thread: u64) {
+    with_bookkeeping(|books| books.set_holder(address, thread));
+}
+
+/// Calls `see` with the holder of each file that this process has open. It must do nothing with an object of this crate.
+pub fn each_holder(see: impl FnMut(&Holder)) {
+    with_bookkeeping(|books| books.holders().for_each(see));
+}
+
+/// Calls `action` with what tells where an address is. Meanwhile, no home goes away.
+pub fn with_places<T>(action: impl FnOnce(&dyn Fn(usize) -> Place) -> T) -> T {
+    with_bookkeeping(|books| action(&|address| books.place(address)))
 }

@@ -118,6 +118,11 @@ impl Baton {
         Condition { word: &self.0, waits: Waits(Party::new(seat, self.range())) }
     }
 
+    /// Puts the baton in order when no process uses it: nobody waits.
+    pub fn recover(&self) {
+        self.0.recover(0);
+    }
+
     /// The range of the waits.
     pub fn range(&self) -> &AtomicU64 {
         &self.0.spare
@@ -252,7 +257,9 @@ impl Condition<'_> {
         match kernel.wait(self.word, seen, until, class(wait.ticket.number())) {
             Wake::TimedOut if until != deadline => {
                 if K::RECHECK.is_some() {
-                    K::reap_if_owner_dead(self.word);
+                    if is_held(futex_word(self.word.state.load(Acquire))) {
+                        K::reap_if_owner_dead(self.word);
+                    }
                     self.waits.reap::<K>(false);
                 }
                 Wake::Woken

@@ -109,6 +109,11 @@ impl File {
         self.mapping.bytes()
     }
 
+    /// Device and inode: no other file has the same.
+    pub fn id(&self) -> (u64, u64) {
+        self.id
+    }
+
     /// The path it was first opened by in this process.
     pub fn path(&self) -> &Path {
         &self.path

@@ -4,7 +4,10 @@ use super::{WAITS_FOR_CONDITION, drop_when_due};
 use crate::arena::Slot;
 use crate::condition::{Baton, Condition};
 use crate::error::Result;
+use crate::file::File;
 use std::mem::ManuallyDrop;
+use std::path::Path;
+use std::ptr::NonNull;
 
 /// A condition to wait for.
 #[derive(Debug)]
@@ -17,6 +20,24 @@ impl ConditionVariable {
     /// `System` if there is no memory for it.
     pub fn new() -> Result<Self> {
         Slot::new().map(|slot| ConditionVariable(ManuallyDrop::new(slot)))
+    }
+
+    /// The condition variable in the file at `path`; opened, or made with `mode`.
+    ///
+    /// # Errors
+    /// As `Slot::in_file`.
+    pub fn in_file(path: &Path, mode: u32, class: &str) -> Result<Self> {
+        let recover = |slot: NonNull<u8>| {
+            // SAFETY: the slot of a condition variable, which is mapped.
+            unsafe { slot.cast::<Baton>().as_ref() }.recover();
+        };
+        let slot = Slot::in_file(path, mode, class, |_| {}, recover)?;
+        Ok(ConditionVariable(ManuallyDrop::new(slot)))
+    }
+
+    /// The file it is in.
+    pub fn file(&self) -> Option<&File> {
+        self.0.file()
     }
 
     /// As `Mutex::is_accessible`.
@@ -41,15 +62,15 @@ pub(super) fn condition_at(slot: &Slot, offset: usize) -> Condition<'_> {
 /// thread, which alone can take it off. So the slot stays until that thread has cancelled the wait.
 impl Drop for ConditionVariable {
     fn drop(&mut self) {
-        let is_in_use = self.is_accessible() && self.condition().has_waits_of(std::process::id);
         // SAFETY: the field is not used again.
         let slot = unsafe { ManuallyDrop::take(&mut self.0) };
-        if is_in_use {
+        let Some(slot) = slot.give_back_if_not_last() else { return };
+        if slot.is_accessible() && condition_at(&slot, 0).has_waits_of(std::process::id) {
             drop_when_due(
                 slot,
                 |slot, thread| !slot.is_accessible() || !condition_at(slot, 0).has_waits_of_others(thread),
                 |slot, thread| {
-                    if slot.is_accessible() {
+                    if slot.is_accessible() && !slot.has_others() {
                         condition_at(slot, 0).cancel_lost_waits(thread);
                     }
                 },

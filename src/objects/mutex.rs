@@ -2,16 +2,20 @@
 
 use super::condition_variable::condition_at;
 use super::{count, counted, drop_when_due, is_me, release_dropped, waiters_of};
-use crate::arena::{self, Slot};
-use crate::condition::Condition;
+use crate::arena::{self, Holder, Slot};
+use crate::atomic::Ordering::Relaxed;
+use crate::condition::{Baton, Condition};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
+use crate::file::File;
+use crate::kernel::Kernel;
 use crate::lock::{Lock, Outcome};
 use crate::participants::Party;
 use crate::platform::{Entry, MAX_HELD, Thread, process_of};
 use crate::spin::LONG_PAUSE;
-use crate::word::Word;
+use crate::word::{Word, aux, futex_word, pack};
 use std::mem::ManuallyDrop;
+use std::path::Path;
 use std::ptr::NonNull;
 
 /// A lock with an owner, handed on when the owner dies, and a condition to sleep on while holding it.
@@ -40,6 +44,41 @@ impl Mutex {
     /// `System` if there is no memory for it.
     pub fn new() -> Result<Self> {
         Slot::new().map(|slot| Mutex(ManuallyDrop::new(slot)))
+    }
+
+    /// The mutex in the file at `path`, of `class`; opened, or made with `mode`. If its last holder is gone without an unlock,
+    /// it is abandoned.
+    ///
+    /// # Errors
+    /// As `Slot::in_file`.
+    pub fn in_file(path: &Path, mode: u32, class: &str) -> Result<Self> {
+        if let Some(thread) = Thread::known() {
+            release_dropped(&thread); // this very mutex may be among them
+        }
+        let recover = |slot: NonNull<u8>| {
+            // SAFETY: the slot of a mutex, which is mapped.
+            unsafe {
+                slot.cast::<Lock>().as_ref().recover();
+                slot.add(size_of::<Lock>()).cast::<Baton>().as_ref().recover();
+            }
+        };
+        let slot = Slot::in_file(path, mode, class, |_| {}, recover)?;
+        Ok(Mutex(ManuallyDrop::new(slot)))
+    }
+
+    /// The file it is in.
+    pub fn file(&self) -> Option<&File> {
+        self.0.file()
+    }
+
+    /// What this process knows of its holder; for a mutex in a file.
+    pub fn holder(&self) -> Option<&Holder> {
+        self.0.holder()
+    }
+
+    /// Whether this process has other handles of it.
+    pub fn has_other_handles(&self) -> bool {
+        self.0.has_others()
     }
 
     #[inline]
@@ -73,11 +112,40 @@ impl Mutex {
         if !thread.may_hold_more() {
             make_room(thread)?;
         }
+        if self.0.holder().is_some_and(|holder| holder.thread.load(Relaxed) == name_of(thread)) {
+            self.disown_lost(thread);
+        }
         let taken = self.inner().try_lock(thread) || self.try_lock_of_the_dead(thread);
         if taken {
-            self.inner().record_owner(thread);
+            self.record_holder(thread);
         }
         Ok(taken)
+    }
+
+    /// Says who holds it: called by the holder.
+    #[inline]
+    fn record_holder(&self, thread: &Thread) {
+        self.inner().record_owner(thread);
+        if let Some(holder) = self.0.holder() {
+            holder.thread.store(name_of(thread), Relaxed);
+        }
+    }
+
+    #[inline]
+    fn forget_holder(&self) {
+        if let Some(holder) = self.0.holder() {
+            holder.thread.store(0, Relaxed);
+        }
+    }
+
+    /// The calling thread has taken the mutex and not released it. If the word says otherwise, it is not the thread's any more,
+    /// and must not be on its list.
+    #[cold]
+    fn disown_lost(&self, thread: &Thread) {
+        if !self.is_held_by(thread) {
+            thread.disown(self.inner().word());
+            self.forget_holder();
+        }
     }
 
     #[cold]
@@ -92,7 +160,7 @@ impl Mutex {
         let held_here = lock.pid(lock.owner()) == thread.pid();
         let taken = !held_here && self.0.spin.run(LONG_PAUSE, || lock.try_lock(thread));
         if taken {
-            lock.record_owner(thread);
+            self.record_holder(thread);
         }
         taken
     }
@@ -101,7 +169,7 @@ impl Mutex {
     pub fn lock(&self, thread: &Thread, deadline: Option<Deadline>) -> Outcome {
         let outcome = counted(self.waiting(), thread, || self.inner().lock(thread, deadline));
         if outcome == Outcome::Acquired {
-            self.inner().record_owner(thread);
+            self.record_holder(thread);
         }
         outcome
     }
@@ -114,11 +182,13 @@ impl Mutex {
     /// Releases the mutex, which the calling thread holds.
     #[inline]
     pub fn unlock(&self, thread: &Thread) {
+        self.forget_holder();
         self.inner().unlock(thread);
     }
 
     /// Releases it as if this thread had died holding it.
     pub fn release_as_dead(&self, thread: &Thread) {
+        self.forget_holder();
         self.inner().release_as_dead(thread);
     }
 
@@ -146,18 +216,7 @@ impl Mutex {
 
     /// The process of its holder, if there is one.
     pub fn owner_pid(&self) -> Option<u32> {
-        for _ in 0..LOOKS {
-            let owner = self.reaped().owner();
-            if owner == 0 {
-                break;
-            }
-            // The holder records its process right after it takes the lock; until then the system knows.
-            let pid = Some(self.inner().pid(owner)).filter(|&pid| pid != 0).or_else(|| process_of(owner));
-            if pid.is_some() && self.inner().owner() == owner {
-                return pid;
-            }
-        }
-        None
+        owner_pid_of(self.inner())
     }
 
     /// How many threads wait to take it.
@@ -184,6 +243,23 @@ fn lock_of(slot: &Slot) -> &Lock {
     unsafe { slot.at(0) }
 }
 
+/// The process of the holder of a lock, if there is one.
+fn owner_pid_of(lock: &Lock) -> Option<u32> {
+    for _ in 0..LOOKS {
+        lock.reap_if_owner_dead::<Thread>();
+        let owner = lock.owner();
+        if owner == 0 {
+            break;
+        }
+        // The holder records its process right after it takes the lock; until then the system knows.
+        let pid = Some(lock.pid(owner)).filter(|&pid| pid != 0).or_else(|| process_of(owner));
+        if pid.is_some() && lock.owner() == owner {
+            return pid;
+        }
+    }
+    None
+}
+
 /// The condition in a mutex's slot: it follows the lock.
 fn condition_of(slot: &Slot) -> Condition<'_> {
     condition_at(slot, size_of::<Lock>())
@@ -201,6 +277,7 @@ fn locks_of(entries: Vec<NonNull<Entry>>) -> impl DoubleEndedIterator<Item = Non
 pub fn release_held_as_dead(thread: &Thread) {
     release_dropped(thread);
     for lock in locks_of(thread.held()) {
+        arena::set_holder(lock.addr().get(), 0);
         // SAFETY: a thread's list has what is mapped.
         unsafe { lock.as_ref() }.release_as_dead(thread);
     }
@@ -213,6 +290,7 @@ pub fn transfer_held(holder: &Thread, heir: &Thread) {
     for lock in locks_of(holder.held()).rev() {
         // SAFETY: a thread's list has what is mapped.
         unsafe { lock.as_ref() }.transfer(holder, heir);
+        arena::set_holder(lock.addr().get(), name_of(heir));
     }
 }
 
@@ -221,30 +299,55 @@ pub fn transfer_held(holder: &Thread, heir: &Thread) {
 /// holds for waits for its condition.
 impl Drop for Mutex {
     fn drop(&mut self) {
-        let is_held_here = || self.owner_pid().is_some_and(|pid| pid == std::process::id());
-        let is_in_use =
-            self.is_accessible() && (is_held_here() || self.condition().has_waits_of(std::process::id));
         // SAFETY: the field is not used again.
         let slot = unsafe { ManuallyDrop::take(&mut self.0) };
-        if is_in_use {
+        let Some(slot) = slot.give_back_if_not_last() else { return };
+        if slot.is_accessible() && is_in_use(&slot) {
             drop_when_due(slot, is_due, release);
         }
     }
+}
+
+/// Whether a thread of this process holds the mutex in `slot`, or is in the middle of a wait for its condition.
+fn is_in_use(slot: &Slot) -> bool {
+    owner_pid_of(lock_of(slot)).is_some_and(|pid| pid == std::process::id())
+        || listed_by(slot) != 0
+        || condition_of(slot).has_waits_of(std::process::id)
+}
+
+/// The number of the thread of this process that has the lock in a file on its list, or 0, whatever the file says.
+fn listed_by(slot: &Slot) -> u32 {
+    let thread = slot.holder().map_or(0, |holder| holder.thread.load(Relaxed));
+    if thread != 0 && aux(thread) == std::process::id() { futex_word(thread) } else { 0 }
+}
+
+/// The number of a thread and its process, as `Holder` has it.
+#[inline]
+fn name_of(thread: &Thread) -> u64 {
+    pack(thread.id(), thread.pid())
 }
 
 fn is_due(slot: &Slot, thread: &Thread) -> bool {
     let lock = lock_of(slot);
     let owner = lock.owner();
     let held_by_others = owner != 0 && !is_me(thread, owner) && lock.pid(owner) == std::process::id();
-    !slot.is_accessible() || !held_by_others && !condition_of(slot).has_waits_of_others(thread)
+    let listed_by_others = ![0, thread.id()].contains(&listed_by(slot));
+    !slot.is_accessible()
+        || !held_by_others && !listed_by_others && !condition_of(slot).has_waits_of_others(thread)
 }
 
+/// A mutex in a file that has been opened again since is not to be released: a new handle is there for it.
 fn release(slot: &Slot, thread: &Thread) {
-    if !slot.is_accessible() {
+    if !slot.is_accessible() || slot.has_others() {
         return;
     }
     if is_me(thread, lock_of(slot).owner()) {
         lock_of(slot).release_as_dead(thread);
+    } else if listed_by(slot) == thread.id() {
+        thread.disown(lock_of(slot).word());
+    }
+    if let Some(holder) = slot.holder() {
+        holder.thread.store(0, Relaxed);
     }
     condition_of(slot).cancel_lost_waits(thread);
 }

@@ -4,11 +4,14 @@ use super::{WAITING, count, counted, waiters_of};
 use crate::arena::Slot;
 use crate::deadline::Deadline;
 use crate::error::Result;
+use crate::file::File;
 use crate::lock::Outcome;
 use crate::participants::{Party, Ticket};
 use crate::platform::Thread;
 use crate::semaphore::{Chance, Overflow, Semaphore as Permits};
 use crate::spin::PAUSE;
+use std::path::Path;
+use std::ptr::NonNull;
 
 /// A counting semaphore.
 #[derive(Debug)]
@@ -30,6 +33,23 @@ impl Semaphore {
         let semaphore = Semaphore(Slot::new()?);
         semaphore.permits().start(value);
         Ok(semaphore)
+    }
+
+    /// The semaphore in the file at `path`, of `class`: opened, with the permits that it has, or made with `mode` and `value`
+    /// permits. Above `max` there are none.
+    ///
+    /// # Errors
+    /// As `Slot::in_file`.
+    pub fn in_file(path: &Path, mode: u32, class: &str, value: u32, max: u32) -> Result<Self> {
+        // SAFETY: the slot of a semaphore, which is mapped as long as these run.
+        let permits = |slot: NonNull<u8>| unsafe { slot.cast::<Permits>().as_ref() };
+        Slot::in_file(path, mode, class, |slot| permits(slot).start(value), |slot| permits(slot).recover(max))
+            .map(Semaphore)
+    }
+
+    /// The file it is in.
+    pub fn file(&self) -> Option<&File> {
+        self.0.file()
     }
 
     #[inline]

@@ -12,6 +12,7 @@
 //! | `Thread::is_here`                          | false in children of that process                                  |
 //! | `Thread::may_hold_more`                    | whether it holds fewer than `MAX_HELD` locks                       |
 //! | `Thread::held`                             | the `Entry` of every lock it holds, newest first, and maybe others |
+//! | `Thread::disown`                           | makes a lock in a file, which others have written to, not held     |
 //! | `Memo`, `Thread::memo`, `Thread::recall`   | a `Thread` as a thread-local keeps it; `None` if it was a parent's |
 //! | `Thread::NOBODY`                           | the memo of a thread that has not been introduced                  |
 //! | `Entry`                                    | what a word adds to itself while it is held; all zeroes is valid   |
@@ -23,6 +24,7 @@
 //! | `fork_depth`                               | differs between a process and those it was forked from             |
 //! | `forked`                                   | called in a forked child, with the epoch that begins in it         |
 //! | `attach_os`, `detach_os`                   | what a slot of shared memory needs besides its memory              |
+//! | `check_files`                              | whether threads can sleep on the memory of a file                  |
 //! | `is_accessible`                            | whether this process can use what was made in that fork epoch      |
 //! | `OUT_OF_REACH`                             | for users: why it cannot                                           |
 //!

@@ -70,9 +70,7 @@ pub fn to_ruby(ruby: &Ruby, error: CoreError) -> Error {
         CoreError::Ownership(_)
         | CoreError::OutOfReach(_)
         | CoreError::Incompatible(_)
-        | CoreError::Refused(_) => {
-            Error::new(ruby.get_inner(&PROCESS_ERROR), error.to_string())
-        }
+        | CoreError::Refused(_) => Error::new(ruby.get_inner(&PROCESS_ERROR), error.to_string()),
     }
 }
 

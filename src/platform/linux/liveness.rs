@@ -9,7 +9,6 @@
 //! then. A stopped, traced or frozen thread is there. If in doubt, it is there.
 
 use crate::atomic::{AtomicU64, Ordering::*};
-use crate::condition::IDLE;
 use crate::word::{OWNER, OWNER_DIED, WAITERS, Word, aux, futex_word, pack};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -51,7 +50,7 @@ enum Look {
 pub fn mark_if_owner_gone(word: &Word) -> bool {
     let state = word.state.load(Acquire);
     let owner = futex_word(state) & OWNER;
-    if owner == 0 || owner & IDLE != 0 || !is_due(owner) {
+    if owner == 0 || !is_due(owner) {
         return false;
     }
     let pid = word.pid_of(owner);
@@ -96,10 +95,18 @@ fn look(thread: u32, pid: u32) -> Look {
         return Look::Gone;
     }
     // SAFETY: as above.
-    if pid != 0 && unsafe { libc::syscall(libc::SYS_tgkill, pid, thread, 0) } != 0 && is_no_such_thread() {
+    if is_a_number(pid)
+        && unsafe { libc::syscall(libc::SYS_tgkill, pid, thread, 0) } != 0
+        && is_no_such_thread()
+    {
         return Look::Elsewhere;
     }
     if matches!(state_of(thread), Some(b'Z' | b'X')) && proc_is_ours() { Look::Gone } else { Look::There }
+}
+
+/// Whether that may be a process. A word that was not written by us may have anything.
+fn is_a_number(pid: u32) -> bool {
+    pid != 0 && i32::try_from(pid).is_ok()
 }
 
 /// Whether the last system call failed with ESRCH. A thread of another user is there, with EPERM.

@@ -93,6 +93,18 @@ impl Thread {
         unsafe { robust_list::set_pending(self.head(), address) }
     }
 
+    /// Takes `word` off this thread's list, if it is there although the word does not name this thread any more: others have
+    /// written to the file that it is in.
+    #[cold]
+    pub fn disown(&self, word: &Word) {
+        let entry = NonNull::from(word.entry());
+        if self.held().contains(&entry) {
+            self.set_pending(word.entry().address());
+            self.robust_remove(word);
+            self.clear_pending();
+        }
+    }
+
     /// The entries on this thread's list, newest first, those of the C library's own mutexes among them.
     pub fn held(&self) -> Vec<NonNull<Entry>> {
         // SAFETY: this thread's own, or its stand-in's.
@@ -253,6 +265,11 @@ pub unsafe fn attach_os(_slot: NonNull<u8>) -> Result<()> {
 /// # Safety
 /// None is needed here.
 pub unsafe fn detach_os(_slot: NonNull<u8>, _sole: impl FnOnce() -> bool) {}
+
+/// Threads sleep on any memory.
+pub fn check_files() -> Result<()> {
+    Ok(())
+}
 
 /// `forks` has seen to it.
 pub fn forked(_epoch: u32) {}

@@ -7,7 +7,11 @@
 //!
 //! The C library owns the list, for robust pthread mutexes. Our entries have the form that both glibc and musl give
 //! theirs: a `next` pointer that the list runs through, and right before it a `prev` pointer.
+//!
+//! An entry may be in a file, where anybody who can write the file can change both. So in a process that has had a file
+//! open, an entry that is not alone on the list is found from the head, which is private, and `prev` is not used.
 
+use crate::arena::{self, Place};
 use crate::error::{Error, Result};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
@@ -18,8 +22,9 @@ compile_error!(
     "process_shared needs a 64-bit system: 32-bit C libraries keep the robust list in another form"
 );
 
-/// The most locks of one thread. The kernel follows 2048 entries (ROBUST_LIST_LIMIT), the C library's among them.
+/// The most locks of one thread. The kernel follows `ROBUST_LIST_LIMIT` entries, the C library's among them.
 pub const MAX_HELD: u32 = 2000;
+const ROBUST_LIST_LIMIT: u32 = 2048;
 
 /// Distance from an entry's `next` to its lock word: the C library chose it, for all entries of a thread.
 pub const WORD_FROM_NEXT: isize = if cfg!(target_env = "musl") { -28 } else { -32 };
@@ -99,12 +104,86 @@ pub unsafe fn remove(head: *mut Head, entry: &Entry) {
     let (prev, next) = (entry.prev.get(), entry.next.get());
     // SAFETY: as in `push`; `prev` is the address of the link that leads to this entry.
     unsafe {
-        let neighbour = strip(next);
-        if neighbour != head.cast() {
-            neighbour.cast::<Link>().sub(1).write(prev.cast());
+        if strip(next) == head.cast() && (*head).list == entry.address() {
+            compiler_fence(Ordering::SeqCst);
+            ptr::write_volatile(&raw mut (*head).list, head.cast());
+        } else if arena::has_files() {
+            remove_checked(head, entry);
+        } else {
+            let neighbour = strip(next);
+            if neighbour != head.cast() {
+                neighbour.cast::<Link>().sub(1).write(prev.cast());
+            }
+            compiler_fence(Ordering::SeqCst);
+            ptr::write_volatile(prev, next);
         }
-        compiler_fence(Ordering::SeqCst);
-        ptr::write_volatile(prev, next);
+    }
+}
+
+/// The same, believing no link in a file. An entry in a file that others have written to loses the entries behind it: the
+/// kernel does not reach them any more, and those who wait for their locks look for themselves.
+///
+/// # Safety
+/// As for `remove`, but `entry` may have been lost.
+#[cold]
+unsafe fn remove_checked(head: *mut Head, entry: &Entry) {
+    let own = entry.address();
+    arena::with_places(|place| {
+        // SAFETY: as for `walk`; what is behind `entry` is the end, or is an entry too.
+        unsafe {
+            let mut before = None;
+            walk(head, place, |link, at| {
+                before = Some(link).filter(|_| at == own);
+                before.is_none()
+            });
+            let Some(before) = before else { return };
+            let mut next = entry.next.get();
+            let neighbour = strip(next);
+            if neighbour != head.cast() {
+                let is_link = place(own.addr()) != Place::File
+                    || is_entry(place, neighbour) && *neighbour.cast::<Link>().sub(1) == own;
+                if is_link {
+                    neighbour.cast::<Link>().sub(1).write(before.cast());
+                } else {
+                    next = head.cast();
+                }
+            }
+            compiler_fence(Ordering::SeqCst);
+            ptr::write_volatile(before, next);
+        }
+    });
+}
+
+/// Whether an entry can be there, so that its links can be read: somewhere in a home.
+fn is_entry(place: &dyn Fn(usize) -> Place, link: Link) -> bool {
+    let address = link.addr();
+    address % align_of::<Link>() == 0
+        && place(address) != Place::Elsewhere
+        && place(address.wrapping_sub(size_of::<Link>())) == place(address)
+}
+
+/// Calls `see` with each link of the list that leads to an entry, and with that entry, until it says no. A link in a file
+/// is followed if it leads to a home; one to the C library's mutexes is not.
+///
+/// # Safety
+/// As for `set_pending`.
+unsafe fn walk(
+    head: *mut Head,
+    place: &dyn Fn(usize) -> Place,
+    mut see: impl FnMut(*mut Link, Link) -> bool,
+) {
+    // SAFETY: the head is the caller's; every other link that is read is in a home, or comes from where only this process
+    // and those it trusts write.
+    unsafe {
+        let mut link = &raw mut (*head).list;
+        for _ in 0..=ROBUST_LIST_LIMIT {
+            let next = strip(ptr::read_volatile(link));
+            let is_believed = place(link.addr()) != Place::File || is_entry(place, next);
+            if next == head.cast() || !is_believed || !see(link, next) {
+                return;
+            }
+            link = next.cast();
+        }
     }
 }
 
@@ -114,14 +193,15 @@ pub unsafe fn remove(head: *mut Head, entry: &Entry) {
 /// As for `set_pending`.
 pub unsafe fn entries(head: *mut Head) -> Vec<NonNull<Entry>> {
     let mut entries = Vec::new();
-    // SAFETY: as in `push`.
-    unsafe {
-        let mut link = strip((*head).list);
-        while link != head.cast() {
-            entries.extend(NonNull::new(link.cast::<Link>().sub(1).cast::<Entry>()));
-            link = strip(*link.cast::<Link>());
+    arena::with_places(|place| {
+        // SAFETY: the caller's promise.
+        unsafe {
+            walk(head, place, |_, link| {
+                entries.extend(NonNull::new(link.cast::<Link>().sub(1).cast::<Entry>()));
+                true
+            });
         }
-    }
+    });
     entries
 }
 

@@ -288,6 +288,17 @@ pub fn forked(fork_depth: u32) {
     fork_preparation::forget();
 }
 
+impl Thread {
+    /// There are no words in files.
+    pub fn disown(&self, _: &Word) {}
+}
+
+/// The queue of a word's sleepers is a Mach semaphore, whose port right only children can be given.
+pub fn check_files() -> Result<()> {
+    let attempt = "a lock with a path: macOS can share only memory so, and locks with forked children";
+    Err(Error::System { attempt, errno: libc::ENOTSUP })
+}
+
 /// Whether this process can use what was made at fork depth `made_at`.
 #[inline]
 pub fn is_accessible(made_at: u32) -> bool {
