@@ -66,7 +66,7 @@ impl MutexData {
                 Awaited::Nothing => return Ok(false),
                 Awaited::Lock => self.own(object.as_raw()),
                 Awaited::Level => {
-                    self.levels.store(self.levels.load(Relaxed) + 1, Relaxed);
+                    self.holder().levels.store(self.holder().levels.load(Relaxed) + 1, Relaxed);
                     return Ok(true);
                 }
             }

@@ -7,7 +7,7 @@ use crate::object;
 use crate::semaphore::{SemaphoreData, initialize_with};
 
 fn initialize(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
-    initialize_with(ruby, object, args, 1)
+    initialize_with(ruby, object, args, "BinarySemaphore", 1)
 }
 
 pub fn init(_: &Ruby, module: RModule) -> Result<(), Error> {

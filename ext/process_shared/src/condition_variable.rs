@@ -2,13 +2,14 @@
 
 use magnus::{RModule, Ruby, Value, method, prelude::*};
 use process_shared_core::{Condition, ConditionVariable};
+use std::path::Path;
 
 use crate::condition_wait::{self, Waitable};
 use crate::errors::{self, Error};
 use crate::object::{self, Object, Shared};
 use crate::timeout::Timeout;
 use crate::typed_data::{Data, of};
-use crate::{data_type, fiber_scheduler, lock, thread};
+use crate::{data_type, fiber_scheduler, lock, path, thread};
 
 #[derive(Default)]
 pub struct ConditionVariableData(Shared<ConditionVariable>);
@@ -47,9 +48,12 @@ fn condition<'a>(ruby: &Ruby, object: Value) -> Result<Condition<'a>, Error> {
     of::<ConditionVariableData>(object).condition(ruby)
 }
 
-fn initialize(ruby: &Ruby, object: Value) -> Result<(), Error> {
-    object::refuse_block(ruby, object)?;
-    of::<ConditionVariableData>(object).initialized(ruby, ConditionVariable::new())
+fn initialize(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
+    let given = path::given(ruby, args, None)?;
+    ruby.check_arity(given.positional.len(), 0..=0)?;
+    let open = |path: &Path, mode| ConditionVariable::in_file(path, mode, "ConditionVariable");
+    let data = of::<ConditionVariableData>(object);
+    data.initialize(ruby, object, given.location.as_ref(), ConditionVariable::new, open)
 }
 
 fn wait(ruby: &Ruby, object: Value, args: &[Value]) -> Result<Value, Error> {
@@ -86,7 +90,7 @@ fn waiters(ruby: &Ruby, object: Value) -> Result<usize, Error> {
 
 pub fn init(ruby: &Ruby, module: RModule) -> Result<(), Error> {
     let class = object::define_class::<ConditionVariableData>(module, "ConditionVariable", ruby.class_object())?;
-    class.define_method("initialize", method!(initialize, 0))?;
+    class.define_method("initialize", method!(initialize, -1))?;
     class.define_method("wait", method!(wait, -1))?;
     class.define_method("signal", method!(signal, 0))?;
     class.define_method("broadcast", method!(broadcast, 0))?;

@@ -15,6 +15,9 @@ pub static MODULE: Known<RModule> = Known::unknown();
 /// `ProcessShared::ProcessError < ThreadError`: a rule of a lock was broken.
 pub static PROCESS_ERROR: Known<ExceptionClass> = Known::unknown();
 
+/// `ProcessShared::IncompatibleError < ProcessError`: a file is of another version of this library, or of another machine.
+pub static INCOMPATIBLE_ERROR: Known<ExceptionClass> = Known::unknown();
+
 /// `ProcessShared::ClosedError < IOError`: the object was closed in this process.
 pub static CLOSED_ERROR: Known<ExceptionClass> = Known::unknown();
 
@@ -67,10 +70,10 @@ pub fn to_ruby(ruby: &Ruby, error: CoreError) -> Error {
         CoreError::Closed(_) => Error::new(ruby.get_inner(&CLOSED_ERROR), error.to_string()),
         CoreError::OutOfBounds { .. } => Error::new(ruby.exception_index_error(), error.to_string()),
         CoreError::Invalid(_) => Error::new(ruby.exception_arg_error(), error.to_string()),
-        CoreError::Ownership(_)
-        | CoreError::OutOfReach(_)
-        | CoreError::Incompatible(_)
-        | CoreError::Refused(_) => Error::new(ruby.get_inner(&PROCESS_ERROR), error.to_string()),
+        CoreError::Incompatible(_) => Error::new(ruby.get_inner(&INCOMPATIBLE_ERROR), error.to_string()),
+        CoreError::Ownership(_) | CoreError::OutOfReach(_) | CoreError::Refused(_) => {
+            Error::new(ruby.get_inner(&PROCESS_ERROR), error.to_string())
+        }
     }
 }
 
@@ -154,6 +157,8 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     let thread_error = ExceptionClass::try_convert(value(unsafe { rb_sys::rb_eThreadError }))?;
     let process_error = classes::define_error(module, "ProcessError", thread_error)?;
     PROCESS_ERROR.set(ruby, process_error)?;
+    let incompatible_error = classes::define_error(module, "IncompatibleError", process_error)?;
+    INCOMPATIBLE_ERROR.set(ruby, incompatible_error)?;
     let closed_error = classes::define_error(module, "ClosedError", ruby.exception_io_error())?;
     CLOSED_ERROR.set(ruby, closed_error)?;
     Ok(())

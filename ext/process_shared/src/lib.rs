@@ -23,6 +23,7 @@ mod migrating_thread;
 mod nogvl;
 mod object;
 mod owner;
+mod path;
 mod ractor;
 mod raw_methods;
 mod repair;
@@ -79,6 +80,7 @@ fn init(ruby: &Ruby) -> Result<(), Error> {
     exec::init(module)?;
     wakeup::init(module)?;
     trap_context::init();
+    owner::init();
     init_classes(ruby, module)?;
     lock::init(&LOCKS);
     leave_to_system::init(TYPES);

@@ -36,7 +36,7 @@ unsafe fn enter_inline(object: VALUE, data: &MutexData) {
 fn lock_slow(ruby: &Ruby, object: Value) -> Result<Value, Error> {
     let data = of::<MutexData>(object);
     if data.owned(ruby)? {
-        let levels = data.levels.load(Relaxed);
+        let levels = data.holder().levels.load(Relaxed);
         if levels == u32::MAX {
             return Err(errors::ownership(
                 ruby,

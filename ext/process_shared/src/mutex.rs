@@ -4,12 +4,13 @@
 //! `lock`, `unlock` and `synchronize` are bound as bare C functions: they return from the uncontended case within a
 //! few nanoseconds, and hand all else to their slow paths.
 
-use magnus::scan_args::{get_kwargs, scan_args};
 use magnus::{RModule, Ruby, Value, method, prelude::*, rb_sys::FromRawValue};
+use process_shared_core::arena::Holder;
 use process_shared_core::{Condition, Mutex, Thread};
 use rb_sys::VALUE;
 use std::ffi::c_int;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use crate::acquire::Taken;
 use crate::condition_wait::{self, Waitable};
@@ -21,19 +22,17 @@ use crate::repair::require_callable;
 use crate::synchronize::{self, Synchronize};
 use crate::timeout::Timeout;
 use crate::typed_data::{self, Data, of};
-use crate::{data_type, nogvl, thread};
+use crate::{data_type, nogvl, path, thread};
 
 #[derive(Default)]
 pub struct MutexData {
     pub shared: Shared<Mutex>,
-    /// The fiber that holds the lock, if a thread of this process does; 0 or the last one otherwise.
-    pub fiber: AtomicUsize,
-    /// How often it does: a Monitor can be held more than once.
-    pub levels: AtomicU32,
+    /// What this process knows of the holder, unless that is `shared_holder`.
+    pub own_holder: Holder,
+    /// That of a lock with a path, which all its handles have, or null.
+    pub shared_holder: AtomicPtr<Holder>,
     /// The callable, or 0.
     pub on_abandoned: AtomicUsize,
-    /// How far the repair of the data under the lock is: see `repair.rs`.
-    pub repair: AtomicU8,
     /// Whether the object is a Monitor.
     pub is_monitor: AtomicBool,
 }
@@ -66,7 +65,8 @@ impl Object for MutexData {
     fn before_close(&self, ruby: &Ruby) -> Result<(), Error> {
         if let Some(mutex) = self.shared.usable() {
             let thread = thread::current(ruby)?;
-            if self.is_owned(mutex, &thread) {
+            // Where the process has another handle of a lock with a path, it is held through that one.
+            if self.is_owned(mutex, &thread) && !mutex.has_other_handles() {
                 self.release_held(mutex, &thread);
             }
         }
@@ -165,15 +165,16 @@ fn left_block(ruby: &Ruby, object: Value) -> Result<Value, Error> {
 
 fn initialize_slow(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
     let data = of::<MutexData>(object);
-    let args = scan_args::<(), (), (), (), _, ()>(args)?;
-    let on_abandoned =
-        get_kwargs::<_, (), (Option<Value>,), ()>(args.keywords, &[], &["on_abandoned"])?.optional.0;
-    let on_abandoned = on_abandoned.filter(|callable| !callable.is_nil());
+    let given = path::given(ruby, args, Some("on_abandoned"))?;
+    ruby.check_arity(given.positional.len(), 0..=0)?;
+    let on_abandoned = given.extra.filter(|callable| !callable.is_nil());
     if let Some(callable) = on_abandoned {
         require_callable(ruby, callable)?;
     }
-    object::refuse_block(ruby, object)?;
-    data.initialized(ruby, Mutex::new())?;
+    let class = if data.is_monitor.load(Relaxed) { "Monitor" } else { "Mutex" };
+    let open = |path: &Path, mode| Mutex::in_file(path, mode, class);
+    data.initialize(ruby, object, given.location.as_ref(), Mutex::new, open)?;
+    data.share_holder();
     if let Some(callable) = on_abandoned {
         data.set_on_abandoned(object, callable);
     }

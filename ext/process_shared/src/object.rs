@@ -1,11 +1,12 @@
 //! What the classes of shared objects have in common: an object is a handle of this process, and is not initialized, open
-//! or closed. Here are the methods that all have (`close`, `closed?`, `inspect`, `to_s`, and that they cannot be copied),
+//! or closed. Here are the methods that all have (`close`, `closed?`, `path`, `inspect`, `to_s`, and that they cannot be copied),
 //! and the answers for a handle that cannot be used.
 //!
 //! A new class implements `Object` for its data, which holds a `Shared`, and calls `define_class` in its `init`.
 
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
+use std::path::Path;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -15,6 +16,7 @@ use rb_sys::VALUE;
 
 use crate::close_wakeups;
 use crate::errors::{self, Error};
+use crate::path::{self, Location};
 use crate::raw_methods::{self, Method0, NIL, answer, ruby, value};
 use crate::typed_data::{self, Data};
 
@@ -128,7 +130,27 @@ pub trait Object: Data {
         Ok(())
     }
 
-    /// Ends `initialize`.
+    /// Ends `initialize` of `object`: makes the thing with `make`, or opens it where it is with `open`, which gets the path and
+    /// the mode.
+    fn initialize(
+        &self,
+        ruby: &Ruby,
+        object: Value,
+        location: Option<&Location>,
+        make: impl FnOnce() -> Result<Self::Core, CoreError>,
+        open: impl Fn(&Path, u32) -> Result<Self::Core, CoreError>,
+    ) -> Result<(), Error> {
+        refuse_block(ruby, object)?;
+        let Some(location) = location else { return self.initialized(ruby, make()) };
+        if self.shared().get().is_some() {
+            return Err(errors::already_initialized(ruby, self.class_name()));
+        }
+        let core = location.open(ruby, open)?;
+        path::remember(object, Some(location))?;
+        self.initialized(ruby, Ok(core))
+    }
+
+    /// The same for what has no path.
     fn initialized(&self, ruby: &Ruby, core: Result<Self::Core, CoreError>) -> Result<(), Error> {
         let core = core.map_err(|error| errors::to_ruby(ruby, error))?;
         if self.shared().set(core) {
@@ -175,6 +197,14 @@ unsafe extern "C" fn is_closed<T: Object>(this: VALUE) -> VALUE {
         let (data, ruby) = (typed_data::of::<T>(value(this)), ruby());
         data.check_initialized(&ruby)?;
         Ok(if data.shared().is_closed() { rb_sys::Qtrue as VALUE } else { rb_sys::Qfalse as VALUE })
+    })
+}
+
+/// Where it is.
+unsafe extern "C" fn path_of<T: Object>(this: VALUE) -> VALUE {
+    answer(|| {
+        typed_data::of::<T>(value(this)).check(&ruby())?;
+        Ok(path::of(value(this))?.as_raw())
     })
 }
 
@@ -230,6 +260,7 @@ pub fn define_class<T: Object>(module: RModule, name: &str, superclass: RClass) 
     class.define_private_method("initialize_copy", method!(initialize_copy, 1))?;
     raw_methods::define(class, "close", close::<T> as Method0)?;
     raw_methods::define(class, "closed?", is_closed::<T> as Method0)?;
+    raw_methods::define(class, "path", path_of::<T> as Method0)?;
     raw_methods::define(class, "inspect", inspect::<T> as Method0)?;
     raw_methods::define(class, "to_s", inspect::<T> as Method0)?;
     Ok(class)

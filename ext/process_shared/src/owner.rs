@@ -6,10 +6,18 @@
 //!
 //! The collector: while a fiber holds the lock, `mark` keeps it alive. `own` skips the write barrier where it stores the
 //! fiber that is there already, which the collector therefore knows: `mark` clears a fiber that no longer holds the lock.
+//!
+//! All handles of a lock with a path have one holder. Any of them may go before the lock is released, so none of them keeps the
+//! fiber alive: `holders` does, an object that the collector looks at each time.
 
 use magnus::{Ruby, Value, rb_sys::AsRawValue};
+use process_shared_core::arena::{self, Holder};
 use process_shared_core::{Mutex, Thread};
 use rb_sys::{VALUE, rb_fiber_current, rb_gc_writebarrier};
+use std::cell::UnsafeCell;
+use std::ffi::c_void;
+use std::mem::MaybeUninit;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::errors::{self, Error};
@@ -26,25 +34,49 @@ impl MutexData {
     /// Records that the calling fiber holds the lock, once.
     #[inline]
     pub fn own(&self, object: VALUE) {
-        let fiber = current_fiber();
-        self.levels.store(1, Relaxed);
-        if self.fiber.load(Relaxed) != fiber {
-            self.fiber.store(fiber, Relaxed);
-            // SAFETY: `object` now refers to `fiber`, both alive.
+        let (fiber, holder) = (current_fiber(), self.holder());
+        holder.levels.store(1, Relaxed);
+        if holder.fiber.load(Relaxed) != fiber {
+            holder.fiber.store(fiber, Relaxed);
+            // SAFETY: `object` now refers to `fiber`, both alive. (To a shared holder's fiber, `holders` does.)
             unsafe { rb_gc_writebarrier(object, fiber as VALUE) };
+        }
+    }
+
+    /// What this process knows of the holder.
+    #[inline(always)]
+    pub fn holder(&self) -> &Holder {
+        let shared = self.shared_holder.load(Relaxed);
+        // SAFETY: null, or that of the lock in `shared`, which lives as long as this.
+        unsafe { shared.as_ref() }.unwrap_or(&self.own_holder)
+    }
+
+    /// Makes a lock with a path have the holder of all its handles. Part of `initialize`.
+    pub fn share_holder(&self) {
+        if let Some(holder) = self.shared.get().and_then(Mutex::holder) {
+            self.shared_holder.store(ptr::from_ref(holder).cast_mut(), Relaxed);
+        }
+    }
+
+    /// A shared holder refers to its fiber until the lock is released: called before that.
+    #[inline(always)]
+    pub fn forget_fiber(&self) {
+        // SAFETY: as in `holder`.
+        if let Some(holder) = unsafe { self.shared_holder.load(Relaxed).as_ref() } {
+            holder.fiber.store(0, Relaxed);
         }
     }
 
     /// Records that the calling fiber holds the lock, `levels` times.
     pub fn own_levels(&self, object: Value, levels: u32) {
         self.own(object.as_raw());
-        self.levels.store(levels, Relaxed);
+        self.holder().levels.store(levels, Relaxed);
     }
 
     /// The fiber that holds the lock, if a thread of this process does.
     #[inline]
     pub fn fiber(&self) -> usize {
-        self.fiber.load(Relaxed)
+        self.holder().fiber.load(Relaxed)
     }
 
     /// Whether the calling fiber, of thread `thread`, holds the lock.
@@ -91,9 +123,9 @@ impl MutexData {
     /// Releases one level, and with the last one the lock. The calling fiber holds it.
     #[inline]
     pub fn release_level(&self, mutex: &Mutex, thread: &Thread) {
-        match self.levels.load(Relaxed) {
+        match self.holder().levels.load(Relaxed) {
             1 => self.unlock(mutex, thread),
-            levels => self.levels.store(levels - 1, Relaxed),
+            levels => self.holder().levels.store(levels - 1, Relaxed),
         }
     }
 
@@ -101,26 +133,61 @@ impl MutexData {
     #[inline]
     pub fn add_level(&self) -> bool {
         let (Some(mutex), Some(thread)) = (self.shared.usable(), thread::known()) else { return false };
-        let levels = self.levels.load(Relaxed);
+        let levels = self.holder().levels.load(Relaxed);
         let deeper = self.is_owned(mutex, &thread) && levels < u32::MAX;
         if deeper {
-            self.levels.store(levels + 1, Relaxed);
+            self.holder().levels.store(levels + 1, Relaxed);
         }
         deeper
     }
 
     /// Marks the fiber that holds the lock; forgets one that does not.
     pub fn mark_owner(&self) {
+        if !self.shared_holder.load(Relaxed).is_null() {
+            return; // seen to by `holders`
+        }
         if !self.shared.get().is_some_and(Mutex::is_locked) {
-            self.fiber.store(0, Relaxed);
+            self.own_holder.fiber.store(0, Relaxed);
         }
         // Ractor.make_shareable asks for references too, and must not be told of the holder.
         // SAFETY: asks where it is called.
         let collecting = unsafe { rb_sys::rb_during_gc() } != 0;
-        let fiber = self.fiber.load(Relaxed);
+        let fiber = self.own_holder.fiber.load(Relaxed);
         if collecting && fiber != 0 {
             // SAFETY: called by the collector; the fiber was alive when it was stored, and has been marked since.
             unsafe { rb_sys::rb_gc_mark(fiber as VALUE) };
         }
     }
+}
+
+/// An object that refers to the fibers of all shared holders. It has no write barriers, so it counts as changed at any time.
+fn holders() -> VALUE {
+    unsafe extern "C" fn mark(_: *mut c_void) {
+        arena::each_holder(|holder| {
+            let fiber = holder.fiber.load(Relaxed);
+            if fiber != 0 {
+                // SAFETY: called by the collector; the fiber was alive when it was stored, and has been marked since.
+                unsafe { rb_sys::rb_gc_mark(fiber as VALUE) };
+            }
+        });
+    }
+    struct Type(UnsafeCell<MaybeUninit<rb_sys::rb_data_type_t>>);
+    // SAFETY: written once, below, before Ruby reads it.
+    unsafe impl Sync for Type {}
+    static TYPE: Type = Type(UnsafeCell::new(MaybeUninit::zeroed()));
+    // SAFETY: all zeroes is a type without functions; the object has no data, so nothing is freed. `Object` is its class in
+    // name only: nobody is given it.
+    unsafe {
+        let data_type = (*TYPE.0.get()).as_mut_ptr();
+        (*data_type).wrap_struct_name = c"ProcessShared holders".as_ptr();
+        (*data_type).function.dmark = Some(mark);
+        // Without a pointer Ruby would not call `mark`.
+        let data = NonNull::<u8>::dangling().as_ptr().cast();
+        rb_sys::rb_data_typed_object_wrap(rb_sys::rb_cObject, data, data_type)
+    }
+}
+
+pub fn init() {
+    // SAFETY: an object that was just made, to be kept for ever.
+    unsafe { rb_sys::rb_gc_register_mark_object(holders()) };
 }

@@ -33,7 +33,8 @@ impl MutexData {
     /// Releases the lock, which the calling fiber holds, for good.
     #[inline]
     pub fn unlock(&self, mutex: &Mutex, thread: &Thread) {
-        if self.repair.load(Relaxed) == IN_ORDER {
+        self.forget_fiber();
+        if self.holder().repair.load(Relaxed) == IN_ORDER {
             mutex.unlock(thread);
         } else {
             self.unlock_slow(mutex, thread);
@@ -43,7 +44,7 @@ impl MutexData {
     #[cold]
     fn unlock_slow(&self, mutex: &Mutex, thread: &Thread) {
         // The lock may have been lost since the repair was put off, and the data be in order again.
-        if self.repair.swap(IN_ORDER, Relaxed) == DUE && mutex.is_inconsistent() {
+        if self.holder().repair.swap(IN_ORDER, Relaxed) == DUE && mutex.is_inconsistent() {
             mutex.release_as_dead(thread);
         } else {
             mutex.unlock(thread);
@@ -52,8 +53,9 @@ impl MutexData {
 
     /// Releases the lock, which the calling fiber holds, on all levels, for a while or for a handle that is closed.
     pub fn release_held(&self, mutex: &Mutex, thread: &Thread) -> Held {
-        let repair = self.repair.swap(IN_ORDER, Relaxed);
-        let held = Held { levels: self.levels.load(Relaxed), in_repair: repair == RUNNING };
+        let repair = self.holder().repair.swap(IN_ORDER, Relaxed);
+        let held = Held { levels: self.holder().levels.load(Relaxed), in_repair: repair == RUNNING };
+        self.forget_fiber();
         if repair == RUNNING || repair == DUE && mutex.is_inconsistent() {
             mutex.release_as_dead(thread);
         } else {
@@ -66,19 +68,19 @@ impl MutexData {
     /// `on_abandoned` may have unlocked it. If it raises, the lock is released, still marked as abandoned.
     pub fn repair(&self, ruby: &Ruby, object: Value) -> Result<bool, Error> {
         let Some(mutex) = self.shared.get() else { return Ok(true) };
-        self.repair.store(IN_ORDER, Relaxed);
+        self.holder().repair.store(IN_ORDER, Relaxed);
         let Some(on_abandoned) = self.on_abandoned().filter(|_| mutex.is_inconsistent()) else {
             return Ok(true);
         };
-        self.repair.store(RUNNING, Relaxed);
+        self.holder().repair.store(RUNNING, Relaxed);
         let result = interrupts::call(ruby, on_abandoned, "call", [object]);
         let thread = thread::current(ruby)?;
         if !self.is_owned(mutex, &thread) {
             return result.map(|_| false);
         }
         if result.is_ok() {
-            self.repair.store(IN_ORDER, Relaxed);
-            self.check(ruby).inspect_err(|_| mutex.unlock(&thread))?; // closed meanwhile, by another thread
+            self.holder().repair.store(IN_ORDER, Relaxed);
+            self.check(ruby).inspect_err(|_| self.unlock(mutex, &thread))?; // closed meanwhile, by another thread
         } else {
             self.release_held(mutex, &thread);
         }
@@ -96,21 +98,21 @@ impl MutexData {
         rest: &mut dyn FnMut(),
     ) -> (Option<Error>, bool) {
         let Some(mutex) = self.shared.get() else { return (raised, true) };
-        self.repair.store(if held.in_repair { RUNNING } else { IN_ORDER }, Relaxed);
+        self.holder().repair.store(if held.in_repair { RUNNING } else { IN_ORDER }, Relaxed);
         let Some(on_abandoned) = self.on_abandoned().filter(|_| !held.in_repair && mutex.is_inconsistent())
         else {
             return (raised, true);
         };
         if raised.is_some() {
-            self.repair.store(DUE, Relaxed);
+            self.holder().repair.store(DUE, Relaxed);
             return (raised, true);
         }
         rest();
-        self.repair.store(RUNNING, Relaxed);
+        self.holder().repair.store(RUNNING, Relaxed);
         let error = interrupts::call(ruby, on_abandoned, "call", [object]).err();
         let is_held = thread::known().is_some_and(|thread| self.is_owned(mutex, &thread));
         if is_held {
-            self.repair.store(if error.is_some() { DUE } else { IN_ORDER }, Relaxed);
+            self.holder().repair.store(if error.is_some() { DUE } else { IN_ORDER }, Relaxed);
         }
         (error, is_held)
     }

@@ -6,6 +6,7 @@ use process_shared_core::semaphore::{MAX, Overflow};
 use process_shared_core::{Outcome, Semaphore, Thread};
 use rb_sys::VALUE;
 use std::cell::Cell;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::errors::{self, Error};
@@ -14,7 +15,7 @@ use crate::raw_methods::{Method0, define, require_block, slow};
 use crate::synchronize::{self, Synchronize};
 use crate::timeout::Timeout;
 use crate::typed_data::{self, Data, of};
-use crate::{data_type, fiber_scheduler, nogvl, thread, trap_context};
+use crate::{data_type, fiber_scheduler, nogvl, path, thread, trap_context};
 
 #[derive(Default)]
 pub struct SemaphoreData {
@@ -206,10 +207,17 @@ fn block_for_chance(
 }
 
 /// `new(value = 1)` with at most `max` permits.
-pub fn initialize_with(ruby: &Ruby, object: Value, args: &[Value], max: u32) -> Result<(), Error> {
+pub fn initialize_with(
+    ruby: &Ruby,
+    object: Value,
+    args: &[Value],
+    class: &'static str,
+    max: u32,
+) -> Result<(), Error> {
     let data = of::<SemaphoreData>(object);
-    ruby.check_arity(args.len(), 0..=1)?;
-    let value = match args.first() {
+    let given = path::given(ruby, args, None)?;
+    ruby.check_arity(given.positional.len(), 0..=1)?;
+    let value = match given.positional.first() {
         None => 1,
         Some(value) => {
             let integer = magnus::Integer::try_convert(*value)?;
@@ -220,14 +228,14 @@ pub fn initialize_with(ruby: &Ruby, object: Value, args: &[Value], max: u32) -> 
             })?
         }
     };
-    object::refuse_block(ruby, object)?;
-    data.initialized(ruby, Semaphore::new(value))?;
+    let open = |path: &Path, mode| Semaphore::in_file(path, mode, class, value, max);
+    data.initialize(ruby, object, given.location.as_ref(), || Semaphore::new(value), open)?;
     data.max.store(max, Relaxed);
     Ok(())
 }
 
 fn initialize(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
-    initialize_with(ruby, object, args, MAX)
+    initialize_with(ruby, object, args, "Semaphore", MAX)
 }
 
 unsafe extern "C" fn wait(object: VALUE) -> VALUE {
