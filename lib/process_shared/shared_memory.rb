@@ -111,6 +111,35 @@ module ProcessShared
       IO.for_fd(copy_fd, "r+b").tap { |io| io.sync = true }
     end
 
+    # Memory whose descriptor came from elsewhere: from a process that started this one by +spawn+, or over a UNIX socket
+    # (+recv_io+). It is all of what is behind the descriptor, or its first +count+ elements. The object has a copy of the
+    # descriptor, close-on-exec; the caller goes on owning its own.
+    #
+    # Memory that can be sealed is sealed against shrinking. A file cannot be: whoever shortens it makes the next access
+    # here end the process with SIGBUS.
+    #
+    # @param io [IO, Integer, #to_io] a descriptor of memory (+SharedMemory#fd+, a memfd) or of a regular file, open for
+    #   reading and writing
+    # @param type [Symbol, FFI::Type] what the elements are
+    # @param count [Integer, nil] elements; nil: as many as there are
+    # @return [SharedMemory]
+    # @raise [ArgumentError] if there are fewer bytes than that, or none, or if it is no memory and no regular file
+    # @raise [TypeError] if it is no IO, or for an unknown type
+    # @raise [Errno::EBADF, Errno::EACCES, Errno::EMFILE] if it is no open descriptor, is not open for reading and writing, or
+    #   none is left for the copy
+    # @example
+    #   memory = ProcessShared::SharedMemory.new(:int32, 2)
+    #   code = "ProcessShared::SharedMemory.for_fd(3, :int32).put(:int32, 4, 7)"
+    #   Process.wait(spawn("ruby", "-rprocess_shared", "-e", code, 3 => memory.fd))
+    #   memory.get(:int32, 4) # => 7
+    def self.for_fd(io, type = :uint8, count = nil)
+      opened = io.to_io if io.respond_to?(:to_io) # may be the only reference to it
+      fd = opened ? opened.fileno : Integer.try_convert(io)
+      raise TypeError, "no IO and no descriptor: #{io.inspect}" unless fd
+
+      allocate.tap { |memory| memory.send(:map, fd, type, count) }
+    end
+
     # Memory that holds a String and the NUL after it, as +put_string+ writes them.
     #
     # @param string [String]

@@ -18,6 +18,7 @@ struct File {
     device: libc::dev_t,
     number: libc::ino_t,
     size: libc::off_t,
+    kind: libc::mode_t,
 }
 
 impl File {
@@ -30,7 +31,12 @@ impl File {
             }
             status.assume_init()
         };
-        Ok(File { device: status.st_dev, number: status.st_ino, size: status.st_size })
+        Ok(File {
+            device: status.st_dev,
+            number: status.st_ino,
+            size: status.st_size,
+            kind: status.st_mode & libc::S_IFMT,
+        })
     }
 }
 
@@ -43,6 +49,27 @@ impl Descriptor {
     pub fn new(fd: OwnedFd) -> Result<Descriptor> {
         let file = File::behind(fd.as_raw_fd())?;
         Ok(Descriptor { fd: AtomicI32::new(fd.into_raw_fd()), file })
+    }
+
+    /// A copy of `fd` (close-on-exec), and how many bytes are behind it.
+    ///
+    /// # Errors
+    /// `Invalid` if that is no regular file, which memory is too, or none; `System` as `copy`.
+    pub fn copy_of(fd: RawFd) -> Result<(Descriptor, usize)> {
+        // SAFETY: a plain system call, which refuses what is no descriptor; the result is one that nothing else owns.
+        let copy = match unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) } {
+            -1 => return Err(Error::last_os("copy the descriptor of shared memory")),
+            // SAFETY: as above.
+            copy => unsafe { OwnedFd::from_raw_fd(copy) },
+        };
+        let descriptor = Descriptor::new(copy)?;
+        let file = descriptor.file;
+        let is_file = file.kind == libc::S_IFREG || cfg!(target_os = "macos") && file.kind == 0;
+        match usize::try_from(file.size) {
+            Ok(size) if is_file && size > 0 => Ok((descriptor, size)),
+            _ if is_file => Err(Error::Invalid(format!("there are no bytes behind descriptor {fd}"))),
+            _ => Err(Error::Invalid(format!("descriptor {fd} is that of no memory and no regular file"))),
+        }
     }
 
     /// Its number, while it is open.

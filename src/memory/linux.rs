@@ -31,6 +31,12 @@ pub fn anonymous(length: libc::off_t) -> Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Seals memory from elsewhere against shrinking, if that can still be done.
+pub fn seal(fd: RawFd) {
+    // SAFETY: a plain system call on a descriptor that the caller owns.
+    unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_SHRINK) };
+}
+
 /// Takes the bytes from `done` to `size` from the system now. Returns how far it came: a signal ends it
 /// early.
 ///

@@ -1,11 +1,12 @@
-//! A stretch of zero-filled memory shared with every process forked later.
+//! A stretch of zero-filled memory shared with every process forked later; that of a file, shared with all that open its
+//! path; or what a descriptor from elsewhere leads to.
 //!
-//! Invariant: from `Region::new` until its drop, `start .. start + size` is mapped, readable and writable,
-//! and no process can shrink what lies behind it (Linux seals it), so an access inside those bounds never
-//! faults. What other processes write meanwhile is not the business of this file: readers get whatever bytes
+//! Invariant: from its making until its drop, `start .. start + size` is mapped, readable and writable. No process can
+//! shrink memory that has no name (Linux seals it), so an access inside those bounds never faults. A file can be
+//! shrunk, by those that may write it: then an access faults (SIGBUS). What other processes write meanwhile is not the business of this file: readers get whatever bytes
 //! are there.
 //!
-//! The memory has no name, here or in any file system: it ends with the last process that maps it. It does
+//! Memory without a file has no name: it ends with the last process that maps it. It does
 //! not know about Ruby, element types or closing; `span` is the one place where an offset becomes an address.
 
 #[cfg(target_os = "linux")]
@@ -23,17 +24,28 @@ mod macos;
 use macos as platform;
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 
 use descriptor::Descriptor;
 
+use crate::file::{self, File};
 use crate::{Error, Result};
 
 /// One shared mapping, and the descriptor it was made from. Unmapped on drop, in this process only.
 pub struct Region {
     start: NonNull<u8>,
     size: usize,
-    descriptor: Descriptor,
+    behind: Behind,
+}
+
+/// What the memory belongs to.
+enum Behind {
+    /// Memory without a name, or what a descriptor from elsewhere leads to.
+    Descriptor(Descriptor),
+    /// A file, behind its header: other handles of this process may have it too.
+    File(Arc<File>),
 }
 
 // SAFETY: `start` and `size` never change, the mapping lives as long as the Region, and the descriptor is
@@ -60,7 +72,33 @@ impl Region {
         let raw = fd.as_raw_fd();
         let descriptor = Descriptor::new(fd)?;
         let start = map(raw, size)?;
-        Ok(Region { start, size, descriptor })
+        Ok(Region { start, size, behind: Behind::Descriptor(descriptor) })
+    }
+
+    /// The `size` bytes of the file at `path`, which is opened as it was left, or made of zeroes with `mode`. `class` and
+    /// `details` have to be those that it was made with.
+    ///
+    /// # Errors
+    /// As `file::open`.
+    pub fn in_file(path: &Path, mode: u32, class: &str, details: &str, size: usize) -> Result<Region> {
+        let shape = file::Shape { class, details, size };
+        let file = file::open(path, mode, &shape, |_| Ok(()), |_| Ok(()))?;
+        Ok(Region { start: file.bytes().cast(), size, behind: Behind::File(file) })
+    }
+
+    /// All the bytes behind a copy of `fd`, whoever made it. Memory that can be sealed is sealed against shrinking, since that
+    /// would kill those who use it.
+    ///
+    /// # Errors
+    /// `Invalid` if it is no memory and no regular file, or holds no bytes; `System` with EBADF for no descriptor, EACCES
+    /// for one that cannot be written, EMFILE when out of descriptors, ENOMEM.
+    pub fn of_descriptor(fd: RawFd) -> Result<Region> {
+        let (descriptor, size) = Descriptor::copy_of(fd)?;
+        let number =
+            descriptor.number().ok_or(Error::System { attempt: "map shared memory", errno: libc::EBADF })?;
+        platform::seal(number);
+        let start = map(number, size)?;
+        Ok(Region { start, size, behind: Behind::Descriptor(descriptor) })
     }
 
     /// Takes the memory from the system, from byte `done` on, and returns how far it came: a signal ends it
@@ -85,24 +123,37 @@ impl Region {
 
     /// The number of the descriptor behind the memory (close-on-exec), while it is open.
     pub fn fd(&self) -> Option<RawFd> {
-        self.descriptor.number()
+        match &self.behind {
+            Behind::Descriptor(descriptor) => descriptor.number(),
+            Behind::File(file) => Some(file.descriptor().as_raw_fd()),
+        }
     }
 
     /// Another descriptor of the memory, which belongs to the caller; see `Descriptor::copy`.
     pub fn copy_fd(&self) -> Result<OwnedFd> {
-        self.descriptor.copy()
+        match &self.behind {
+            Behind::Descriptor(descriptor) => descriptor.copy(),
+            Behind::File(file) => file
+                .descriptor()
+                .try_clone_to_owned()
+                .map_err(|error| Error::io("copy the descriptor of shared memory", &error)),
+        }
     }
 
-    /// Closes the descriptor, once; the memory stays mapped.
+    /// Closes the descriptor, once; the memory stays mapped. That of a file stays open as long as the memory is mapped.
     pub fn close_fd(&self) {
-        self.descriptor.close();
+        if let Behind::Descriptor(descriptor) = &self.behind {
+            descriptor.close();
+        }
     }
 }
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: exactly the mapping made in `new`; nobody can hold the Region any more.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.size) };
+        if let Behind::Descriptor(_) = self.behind {
+            // SAFETY: exactly the mapping that was made for this; nobody can hold the Region any more.
+            unsafe { libc::munmap(self.start.as_ptr().cast(), self.size) };
+        }
     }
 }
 

@@ -41,6 +41,14 @@ impl Shape {
         Ok(Shape { shown: kind, element, type_size, count })
     }
 
+    /// What must be the same for all that open a file, in words.
+    pub fn describe(&self) -> String {
+        match (self.element.name(), self.type_size) {
+            (Some(name), _) => format!("{} {name}", self.count),
+            (None, size) => format!("{} elements of {size} bytes", self.count),
+        }
+    }
+
     /// The size in bytes.
     pub fn bytes(&self, ruby: &Ruby) -> Result<usize, Error> {
         self.type_size.checked_mul(self.count).filter(|&size| size <= isize::MAX as usize).ok_or_else(|| {

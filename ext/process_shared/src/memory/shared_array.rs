@@ -11,9 +11,11 @@ use rb_sys::VALUE;
 use super::arguments::{fixnum, index};
 use super::handle::Handle;
 use super::number::integer;
-use super::shared_memory::create;
+use super::shared_memory::{create, map};
 use super::this::{This, This2, ThisN, define};
 use super::typed;
+use super::types::Element;
+use super::window::Elements;
 use crate::classes;
 use crate::errors::Error;
 use crate::raw_methods::{NIL, answer, arguments, module, raising};
@@ -102,14 +104,20 @@ fn length(this: Obj<Handle>) -> Result<usize, Error> {
     Ok(this.check()?.count())
 }
 
-fn initialize(ruby: &Ruby, this: Obj<Handle>, arguments: &[Value]) -> Result<(), Error> {
-    create(ruby, this, arguments, |element| {
-        typed::elements(element).ok_or_else(|| {
-            let text = "a SharedArray holds numbers, :bool or :pointer, of a type that has accessors";
-            let error = CoreError::Invalid(text.into());
-            crate::errors::to_ruby(&crate::raw_methods::ruby(), error)
-        })
+fn elements(element: Element) -> Result<Elements, Error> {
+    typed::elements(element).ok_or_else(|| {
+        let text = "a SharedArray holds numbers, :bool or :pointer, of a type that has accessors";
+        let error = CoreError::Invalid(text.into());
+        crate::errors::to_ruby(&crate::raw_methods::ruby(), error)
     })
+}
+
+fn initialize(ruby: &Ruby, this: Obj<Handle>, arguments: &[Value]) -> Result<(), Error> {
+    create(ruby, this, arguments, "SharedArray", elements)
+}
+
+fn map_array(ruby: &Ruby, this: Obj<Handle>, fd: Value, kind: Value, count: Value) -> Result<(), Error> {
+    map(ruby, this, fd, kind, count, elements)
 }
 
 pub fn init(ruby: &Ruby, shared_memory: RClass) -> Result<(), Error> {
@@ -117,5 +125,6 @@ pub fn init(ruby: &Ruby, shared_memory: RClass) -> Result<(), Error> {
     define(class, "[]", at as ThisN)?;
     define(class, "[]=", put as This2)?;
     class.define_method("length", method!(length, 0))?;
+    class.define_private_method("map", method!(map_array, 3))?;
     Ok(class.define_private_method("initialize", method!(initialize, -1))?)
 }

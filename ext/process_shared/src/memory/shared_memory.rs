@@ -5,7 +5,6 @@ use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 
 use magnus::rb_sys::{AsRawValue, FromRawValue};
-use magnus::scan_args::{get_kwargs, scan_args};
 use magnus::typed_data::Obj;
 use magnus::{RClass, Ruby, Value, method, prelude::*};
 use process_shared_core::memory::Region;
@@ -19,38 +18,67 @@ use super::types::Element;
 use super::window::{Elements, Window};
 use crate::errors::Error;
 use crate::raw_methods::{module, raising};
-use crate::{classes, errors, interrupts, nogvl};
+use crate::{classes, errors, interrupts, nogvl, path};
 
 /// Instance variables without `@`: Ruby code cannot see them, the collector can.
 const TYPE: &std::ffi::CStr = c"type";
 const COUNT: &std::ffi::CStr = c"count";
 
 fn initialize(ruby: &Ruby, this: Obj<Handle>, arguments: &[Value]) -> Result<(), Error> {
-    create(ruby, this, arguments, |_| Ok(Elements::NONE))
+    create(ruby, this, arguments, "SharedMemory", no_elements)
 }
 
-/// `new(bytes = 1)` and `new(type, count = 1)`, with `reserve: true` or without; `elements` may refuse a
-/// type.
+fn no_elements(_: Element) -> Result<Elements, Error> {
+    Ok(Elements::NONE)
+}
+
+/// `new(bytes = 1)` and `new(type, count = 1)` of the class with the short name `class`, with `reserve: true` or without,
+/// and with a path or without; `elements` may refuse a type.
 pub fn create(
     ruby: &Ruby,
     this: Obj<Handle>,
     arguments: &[Value],
+    class: &'static str,
     elements: fn(Element) -> Result<Elements, Error>,
 ) -> Result<(), Error> {
     if this.is_open() || this.is_closed() {
         return Err(errors::already_initialized(ruby, "ProcessShared::SharedMemory"));
     }
-    type Optional = (Option<Value>, Option<Value>);
-    let arguments = scan_args::<(), Optional, (), (), _, ()>(arguments)?;
-    let keywords = get_kwargs::<_, (), (Option<Value>,), ()>(arguments.keywords, &[], &["reserve"])?;
-    let reserve = keywords.optional.0.is_some_and(|reserve| reserve.to_bool());
-    let (kind, count) = arguments.optional;
-    let shape = Shape::of(ruby, kind, count)?;
+    let given = path::given(ruby, arguments, Some("reserve"))?;
+    ruby.check_arity(given.positional.len(), 0..=2)?;
+    let reserve = given.extra.is_some_and(|reserve| reserve.to_bool());
+    let shape = Shape::of(ruby, given.positional.first().copied(), given.positional.get(1).copied())?;
     let elements = elements(shape.element)?;
 
     let size = shape.bytes(ruby)?;
-    let region = Arc::new(region(ruby, size, reserve)?);
-    let start = region.start();
+    let region = match &given.location {
+        None => region(ruby, size, reserve)?,
+        Some(location) => {
+            let details = shape.describe();
+            location.open(ruby, |path, mode| Region::in_file(path, mode, class, &details, size))?
+        }
+    };
+    path::remember(this.as_value(), given.location.as_ref())?;
+    open(ruby, this, region, &shape, elements)?;
+    if !ruby.block_given() {
+        return Ok(());
+    }
+    let outcome = ruby.yield_value::<_, Value>(this);
+    This::from(this).close();
+    outcome?;
+    Ok(())
+}
+
+/// Makes `this` an object over the whole region.
+fn open(
+    ruby: &Ruby,
+    this: Obj<Handle>,
+    region: Region,
+    shape: &Shape,
+    elements: Elements,
+) -> Result<(), Error> {
+    let region = Arc::new(region);
+    let (start, size) = (region.start(), shape.bytes(ruby)?);
     let window = Window {
         start,
         size,
@@ -67,15 +95,52 @@ pub fn create(
     raising(|| unsafe {
         rb_sys::rb_iv_set(object, TYPE.as_ptr(), type_shown);
         rb_sys::rb_iv_set(object, COUNT.as_ptr(), count);
-    })?;
+    })
+}
 
-    if !ruby.block_given() {
-        return Ok(());
+/// `map(fd, type, count)`: an `initialize` for the memory behind a descriptor. A count of nil is as many as there are.
+pub fn map(
+    ruby: &Ruby,
+    this: Obj<Handle>,
+    fd: Value,
+    kind: Value,
+    count: Value,
+    elements: fn(Element) -> Result<Elements, Error>,
+) -> Result<(), Error> {
+    if this.is_open() || this.is_closed() {
+        return Err(errors::already_initialized(ruby, "ProcessShared::SharedMemory"));
     }
-    let outcome = ruby.yield_value::<_, Value>(this);
-    This::from(this).close();
-    outcome?;
-    Ok(())
+    let mut shape = Shape::of(ruby, Some(kind), Some(count).filter(|count| !count.is_nil()))?;
+    let elements = elements(shape.element)?;
+    let fd = magnus::Integer::try_convert(fd)?.to_i32()?;
+    let of_descriptor = || match Region::of_descriptor(fd) {
+        Err(CoreError::System { errno: libc::EMFILE | libc::ENFILE | libc::ENOMEM, .. }) => {
+            ruby.gc_start();
+            Region::of_descriptor(fd)
+        }
+        region => region,
+    };
+    let region = of_descriptor().map_err(|error| errors::to_ruby(ruby, error))?;
+    if count.is_nil() {
+        shape.count = region.size() / shape.type_size;
+    }
+    let wanted = shape.bytes(ruby)?;
+    if wanted == 0 || wanted > region.size() {
+        let (there, least) = (region.size(), wanted.max(shape.type_size));
+        let text = format!("there are {there} bytes behind descriptor {fd}, and {least} are asked for");
+        return Err(Error::new(ruby.exception_arg_error(), text));
+    }
+    open(ruby, this, region, &shape, elements)
+}
+
+fn map_memory(ruby: &Ruby, this: Obj<Handle>, fd: Value, kind: Value, count: Value) -> Result<(), Error> {
+    map(ruby, this, fd, kind, count, no_elements)
+}
+
+/// Where it is.
+fn path_of(this: Obj<Handle>) -> Result<Value, Error> {
+    this.check()?;
+    path::of(this.as_value())
 }
 
 /// A new region. Garbage may hold the descriptors or the address space that is missing: one collection, one
@@ -163,6 +228,8 @@ pub fn init(ruby: &Ruby, pointer: RClass) -> Result<RClass, Error> {
     class.define_method("type", method!(kind, 0))?;
     class.define_method("count", method!(count, 0))?;
     class.define_method("fd", method!(fd, 0))?;
+    class.define_method("path", method!(path_of, 0))?;
+    class.define_private_method("map", method!(map_memory, 3))?;
     class.define_private_method("copy_fd", method!(copy_fd, 0))?;
     Ok(class)
 }

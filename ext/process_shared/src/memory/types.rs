@@ -32,6 +32,29 @@ pub enum Element {
 }
 
 impl Element {
+    /// Its name, the same for all aliases and on all machines; None for `Foreign`.
+    pub fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Element::Int8 => "int8",
+            Element::UInt8 => "uint8",
+            Element::Int16 => "int16",
+            Element::UInt16 => "uint16",
+            Element::Int32 => "int32",
+            Element::UInt32 => "uint32",
+            Element::Int64 => "int64",
+            Element::UInt64 => "uint64",
+            Element::Long if size_of::<c_long>() == 8 => "int64",
+            Element::Long => "int32",
+            Element::ULong if size_of::<c_long>() == 8 => "uint64",
+            Element::ULong => "uint32",
+            Element::Float32 => "float32",
+            Element::Float64 => "float64",
+            Element::Bool => "bool",
+            Element::Pointer => "pointer",
+            Element::Foreign => return None,
+        })
+    }
+
     /// Its size in bytes; None for `Foreign`, where the type has to be asked.
     pub fn size(self) -> Option<usize> {
         Some(match self {
