@@ -137,7 +137,7 @@ module ProcessShared
       fd = opened ? opened.fileno : Integer.try_convert(io)
       raise TypeError, "no IO and no descriptor: #{io.inspect}" unless fd
 
-      allocate.tap { |memory| memory.send(:map, fd, type, count) }
+      allocate.tap { |memory| memory.send(:map_descriptor, fd, type, count) }
     end
 
     # Memory that holds a String and the NUL after it, as +put_string+ writes them.

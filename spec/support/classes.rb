@@ -9,7 +9,7 @@ class SharedClass
 
   attr_reader :name, :kind, :arguments, :calls, :use, :idle, :cost
 
-  # kind       :synchronisation, :memory, or :other for what is no class of shared objects
+  # kind       :synchronisation, :memory, or :other for what is no class of shared objects; all others take a path
   # arguments  the fewest that `new` takes
   # calls      methods and their arguments: a handle that cannot be used refuses them
   # use        Ruby text that uses a fresh `object` once, without waiting, and leaves it as it was
@@ -26,6 +26,9 @@ class SharedClass
   def file = "process_shared/#{name.to_s.gsub(/(?<=[a-z])(?=[A-Z])/, "_").downcase}"
   def make = klass.new(*arguments)
   def making = "ProcessShared::#{name}.new(#{arguments.map(&:inspect).join(", ")})"
+  def at(path, **options) = klass.new(*arguments, path:, **options)
+  def making_at(path) = "ProcessShared::#{name}.new(*#{arguments.inspect}, path: #{path.inspect})"
+  def takes_path? = kind != :other
   def in_use(object) = eval(use, binding, __FILE__, __LINE__) # rubocop:disable Security/Eval -- our own text
   def when_idle(object) = eval(idle, binding, __FILE__, __LINE__) # rubocop:disable Security/Eval -- our own text
   def shared? = kind != :other
@@ -33,6 +36,7 @@ class SharedClass
   class << self
     def synchronisation = ALL.select { |entry| entry.kind == :synchronisation }
     def shared = ALL.select(&:shared?)
+    def with_path = ALL.select(&:takes_path?)
   end
 
   lock = { lock: [], try_lock: [], unlock: [], locked?: [], owned?: [], sleep: [0], synchronize: [], abandoned?: [], owner_pid: [],

@@ -75,7 +75,8 @@ pub struct File {
 /// - `Incompatible`: another layout, or no object of this library.
 /// - `Refused`: the file cannot be trusted, or not be shared here.
 /// - `System`: ENOSPC, EDQUOT, EFBIG when there is no room for a new one; ENOENT when its directory does not exist;
-///   EACCES; EINTR when a signal was handled while another process was opening the same file: call again.
+///   EACCES; EINTR when a signal was handled while another process was opening the same file, or while room was taken:
+///   call again.
 pub fn open(
     path: &Path,
     mode: u32,

@@ -3,18 +3,18 @@
 use super::system;
 use crate::error::{Error, Result};
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::fs::FileExt;
 use std::ptr;
 
-/// Bytes taken by one call, so that a signal repeats little work.
+/// Bytes taken by one call, so that it ends soon where a signal does not end it.
 const STEP: u64 = 64 << 20;
 
 /// Makes `file` be `size` bytes long, and takes the room for all of them.
 ///
 /// # Errors
-/// `System` with ENOSPC, EDQUOT or EFBIG where there is not enough.
+/// `System` with ENOSPC, EDQUOT or EFBIG where there is not enough, and with EINTR when a signal was handled.
 pub fn take(file: &fs::File, size: u64) -> Result<()> {
     without_size_signal(|| take_or_write(file, size))
         .map_err(|error| Error::io("take the room for a shared object", &error))
@@ -46,11 +46,8 @@ fn allocate(file: &fs::File, size: u64) -> io::Result<()> {
     let mut done = 0;
     while done < size {
         let step = STEP.min(size - done);
-        match system::allocate(file, done, step) {
-            Ok(()) => done += step,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+        system::allocate(file, done, step)?;
+        done += step;
     }
     Ok(())
 }

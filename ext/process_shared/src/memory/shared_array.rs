@@ -125,6 +125,6 @@ pub fn init(ruby: &Ruby, shared_memory: RClass) -> Result<(), Error> {
     define(class, "[]", at as ThisN)?;
     define(class, "[]=", put as This2)?;
     class.define_method("length", method!(length, 0))?;
-    class.define_private_method("map", method!(map_array, 3))?;
+    class.define_private_method("map_descriptor", method!(map_array, 3))?;
     Ok(class.define_private_method("initialize", method!(initialize, -1))?)
 }

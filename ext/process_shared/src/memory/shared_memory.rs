@@ -98,7 +98,7 @@ fn open(
     })
 }
 
-/// `map(fd, type, count)`: an `initialize` for the memory behind a descriptor. A count of nil is as many as there are.
+/// `map_descriptor(fd, type, count)`: an `initialize` for the memory behind a descriptor. A count of nil is as many as there are.
 pub fn map(
     ruby: &Ruby,
     this: Obj<Handle>,
@@ -229,7 +229,7 @@ pub fn init(ruby: &Ruby, pointer: RClass) -> Result<RClass, Error> {
     class.define_method("count", method!(count, 0))?;
     class.define_method("fd", method!(fd, 0))?;
     class.define_method("path", method!(path_of, 0))?;
-    class.define_private_method("map", method!(map_memory, 3))?;
+    class.define_private_method("map_descriptor", method!(map_memory, 3))?;
     class.define_private_method("copy_fd", method!(copy_fd, 0))?;
     Ok(class)
 }
