@@ -47,7 +47,7 @@ pub struct Lock(Word);
 
 impl Lock {
     /// Takes the lock if nobody holds it.
-    #[inline]
+    #[inline(always)]
     pub fn try_lock<K: Kernel>(&self, kernel: &K) -> bool {
         if self.is_locked() {
             return false;
@@ -59,7 +59,7 @@ impl Lock {
     }
 
     /// Pending: makes the free word name this thread.
-    #[inline]
+    #[inline(always)]
     fn take<K: Kernel>(&self, kernel: &K) -> bool {
         let mut state = self.0.state.load(Relaxed);
         loop {
@@ -127,7 +127,7 @@ impl Lock {
     }
 
     /// Releases the lock. The calling thread holds it.
-    #[inline]
+    #[inline(always)]
     pub fn unlock<K: Kernel>(&self, kernel: &K) {
         kernel.set_pending(&self.0);
         kernel.robust_remove(&self.0);

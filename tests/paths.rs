@@ -247,14 +247,20 @@ fn a_mutex_whose_file_is_written_to_meanwhile_harms_nobody() {
                 assert!(outer.try_lock(&me).unwrap());
                 let moment = Deadline::after(Duration::from_millis(1));
                 if mutex.try_lock(&me).unwrap() || mutex.lock(&me, moment) == Outcome::Acquired {
+                    mutex.note_holder(&me);
                     assert!(inner.try_lock(&me).unwrap());
                     if mutex.is_held_by(&me) {
+                        mutex.forget_holder();
                         mutex.unlock(&me);
                     }
                     inner.unlock(&me);
                 }
-                if round % 2 == 0 && mutex.try_lock(&me).unwrap() && mutex.is_held_by(&me) {
-                    mutex.unlock(&me);
+                if round % 2 == 0 && mutex.try_lock(&me).unwrap() {
+                    mutex.note_holder(&me);
+                    if mutex.is_held_by(&me) {
+                        mutex.forget_holder();
+                        mutex.unlock(&me);
+                    }
                 }
                 outer.unlock(&me);
                 assert!(!outer.is_held_by(&me));

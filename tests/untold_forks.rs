@@ -3,8 +3,11 @@
 #![cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/folder.rs"]
+mod folder;
 mod support;
 
+use folder::{Folder, turn};
 use process_shared_core::kernel::Kernel;
 use process_shared_core::platform::{StandIn, fork_depth};
 use process_shared_core::{Mutex, Outcome, Semaphore, Thread};
@@ -239,5 +242,31 @@ fn a_stand_in_stays_with_the_parent() {
         });
         assert_eq!(failure, 0);
         assert!(stand_in.is_here() && mutex.is_held_by(&thread));
+    });
+}
+
+#[test]
+fn a_child_opens_files_its_parents_among_them() {
+    let _turn = turn();
+    for_each_way(|way| {
+        let folder = Folder::on_tmpfs();
+        let open = |name: &str| Mutex::in_file(&folder.path(name), 0o600, "Mutex").unwrap();
+        let (old, thread) = (open("old"), Thread::current().unwrap());
+        assert!(old.try_lock(&thread).unwrap());
+        let child = untold(way, || {
+            let (again, new, me) = (open("old"), open("new"), Thread::current().unwrap());
+            let result = first_failure(&[
+                again.is_locked() && !again.is_held_by(&me) && !old.is_held_by(&me),
+                again.owner_pid() == Some(thread.pid()),
+                again.has_other_handles() && !new.has_other_handles(),
+                new.try_lock(&me).unwrap(),
+            ]);
+            drop(again);
+            result
+        });
+        assert_eq!(child, 0);
+        assert!(old.is_held_by(&thread));
+        old.unlock(&thread);
+        assert!(open("new").is_abandoned());
     });
 }

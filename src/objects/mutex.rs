@@ -107,44 +107,31 @@ impl Mutex {
     ///
     /// # Errors
     /// `Ownership` if the calling thread holds as many as the kernel can hand on when it dies.
-    #[inline]
+    #[inline(always)]
     pub fn try_lock(&self, thread: &Thread) -> Result<bool> {
         if !thread.may_hold_more() {
             make_room(thread)?;
         }
-        if self.0.holder().is_some_and(|holder| holder.thread.load(Relaxed) == name_of(thread)) {
-            self.disown_lost(thread);
-        }
         let taken = self.inner().try_lock(thread) || self.try_lock_of_the_dead(thread);
         if taken {
-            self.record_holder(thread);
+            self.inner().record_owner(thread);
         }
         Ok(taken)
     }
 
-    /// Says who holds it: called by the holder.
-    #[inline]
-    fn record_holder(&self, thread: &Thread) {
-        self.inner().record_owner(thread);
+    /// For a mutex in a file: the calling thread has taken it, and does not drop it before `forget_holder`, whatever the file
+    /// says meanwhile. Without this, a handle that is dropped while it is held may leave a lock on the thread's list whose
+    /// memory is gone, if others write to the file.
+    pub fn note_holder(&self, thread: &Thread) {
         if let Some(holder) = self.0.holder() {
             holder.thread.store(name_of(thread), Relaxed);
         }
     }
 
-    #[inline]
-    fn forget_holder(&self) {
+    /// The calling thread is about to release it.
+    pub fn forget_holder(&self) {
         if let Some(holder) = self.0.holder() {
             holder.thread.store(0, Relaxed);
-        }
-    }
-
-    /// The calling thread has taken the mutex and not released it. If the word says otherwise, it is not the thread's any more,
-    /// and must not be on its list.
-    #[cold]
-    fn disown_lost(&self, thread: &Thread) {
-        if !self.is_held_by(thread) {
-            thread.disown(self.inner().word());
-            self.forget_holder();
         }
     }
 
@@ -160,7 +147,7 @@ impl Mutex {
         let held_here = lock.pid(lock.owner()) == thread.pid();
         let taken = !held_here && self.0.spin.run(LONG_PAUSE, || lock.try_lock(thread));
         if taken {
-            self.record_holder(thread);
+            self.inner().record_owner(thread);
         }
         taken
     }
@@ -169,7 +156,7 @@ impl Mutex {
     pub fn lock(&self, thread: &Thread, deadline: Option<Deadline>) -> Outcome {
         let outcome = counted(self.waiting(), thread, || self.inner().lock(thread, deadline));
         if outcome == Outcome::Acquired {
-            self.record_holder(thread);
+            self.inner().record_owner(thread);
         }
         outcome
     }
@@ -180,15 +167,13 @@ impl Mutex {
     }
 
     /// Releases the mutex, which the calling thread holds.
-    #[inline]
+    #[inline(always)]
     pub fn unlock(&self, thread: &Thread) {
-        self.forget_holder();
         self.inner().unlock(thread);
     }
 
     /// Releases it as if this thread had died holding it.
     pub fn release_as_dead(&self, thread: &Thread) {
-        self.forget_holder();
         self.inner().release_as_dead(thread);
     }
 

@@ -34,12 +34,24 @@ impl MutexData {
     /// Records that the calling fiber holds the lock, once.
     #[inline]
     pub fn own(&self, object: VALUE) {
-        let (fiber, holder) = (current_fiber(), self.holder());
-        holder.levels.store(1, Relaxed);
-        if holder.fiber.load(Relaxed) != fiber {
-            holder.fiber.store(fiber, Relaxed);
-            // SAFETY: `object` now refers to `fiber`, both alive. (To a shared holder's fiber, `holders` does.)
+        let fiber = current_fiber();
+        if !self.shared_holder.load(Relaxed).is_null() {
+            return self.own_shared(fiber);
+        }
+        self.own_holder.levels.store(1, Relaxed);
+        if self.own_holder.fiber.load(Relaxed) != fiber {
+            self.own_holder.fiber.store(fiber, Relaxed);
+            // SAFETY: `object` now refers to `fiber`, both alive.
             unsafe { rb_gc_writebarrier(object, fiber as VALUE) };
+        }
+    }
+
+    fn own_shared(&self, fiber: usize) {
+        let holder = self.holder();
+        holder.levels.store(1, Relaxed);
+        holder.fiber.store(fiber, Relaxed); // `holders` refers to it
+        if let (Some(mutex), Some(thread)) = (self.shared.get(), thread::known()) {
+            mutex.note_holder(&thread);
         }
     }
 
@@ -60,10 +72,10 @@ impl MutexData {
 
     /// A shared holder refers to its fiber until the lock is released: called before that.
     #[inline(always)]
-    pub fn forget_fiber(&self) {
-        // SAFETY: as in `holder`.
-        if let Some(holder) = unsafe { self.shared_holder.load(Relaxed).as_ref() } {
+    pub fn forget_shared(&self, holder: &Holder) {
+        if !ptr::eq(holder, &self.own_holder) {
             holder.fiber.store(0, Relaxed);
+            holder.thread.store(0, Relaxed);
         }
     }
 
@@ -76,7 +88,10 @@ impl MutexData {
     /// The fiber that holds the lock, if a thread of this process does.
     #[inline]
     pub fn fiber(&self) -> usize {
-        self.holder().fiber.load(Relaxed)
+        match self.own_holder.fiber.load(Relaxed) {
+            0 => self.holder().fiber.load(Relaxed), // also where the holder is a shared one
+            fiber => fiber,
+        }
     }
 
     /// Whether the calling fiber, of thread `thread`, holds the lock.
@@ -123,9 +138,10 @@ impl MutexData {
     /// Releases one level, and with the last one the lock. The calling fiber holds it.
     #[inline]
     pub fn release_level(&self, mutex: &Mutex, thread: &Thread) {
-        match self.holder().levels.load(Relaxed) {
-            1 => self.unlock(mutex, thread),
-            levels => self.holder().levels.store(levels - 1, Relaxed),
+        let holder = self.holder();
+        match holder.levels.load(Relaxed) {
+            1 => self.unlock_of(holder, mutex, thread),
+            levels => holder.levels.store(levels - 1, Relaxed),
         }
     }
 

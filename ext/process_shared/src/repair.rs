@@ -14,6 +14,7 @@
 //! | RUNNING  | the holder is in `on_abandoned`                                                |
 
 use magnus::{RClass, Ruby, Value, prelude::*, rb_sys::AsRawValue, rb_sys::FromRawValue};
+use process_shared_core::arena::Holder;
 use process_shared_core::{Mutex, Thread};
 use rb_sys::{VALUE, rb_gc_writebarrier};
 use std::sync::atomic::Ordering::Relaxed;
@@ -33,8 +34,14 @@ impl MutexData {
     /// Releases the lock, which the calling fiber holds, for good.
     #[inline]
     pub fn unlock(&self, mutex: &Mutex, thread: &Thread) {
-        self.forget_fiber();
-        if self.holder().repair.load(Relaxed) == IN_ORDER {
+        self.unlock_of(self.holder(), mutex, thread);
+    }
+
+    /// The same, where the caller knows the holder.
+    #[inline(always)]
+    pub fn unlock_of(&self, holder: &Holder, mutex: &Mutex, thread: &Thread) {
+        self.forget_shared(holder);
+        if holder.repair.load(Relaxed) == IN_ORDER {
             mutex.unlock(thread);
         } else {
             self.unlock_slow(mutex, thread);
@@ -53,9 +60,10 @@ impl MutexData {
 
     /// Releases the lock, which the calling fiber holds, on all levels, for a while or for a handle that is closed.
     pub fn release_held(&self, mutex: &Mutex, thread: &Thread) -> Held {
-        let repair = self.holder().repair.swap(IN_ORDER, Relaxed);
-        let held = Held { levels: self.holder().levels.load(Relaxed), in_repair: repair == RUNNING };
-        self.forget_fiber();
+        let holder = self.holder();
+        let repair = holder.repair.swap(IN_ORDER, Relaxed);
+        let held = Held { levels: holder.levels.load(Relaxed), in_repair: repair == RUNNING };
+        self.forget_shared(holder);
         if repair == RUNNING || repair == DUE && mutex.is_inconsistent() {
             mutex.release_as_dead(thread);
         } else {

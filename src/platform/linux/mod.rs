@@ -135,14 +135,14 @@ impl Kernel for Thread {
         self.set_pending(ptr::null_mut());
     }
 
-    #[inline]
+    #[inline(always)]
     fn robust_push(&self, word: &Word) {
         // SAFETY: this thread's own list, or its stand-in's. A word is mapped while it is held.
         unsafe { robust_list::push(self.head(), word.entry()) };
         self.record.held.set(self.record.held.get() + 1);
     }
 
-    #[inline]
+    #[inline(always)]
     fn robust_remove(&self, word: &Word) {
         // SAFETY: as above; this thread holds the word.
         unsafe { robust_list::remove(self.head(), word.entry()) };

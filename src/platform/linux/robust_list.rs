@@ -78,11 +78,14 @@ pub unsafe fn set_pending(head: *mut Head, address: Link) {
 /// Makes `entry` the first of the list.
 ///
 /// # Safety
-/// As for `set_pending`. `entry` is on no list, and stays mapped until it is removed.
-#[inline]
+/// As for `set_pending`. `entry` is on no other list, and stays mapped until it is removed.
+#[inline(always)]
 pub unsafe fn push(head: *mut Head, entry: &Entry) {
     // SAFETY: the list is well formed: each entry on it is mapped, and has its `prev` right before its `next`.
     unsafe {
+        if strip((*head).list) != head.cast() && arena::has_files() {
+            remove_checked(head, entry); // it is there only if others have written to its file since it was taken
+        }
         let first = (*head).list;
         entry.next.set(first);
         entry.prev.set(&raw mut (*head).list);
@@ -99,7 +102,7 @@ pub unsafe fn push(head: *mut Head, entry: &Entry) {
 ///
 /// # Safety
 /// As for `set_pending`. `entry` is on that list.
-#[inline]
+#[inline(always)]
 pub unsafe fn remove(head: *mut Head, entry: &Entry) {
     let (prev, next) = (entry.prev.get(), entry.next.get());
     // SAFETY: as in `push`; `prev` is the address of the link that leads to this entry.
@@ -120,7 +123,7 @@ pub unsafe fn remove(head: *mut Head, entry: &Entry) {
     }
 }
 
-/// The same, believing no link in a file. An entry in a file that others have written to loses the entries behind it: the
+/// The same, if it is there, believing no link in a file. An entry in a file that others have written to loses the entries behind it: the
 /// kernel does not reach them any more, and those who wait for their locks look for themselves.
 ///
 /// # Safety
