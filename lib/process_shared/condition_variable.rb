@@ -39,8 +39,12 @@ module ProcessShared
 
     # @!parse extend OpenWithSelf
 
-    # @!method initialize
-    #   Makes one that nobody waits on.
+    # @!method initialize(path: nil, mode: 0600)
+    #   Makes one that nobody waits on, or opens the one in a file.
+    #   @param path [String, Pathname, nil] opens the object in this file, or makes it: see {ProcessShared}
+    #   @param mode [Integer] the mode of a file that is made, exactly
+    #   @raise [ArgumentError] if another class's file is at +path+
+    #   @raise [ProcessError, IncompatibleError, SystemCallError] if there is a +path+ that cannot be used: see {ProcessShared}
 
     # @!method wait(mutex, timeout = nil)
     #   Releases the lock, waits for a signal, and takes the lock again before it returns or raises. A {Monitor} is
@@ -63,6 +67,9 @@ module ProcessShared
 
     # @!method waiters
     #   @return [Integer] how many, in all processes, wait now
+
+    # @!method path
+    #   @return [String, nil] the absolute path of its file; nil if it has none
 
     # @!method close
     #   Closes this handle in this process; others go on using it. A thread of this process that waits raises {ClosedError}.

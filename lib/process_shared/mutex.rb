@@ -12,7 +12,8 @@ module ProcessShared
   # changed may be half-changed; +on_abandoned+ is the place to repair it. The death of a process that waits
   # concerns nobody.
   #
-  # It takes at most 128 bytes of shared memory, and no descriptor.
+  # It takes at most 128 bytes of shared memory, and no descriptor. With a +path+ it takes a file of 64 KB and a descriptor,
+  # and unrelated processes share it.
   #
   # @example
   #   mutex = ProcessShared::Mutex.new
@@ -20,6 +21,11 @@ module ProcessShared
   #   2.times { fork { 100.times { mutex.synchronize { total.write_int(total.read_int + 1) } } } }
   #   Process.waitall
   #   total.read_int # => 200
+  #
+  # @example One at a time, of processes that know nothing of each other
+  #   require "tmpdir"
+  #   path = File.join(Dir.mktmpdir, "import.lock")
+  #   ProcessShared::Mutex.new(path: path).synchronize { :imported } # => :imported
   #
   # @example Data that is repaired after a crash
   #   ledger = ProcessShared::SharedMemory.new(64)
@@ -33,14 +39,17 @@ module ProcessShared
 
     # @!parse extend OpenWithSelf
 
-    # @!method initialize(on_abandoned: nil)
+    # @!method initialize(on_abandoned: nil, path: nil, mode: 0600)
     #   @param on_abandoned [#call, nil] called with the mutex by the caller that takes the lock over from a holder that
     #     died, with the lock held, before {#lock}, {#try_lock} or {#synchronize} goes on. If it raises, the lock is
     #     released, stays marked as abandoned, and the exception comes out of that call. If it gives the lock away before
     #     it returns ({#sleep}, {ConditionVariable#wait}, {#close}), the next holder finds the lock abandoned too; only an
     #     {#unlock} in it says that the data are in order.
+    #   @param path [String, Pathname, nil] opens the object in this file, or makes it: see {ProcessShared}
+    #   @param mode [Integer] the mode of a file that is made, exactly
     #   @raise [TypeError] if +on_abandoned+ cannot be called with one argument
-    #   @raise [ArgumentError] if it is given a block: {OpenWithSelf#open} takes one
+    #   @raise [ArgumentError] if it is given a block: {OpenWithSelf#open} takes one; if another class's file is at +path+
+    #   @raise [ProcessError, IncompatibleError, SystemCallError] if there is a +path+ that cannot be used: see {ProcessShared}
 
     # @!method lock
     #   Takes the lock; waits while somebody else has it.
@@ -93,6 +102,9 @@ module ProcessShared
 
     # @!method waiters
     #   @return [Integer] how many, in all processes, wait for the lock now
+
+    # @!method path
+    #   @return [String, nil] the absolute path of its file; nil if it has none
 
     # @!method close
     #   Ends the use of this object in this process; other processes go on using the lock. If the calling fiber holds

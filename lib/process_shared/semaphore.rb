@@ -20,9 +20,12 @@ module ProcessShared
 
     # @!parse extend OpenWithSelf
 
-    # @!method initialize(value = 1)
-    #   @param value [Integer] permits there are at first, from 0 to 2**31 - 1
-    #   @raise [ArgumentError] if it is negative or larger
+    # @!method initialize(value = 1, path: nil, mode: 0600)
+    #   @param value [Integer] permits there are at first, from 0 to 2**31 - 1; ignored where the file is there already
+    #   @param path [String, Pathname, nil] opens the object in this file, or makes it: see {ProcessShared}
+    #   @param mode [Integer] the mode of a file that is made, exactly
+    #   @raise [ArgumentError] if it is negative or larger; if another class's file is at +path+
+    #   @raise [ProcessError, IncompatibleError, SystemCallError] if there is a +path+ that cannot be used: see {ProcessShared}
     #   @raise [TypeError] if it is not a number
 
     # @!method wait
@@ -57,6 +60,9 @@ module ProcessShared
 
     # @!method waiters
     #   @return [Integer] how many, in all processes, wait for a permit now
+
+    # @!method path
+    #   @return [String, nil] the absolute path of its file; nil if it has none
 
     # @!method close
     #   Closes this handle in this process; others go on using the semaphore. A thread of this process that waits raises

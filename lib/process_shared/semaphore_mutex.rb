@@ -51,6 +51,9 @@ module ProcessShared
     # @!method locked?
     #   @return [Boolean] whether the semaphore has no free permit
 
+    # @!method path
+    #   @return [nil] the semaphore has the path
+
     # @!method close
     #   Gives this lock up, in this process; the semaphore stays open.
     #   @return [nil]

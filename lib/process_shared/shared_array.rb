@@ -44,9 +44,11 @@ module ProcessShared
     PIECE = 4096
     private_constant :SHOWN, :PIECE
 
-    # @!method initialize(type, count = 1)
+    # @!method initialize(type, count = 1, path: nil, mode: 0600)
     #   @param type [Symbol, FFI::Type] a number, +:bool+ or +:pointer+
     #   @param count [Integer] elements
+    #   @param path [String, Pathname, nil] opens the object in this file, or makes it: see {ProcessShared}
+    #   @param mode [Integer] the mode of a file that is made, exactly
     #   @raise [TypeError] for an unknown type
     #   @raise [ArgumentError] for a type without accessors of ours (+:string+, structs); if the size is below 1, or
     #     beyond what an address can hold

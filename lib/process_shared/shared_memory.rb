@@ -5,7 +5,8 @@ require "process_shared/shared_memory_io"
 
 module ProcessShared
   # Zero-filled memory that is shared with every process forked later. It has no name and is no file: it ends with the
-  # last process that has it, also after <tt>kill -9</tt>. The size of /dev/shm does not matter.
+  # last process that has it, also after <tt>kill -9</tt>. The size of /dev/shm does not matter. With a +path+ it is a
+  # file, which keeps what is written: unrelated processes share it, and so do those before a restart with those after it.
   #
   # <tt>SharedMemory.new(bytes = 1)</tt> or <tt>SharedMemory.new(type, count = 1)</tt>, with one of the types below.
   # With a block the object is yielded and then closed.
@@ -68,19 +69,26 @@ module ProcessShared
   class SharedMemory < Pointer
     # @!parse extend OpenWithSelf
 
-    # @!method initialize(type = 1, count = 1, reserve: false)
-    #   @overload initialize(bytes = 1, reserve: false)
+    # @!method initialize(type = 1, count = 1, reserve: false, path: nil, mode: 0600)
+    #   @overload initialize(bytes = 1, reserve: false, path: nil, mode: 0600)
     #     @param bytes [Integer] the size
-    #   @overload initialize(type, count = 1, reserve: false)
+    #   @overload initialize(type, count = 1, reserve: false, path: nil, mode: 0600)
     #     @param type [Symbol, FFI::Type] one of the types above
     #     @param count [Integer] how many of them
     #   @param reserve [Boolean] take all of it now; other threads run meanwhile, and an exception (Timeout) ends it
+    #   @param path [String, Pathname, nil] opens the object in this file, or makes it: see {ProcessShared}
+    #   @param mode [Integer] the mode of a file that is made, exactly
     #   @yieldparam memory [SharedMemory] itself, which is closed when the block ends
     #   @raise [TypeError] for an unknown type
-    #   @raise [ArgumentError] if the size is below 1, or beyond what an address can hold
+    #   @raise [ArgumentError] if the size is below 1, or beyond what an address can hold; if the file at +path+ is another
+    #     class's, or has elements of another type or number
+    #   @raise [ProcessError, IncompatibleError, SystemCallError] if there is a +path+ that cannot be used: see {ProcessShared}
     #   @raise [Errno::EFBIG] if it is beyond the limit on file sizes
     #   @raise [Errno::EMFILE, Errno::ENFILE] if there is no descriptor left
     #   @raise [Errno::ENOMEM, Errno::ENOSPC] if there is no address space, or with +reserve+ no memory
+
+    # @!method path
+    #   @return [String, nil] the absolute path of its file; nil if it has none
 
     # @!method count
     #   @return [Integer] elements
@@ -91,7 +99,8 @@ module ProcessShared
     # @!method fd
     #   The number of the memory's file descriptor (close-on-exec), to pass on or to look at. It is lent: it belongs to
     #   this object, and {#close} closes it. <tt>IO.for_fd(memory.fd)</tt> would close it too, unless with
-    #   <tt>autoclose: false</tt>; {#to_io} gives an IO of its own.
+    #   <tt>autoclose: false</tt>; {#to_io} gives an IO of its own. That of memory with a path is the file's, where the
+    #   elements begin at byte 4096: pass the path on instead.
     #   @return [Integer]
 
     # An IO over the same memory with a descriptor of its own (close-on-exec), for what needs one: to pass it to a
