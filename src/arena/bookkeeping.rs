@@ -133,7 +133,7 @@ impl Bookkeeping {
             if !chunk.has_room() {
                 self.open.push(address);
             }
-            chunk.free.push(slot.index as u16);
+            chunk.free.push(slot.index() as u16);
         }
         if chunk.live > 0 {
             return None;

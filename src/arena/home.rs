@@ -135,6 +135,11 @@ impl Home {
         unsafe { self.address.add(self.layout.first_slot() + index * SLOT) }
     }
 
+    /// The index of the slot at an address.
+    pub fn index_of(&self, slot: NonNull<u8>) -> u32 {
+        ((slot.addr().get() - self.address.addr().get() - self.layout.first_slot()) / SLOT) as u32
+    }
+
     /// A number for a slot that is the same in all processes, and very nearly always unlike that of any other slot of
     /// any home. Neither the lowest nor the highest.
     pub fn name(&self, index: u32) -> u32 {

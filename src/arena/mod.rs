@@ -38,7 +38,12 @@ const SEATS: u32 = 4;
 pub struct Holder {
     /// The thread of this process that has the lock on its list, with its process: see `Mutex`.
     pub thread: AtomicU64,
-    // The rest is for the use of a binding.
+    pub binding: Holding,
+}
+
+/// What a binding knows of the holder of a lock.
+#[derive(Debug, Default)]
+pub struct Holding {
     /// Which of the thread's fibers it is.
     pub fiber: AtomicUsize,
     /// How often it has taken the lock.
@@ -51,9 +56,6 @@ pub struct Holder {
 #[derive(Debug)]
 pub struct Slot {
     address: NonNull<u8>,
-    index: u32,
-    /// The home's, if it is in a file.
-    holder: Option<NonNull<Holder>>,
     /// When it was handed out.
     fork_epoch: u32,
     /// What this process has learned of waiting for what is in the slot.
@@ -151,15 +153,7 @@ impl Slot {
     }
 
     fn at_index(home: Arc<Home>, index: u32, fork_epoch: u32) -> Self {
-        let holder = home.file().map(|_| NonNull::from(home.holder()));
-        Slot {
-            address: home.slot(index as usize),
-            index,
-            holder,
-            fork_epoch,
-            spin: SpinBudget::default(),
-            home,
-        }
+        Slot { address: home.slot(index as usize), fork_epoch, spin: SpinBudget::default(), home }
     }
 
     /// The slot in the file at `path`, which is opened, or made with `mode`. `start` makes the object of `class` in a slot of
@@ -203,8 +197,7 @@ impl Slot {
     /// See `Holder`; for a slot in a file.
     #[inline]
     pub fn holder(&self) -> Option<&Holder> {
-        // SAFETY: it lives as long as the home, which this slot keeps.
-        self.holder.map(|holder| unsafe { holder.as_ref() })
+        self.home.file().map(|_| self.home.holder())
     }
 
     /// Whether this process has other handles of the same slot.
@@ -254,12 +247,17 @@ impl Slot {
     #[inline]
     pub fn seat(&self, role: u32) -> Seat<'_> {
         debug_assert!(role < SEATS);
-        Seat { table: self.home.table(), key: self.index * SEATS + role }
+        Seat { table: self.home.table(), key: self.index() * SEATS + role }
+    }
+
+    /// Its place in the home.
+    fn index(&self) -> u32 {
+        self.home.index_of(self.address)
     }
 
     /// See `Home::name`.
     pub fn name(&self) -> u32 {
-        self.home.name(self.index)
+        self.home.name(self.index())
     }
 
     /// Keeps the slot until its owner can do what is left to do; see `take_deferred`.

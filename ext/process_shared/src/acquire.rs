@@ -137,7 +137,7 @@ impl MutexData {
             };
             nogvl::block(ruby, [Some(object), None], check, wait, settle)
         };
-        if taken.get() && self.is_monitor.load(Relaxed) {
+        if taken.get() && self.is_monitor() {
             return Ok(Awaited::Level);
         }
         if !acquired? {

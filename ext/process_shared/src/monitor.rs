@@ -2,11 +2,11 @@
 
 use magnus::{RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue};
 use rb_sys::VALUE;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::acquire::Taken;
 use crate::errors::{self, Error};
-use crate::mutex::{MutexData, is_locked, is_owned, lock_abandoned, unlock_slow};
+use crate::mutex::{MONITOR, MutexData, is_locked, is_owned, lock_abandoned, unlock_slow};
 use crate::object::{self, Object};
 use crate::raw_methods::{Method0, NIL, define, slow};
 use crate::synchronize;
@@ -105,7 +105,8 @@ fn wait_for_cond(ruby: &Ruby, object: Value, condition: Value, timeout: Value) -
 }
 
 unsafe extern "C" fn allocate(class: VALUE) -> VALUE {
-    let data = MutexData { is_monitor: AtomicBool::new(true), ..MutexData::default() };
+    let data = MutexData::default();
+    data.shared.kind.store(MONITOR, Relaxed);
     // SAFETY: Ruby passes a class: this one, or one derived from it.
     unsafe { typed_data::wrap(class, data) }
 }

@@ -5,12 +5,12 @@
 //! few nanoseconds, and hand all else to their slow paths.
 
 use magnus::{RModule, Ruby, Value, method, prelude::*, rb_sys::FromRawValue};
-use process_shared_core::arena::Holder;
+use process_shared_core::arena::Holding;
 use process_shared_core::{Condition, Mutex, Thread};
 use rb_sys::VALUE;
 use std::ffi::c_int;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use crate::acquire::Taken;
 use crate::condition_wait::{self, Waitable};
@@ -28,13 +28,23 @@ use crate::{data_type, nogvl, path, thread};
 pub struct MutexData {
     pub shared: Shared<Mutex>,
     /// What this process knows of the holder, unless that is `shared_holder`.
-    pub own_holder: Holder,
+    pub own_holder: Holding,
     /// That of a lock with a path, which all its handles have, or null.
-    pub shared_holder: AtomicPtr<Holder>,
+    pub shared_holder: AtomicPtr<Holding>,
     /// The callable, or 0.
     pub on_abandoned: AtomicUsize,
-    /// Whether the object is a Monitor.
-    pub is_monitor: AtomicBool,
+}
+
+/// The `kind` of a Monitor.
+pub const MONITOR: u8 = 1;
+
+// Larger handles make forks slower: a child copies the pages that its collector writes to.
+const _: () = assert!(size_of::<MutexData>() <= 64);
+
+impl MutexData {
+    pub fn is_monitor(&self) -> bool {
+        self.shared.kind.load(Relaxed) == MONITOR
+    }
 }
 
 impl Data for MutexData {
@@ -58,7 +68,7 @@ impl Object for MutexData {
     }
 
     fn class_name(&self) -> &'static str {
-        if self.is_monitor.load(Relaxed) { "ProcessShared::Monitor" } else { "ProcessShared::Mutex" }
+        if self.is_monitor() { "ProcessShared::Monitor" } else { "ProcessShared::Mutex" }
     }
 
     /// A lock that the calling fiber holds is released.
@@ -171,7 +181,7 @@ fn initialize_slow(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Err
     if let Some(callable) = on_abandoned {
         require_callable(ruby, callable)?;
     }
-    let class = if data.is_monitor.load(Relaxed) { "Monitor" } else { "Mutex" };
+    let class = if data.is_monitor() { "Monitor" } else { "Mutex" };
     let open = |path: &Path, mode| Mutex::in_file(path, mode, class);
     data.initialize(ruby, object, given.location.as_ref(), Mutex::new, open)?;
     data.share_holder();

@@ -42,6 +42,8 @@ core!(Mutex, Semaphore, ConditionVariable);
 /// This process's handle of a shared thing: set once, closed at most once.
 pub struct Shared<T> {
     state: AtomicU8,
+    /// For the class's own use: which of the classes with such data the object is of.
+    pub kind: AtomicU8,
     core: UnsafeCell<MaybeUninit<T>>,
 }
 
@@ -55,7 +57,11 @@ unsafe impl<T: Send + Sync> Sync for Shared<T> {}
 
 impl<T> Default for Shared<T> {
     fn default() -> Self {
-        Shared { state: AtomicU8::new(EMPTY), core: UnsafeCell::new(MaybeUninit::uninit()) }
+        Shared {
+            state: AtomicU8::new(EMPTY),
+            kind: AtomicU8::new(0),
+            core: UnsafeCell::new(MaybeUninit::uninit()),
+        }
     }
 }
 

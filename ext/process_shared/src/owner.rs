@@ -11,7 +11,7 @@
 //! fiber alive: `holders` does, an object that the collector looks at each time.
 
 use magnus::{Ruby, Value, rb_sys::AsRawValue};
-use process_shared_core::arena::{self, Holder};
+use process_shared_core::arena::{self, Holding};
 use process_shared_core::{Mutex, Thread};
 use rb_sys::{VALUE, rb_fiber_current, rb_gc_writebarrier};
 use std::cell::UnsafeCell;
@@ -57,7 +57,7 @@ impl MutexData {
 
     /// What this process knows of the holder.
     #[inline(always)]
-    pub fn holder(&self) -> &Holder {
+    pub fn holder(&self) -> &Holding {
         let shared = self.shared_holder.load(Relaxed);
         // SAFETY: null, or that of the lock in `shared`, which lives as long as this.
         unsafe { shared.as_ref() }.unwrap_or(&self.own_holder)
@@ -66,16 +66,18 @@ impl MutexData {
     /// Makes a lock with a path have the holder of all its handles. Part of `initialize`.
     pub fn share_holder(&self) {
         if let Some(holder) = self.shared.get().and_then(Mutex::holder) {
-            self.shared_holder.store(ptr::from_ref(holder).cast_mut(), Relaxed);
+            self.shared_holder.store(ptr::from_ref(&holder.binding).cast_mut(), Relaxed);
         }
     }
 
     /// A shared holder refers to its fiber until the lock is released: called before that.
     #[inline(always)]
-    pub fn forget_shared(&self, holder: &Holder) {
+    pub fn forget_shared(&self, holder: &Holding) {
         if !ptr::eq(holder, &self.own_holder) {
             holder.fiber.store(0, Relaxed);
-            holder.thread.store(0, Relaxed);
+            if let Some(mutex) = self.shared.get() {
+                mutex.forget_holder();
+            }
         }
     }
 
@@ -180,7 +182,7 @@ impl MutexData {
 fn holders() -> VALUE {
     unsafe extern "C" fn mark(_: *mut c_void) {
         arena::each_holder(|holder| {
-            let fiber = holder.fiber.load(Relaxed);
+            let fiber = holder.binding.fiber.load(Relaxed);
             if fiber != 0 {
                 // SAFETY: called by the collector; the fiber was alive when it was stored, and has been marked since.
                 unsafe { rb_sys::rb_gc_mark(fiber as VALUE) };

@@ -14,7 +14,7 @@
 //! | RUNNING  | the holder is in `on_abandoned`                                                |
 
 use magnus::{RClass, Ruby, Value, prelude::*, rb_sys::AsRawValue, rb_sys::FromRawValue};
-use process_shared_core::arena::Holder;
+use process_shared_core::arena::Holding;
 use process_shared_core::{Mutex, Thread};
 use rb_sys::{VALUE, rb_gc_writebarrier};
 use std::sync::atomic::Ordering::Relaxed;
@@ -39,7 +39,7 @@ impl MutexData {
 
     /// The same, where the caller knows the holder.
     #[inline(always)]
-    pub fn unlock_of(&self, holder: &Holder, mutex: &Mutex, thread: &Thread) {
+    pub fn unlock_of(&self, holder: &Holding, mutex: &Mutex, thread: &Thread) {
         self.forget_shared(holder);
         if holder.repair.load(Relaxed) == IN_ORDER {
             mutex.unlock(thread);

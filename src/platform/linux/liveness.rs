@@ -90,16 +90,17 @@ fn milliseconds() -> u32 {
 
 /// Looks for the thread. `pid` is its process, or 0 if that is not known.
 fn look(thread: u32, pid: u32) -> Look {
-    // SAFETY: signal 0 only asks, here and below.
-    if unsafe { libc::syscall(libc::SYS_tkill, thread, 0) } != 0 && is_no_such_thread() {
+    // SAFETY: signal 0 only asks.
+    let found = unsafe { libc::syscall(libc::SYS_tkill, thread, 0) };
+    if found != 0 && is_no_such_thread() {
         return Look::Gone;
     }
-    // SAFETY: as above.
-    if is_a_number(pid)
-        && unsafe { libc::syscall(libc::SYS_tgkill, pid, thread, 0) } != 0
-        && is_no_such_thread()
-    {
-        return Look::Elsewhere;
+    if is_a_number(pid) {
+        // SAFETY: as above.
+        let found = unsafe { libc::syscall(libc::SYS_tgkill, pid, thread, 0) };
+        if found != 0 && is_no_such_thread() {
+            return Look::Elsewhere;
+        }
     }
     if matches!(state_of(thread), Some(b'Z' | b'X')) && proc_is_ours() { Look::Gone } else { Look::There }
 }
