@@ -136,10 +136,12 @@ module ProcessShared
     # @raise [TypeError] if it is no IO, or for an unknown type
     # @raise [Errno::EBADF, Errno::EACCES, Errno::EMFILE] if it is no open descriptor, is not open for reading and writing, or
     #   none is left for the copy
-    # @example
+    # @example To a program as its descriptor 3: <tt>spawn("ruby", "worker.rb", 3 => memory.fd)</tt>; or over a socket
+    #   require "socket"
     #   memory = ProcessShared::SharedMemory.new(:int32, 2)
-    #   code = "ProcessShared::SharedMemory.for_fd(3, :int32).put(:int32, 4, 7)"
-    #   Process.wait(spawn("ruby", "-rprocess_shared", "-e", code, 3 => memory.fd))
+    #   here, there = UNIXSocket.pair
+    #   here.send_io(memory.to_io)
+    #   ProcessShared::SharedMemory.for_fd(there.recv_io, :int32).put(:int32, 4, 7)
     #   memory.get(:int32, 4) # => 7
     def self.for_fd(io, type = :uint8, count = nil)
       opened = io.to_io if io.respond_to?(:to_io) # may be the only reference to it
