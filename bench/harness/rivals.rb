@@ -14,6 +14,21 @@ module Bench
         nil
       end
 
+      # concurrent-ruby, or nil (Debian: ruby-concurrent).
+      def concurrent
+        require "concurrent"
+        Concurrent
+      rescue LoadError
+        nil
+      end
+
+      # Adds concurrent-ruby's class of the same name to a comparison, where it is there: the block gives the object.
+      def concurrently(comparison, code, goal:)
+        return comparison.leave_out("concurrent-ruby", "it is not there") unless concurrent
+
+        comparison.code("concurrent-ruby", code, x: yield(concurrent), goal: goal)
+      end
+
       # The path of python3, or nil.
       def python
         return @python if defined?(@python)
