@@ -10,6 +10,7 @@ mod atomic;
 pub mod condition;
 pub mod deadline;
 pub mod error;
+pub mod event;
 #[cfg(not(loom))]
 pub mod file;
 pub mod kernel;
@@ -30,7 +31,7 @@ pub use deadline::Deadline;
 pub use error::{Error, Result};
 pub use lock::Outcome;
 #[cfg(not(loom))]
-pub use objects::{ConditionVariable, Mutex, Semaphore, release_held_as_dead, transfer_held};
+pub use objects::{ConditionVariable, Event, Mutex, Semaphore, release_held_as_dead, transfer_held};
 #[cfg(not(loom))]
 pub use platform::Thread;
 

@@ -9,6 +9,7 @@ use loom::thread;
 use process_shared_core::Deadline;
 use process_shared_core::condition::waits::{Outstanding, Waits};
 use process_shared_core::condition::{Baton, Condition, Wait};
+use process_shared_core::event::Event;
 use process_shared_core::lock::{Lock, Outcome};
 use process_shared_core::participants::{Header, OWES, Participant, Party, Seat, Table};
 use process_shared_core::platform::{Clock, Thread, World, weakly};
@@ -310,6 +311,119 @@ mod semaphore {
             post(&shared, &me);
             other.join().unwrap();
             post(&shared, &me);
+            mortal.join().unwrap()
+        });
+    }
+}
+
+mod event {
+    use super::*;
+
+    /// Waits for an event that was not set when this was called.
+    fn wait(shared: &Shared<Event>, me: &Thread) {
+        if let Some(epoch) = shared.object.begin() {
+            assert_eq!(shared.object.wait(me, epoch, None), Outcome::Acquired);
+        }
+    }
+
+    #[test]
+    fn shows_what_came_before_it() {
+        check(3, || {
+            let shared = Shared::<Event>::new();
+            let other = spawn(&shared, |shared| {
+                wait(shared, &shared.world.thread(1, Clock::Slow));
+                shared.data.with(|data| assert_eq!(unsafe { *data }, 1));
+            });
+            shared.data.with_mut(|data| unsafe { *data = 1 });
+            assert!(shared.object.set(&shared.world.thread(2, Clock::Slow)));
+            other.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn one_set_wakes_two_and_one_of_two_setters_has_set_it() {
+        check(2, || {
+            let shared = Shared::<Event>::new();
+            let others = [1, 2]
+                .map(|id| spawn(&shared, move |shared| wait(shared, &shared.world.thread(id, Clock::Slow))));
+            let setter = spawn(&shared, |shared| shared.object.set(&shared.world.thread(3, Clock::Slow)));
+            let set = shared.object.set(&shared.world.thread(4, Clock::Slow));
+            assert!(setter.join().unwrap() != set);
+            others.into_iter().for_each(|other| other.join().unwrap());
+        });
+    }
+
+    /// Two wait since before the event is set; one comes after the reset, and waits for the second time.
+    #[test]
+    fn a_reset_keeps_nobody_asleep() {
+        check(2, || {
+            let shared = Shared::<Event>::new();
+            let epoch = shared.object.begin().unwrap();
+            let early = spawn(&shared, move |shared| {
+                let me = shared.world.thread(1, Clock::Slow);
+                assert_eq!(shared.object.wait(&me, epoch, None), Outcome::Acquired);
+            });
+            let late = spawn(&shared, |shared| wait(shared, &shared.world.thread(2, Clock::Slow)));
+            let me = shared.world.thread(3, Clock::Slow);
+            assert!(shared.object.set(&me));
+            shared.object.reset(&me);
+            early.join().unwrap();
+            shared.object.set(&me);
+            late.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn outlives_whoever_sets_it() {
+        check_deaths(2, |steps| {
+            let shared = Shared::<Event>::new();
+            let others = [1, 2]
+                .map(|id| spawn(&shared, move |shared| wait(shared, &shared.world.thread(id, Clock::Slow))));
+            let mortal = shared.world.thread(3, Clock::Slow);
+            let died = mortal.live(steps, |me| {
+                shared.object.set(me);
+            });
+            if !shared.object.is_set() {
+                shared.object.set(&shared.world.thread(4, Clock::Slow));
+            }
+            others.into_iter().for_each(|other| other.join().unwrap());
+            died
+        });
+    }
+
+    /// A reset follows the death of the setter at once.
+    #[test]
+    fn a_reset_wakes_those_of_a_dead_setter() {
+        check_deaths(2, |steps| {
+            let shared = Shared::<Event>::new();
+            let epoch = shared.object.begin().unwrap();
+            let others = [1, 2].map(|id| {
+                spawn(&shared, move |shared| {
+                    let me = shared.world.thread(id, Clock::Slow);
+                    assert_eq!(shared.object.wait(&me, epoch, None), Outcome::Acquired);
+                })
+            });
+            let died = shared.world.thread(3, Clock::Slow).live(steps, |me| {
+                shared.object.set(me);
+            });
+            let me = shared.world.thread(4, Clock::Slow);
+            shared.object.set(&me);
+            shared.object.reset(&me);
+            others.into_iter().for_each(|other| other.join().unwrap());
+            died
+        });
+    }
+
+    #[test]
+    fn outlives_whoever_waits() {
+        check_deaths(2, |steps| {
+            let shared = Shared::<Event>::new();
+            let mortal = spawn(&shared, move |shared| {
+                shared.world.thread(1, Clock::Slow).live(steps, |me| wait(shared, me))
+            });
+            let other = spawn(&shared, |shared| wait(shared, &shared.world.thread(2, Clock::Slow)));
+            shared.object.set(&shared.world.thread(3, Clock::Slow));
+            other.join().unwrap();
             mortal.join().unwrap()
         });
     }
@@ -789,6 +903,7 @@ mod proof {
     fn the_model_notices_what_is_broken() {
         notices("proof::a_wake_up_is_swallowed", "deadlock");
         notices("proof::the_kernel_overlooks_a_death", "deadlock");
+        notices("proof::the_kernel_overlooks_the_death_of_a_setter", "deadlock");
         notices("proof::an_order_is_weakened", "Causality violation");
         notices("untold::a_waiter_does_not_look", "maximum number of branches");
     }
@@ -822,6 +937,29 @@ mod proof {
             shared.object.unlock(&me);
             other.join().unwrap();
             mortal.join().unwrap()
+        });
+    }
+
+    #[test]
+    #[ignore = "fails on purpose"]
+    fn the_kernel_overlooks_the_death_of_a_setter() {
+        check_deaths(2, |steps| {
+            let shared = Shared::<Event>::new();
+            let epoch = shared.object.begin().unwrap();
+            let other = spawn(&shared, move |shared| {
+                let me = shared.world.thread(2, Clock::Slow);
+                assert_eq!(shared.object.wait(&me, epoch, None), Outcome::Acquired);
+            });
+            let mortal = shared.world.thread(1, Clock::Slow);
+            mortal.forgotten.set(true);
+            let died = mortal.live(steps, |me| {
+                shared.object.set(me);
+            });
+            if !shared.object.is_set() {
+                shared.object.set(&shared.world.thread(3, Clock::Slow));
+            }
+            other.join().unwrap();
+            died
         });
     }
 

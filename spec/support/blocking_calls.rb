@@ -48,6 +48,15 @@ class BlockingCall
       end
     end
 
+    def event(name, klass, &wait)
+      @makers[name] = lambda do
+        event = klass.new
+        new(enter: NOTHING, wait: -> { wait.call(event) }, waiting: -> { event.waiters == 1 },
+            intact: -> { !event.set? && event.waiters.zero? }, release: -> { event.set },
+            leave: -> { event.reset }, sleeps: false, close: -> { event.close })
+      end
+    end
+
     def sleep(name, klass, &wait)
       @makers[name] = lambda do
         mutex = klass.new

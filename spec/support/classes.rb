@@ -68,6 +68,10 @@ class SharedClass
                                               "wait with a semaphore's lock" => [:condition, -> { ProcessShared::Semaphore.new.to_mtx }]
                                             })
 
+  event = { wait: [0], set: [], set?: [], try?: [], reset: [], waiters: [] }
+  new(:Event, :synchronisation, calls: event, use: "object.set && object.wait && object.reset", idle: "object.waiters",
+                                waits: { "wait" => [:event, :wait.to_proc], "wait(60)" => [:event, ->(event) { event.wait(60) }] })
+
   new(:SharedMemory, :memory, arguments: [:int32, 2000], cost: :memory, use: "object.put_object(4000, [1]) && object.get_object(4000)")
   new(:SharedArray, :memory, arguments: [:double, 4], cost: :memory, use: "(object[1] = 2.0) && object.sort")
 

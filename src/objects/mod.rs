@@ -4,10 +4,12 @@
 //! the calling thread, and can be called from any.
 
 mod condition_variable;
+mod event;
 mod mutex;
 mod semaphore;
 
 pub use condition_variable::ConditionVariable;
+pub use event::Event;
 pub use mutex::{Mutex, release_held_as_dead, transfer_held};
 pub use semaphore::Semaphore;
 

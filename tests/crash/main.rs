@@ -11,6 +11,7 @@
 mod operation;
 
 mod condition;
+mod event;
 mod mutex;
 mod points;
 mod semaphore;

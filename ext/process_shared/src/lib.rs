@@ -61,6 +61,7 @@ classes! {
     binary_semaphore: semaphore::SemaphoreData,
     semaphore_mutex: semaphore_mutex::SemaphoreMutexData,
     condition_variable: condition_variable::ConditionVariableData,
+    event: event::EventData,
 }
 
 /// The locks that ConditionVariable#wait knows.
