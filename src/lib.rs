@@ -31,7 +31,10 @@ pub use deadline::Deadline;
 pub use error::{Error, Result};
 pub use lock::Outcome;
 #[cfg(not(loom))]
-pub use objects::{ConditionVariable, Event, Mutex, Semaphore, release_held_as_dead, transfer_held};
+pub use objects::{
+    AtomicBoolean, AtomicFixnum, ConditionVariable, Event, Mutex, Semaphore, release_held_as_dead,
+    transfer_held,
+};
 #[cfg(not(loom))]
 pub use platform::Thread;
 

@@ -96,6 +96,14 @@ module ProcessShared
     # @!method type
     #   @return [Symbol, FFI::Type] what the elements are
 
+    # @!method atomic(offset = 0)
+    #   A number over 8 bytes of the memory, which keeps it mapped; to count without a lock. There can be as many as the
+    #   memory has room for, and several for the same bytes.
+    #   @param offset [Integer] bytes, a multiple of 8
+    #   @return [AtomicFixnum]
+    #   @raise [ArgumentError] if the offset is no multiple of 8
+    #   @raise [IndexError] if the 8 bytes are not all inside
+
     # @!method fd
     #   The number of the memory's file descriptor (close-on-exec), to pass on or to look at. It is lent: it belongs to
     #   this object, and {#close} closes it. <tt>IO.for_fd(memory.fd)</tt> would close it too, unless with

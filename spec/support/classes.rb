@@ -72,6 +72,11 @@ class SharedClass
   new(:Event, :synchronisation, calls: event, use: "object.set && object.wait && object.reset", idle: "object.waiters",
                                 waits: { "wait" => [:event, :wait.to_proc], "wait(60)" => [:event, ->(event) { event.wait(60) }] })
 
+  number = { value: [], increment: [], up: [], decrement: [], down: [], update: [], compare_and_set: [0, 1], "value=": [0] }
+  new(:AtomicFixnum, :synchronisation, calls: number, use: "object.increment && object.down", idle: "object.inspect")
+  flag = { value: [], "value=": [true], true?: [], false?: [], make_true: [], make_false: [] }
+  new(:AtomicBoolean, :synchronisation, calls: flag, use: "object.make_true; object.make_false", idle: "object.inspect")
+
   new(:SharedMemory, :memory, arguments: [:int32, 2000], cost: :memory, use: "object.put_object(4000, [1]) && object.get_object(4000)")
   new(:SharedArray, :memory, arguments: [:double, 4], cost: :memory, use: "(object[1] = 2.0) && object.sort")
 

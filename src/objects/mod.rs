@@ -3,11 +3,13 @@
 //! Each is a handle of this process. What was made before a fork is the same object in the child. All methods take
 //! the calling thread, and can be called from any.
 
+mod atomic;
 mod condition_variable;
 mod event;
 mod mutex;
 mod semaphore;
 
+pub use atomic::{AtomicBoolean, AtomicFixnum, OutOfRange};
 pub use condition_variable::ConditionVariable;
 pub use event::Event;
 pub use mutex::{Mutex, release_held_as_dead, transfer_held};

@@ -10,6 +10,7 @@
 #[macro_use]
 mod operation;
 
+mod atomic;
 mod condition;
 mod event;
 mod mutex;

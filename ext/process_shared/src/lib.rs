@@ -62,6 +62,8 @@ classes! {
     semaphore_mutex: semaphore_mutex::SemaphoreMutexData,
     condition_variable: condition_variable::ConditionVariableData,
     event: event::EventData,
+    atomic_fixnum: atomic_fixnum::AtomicFixnumData,
+    atomic_boolean: atomic_boolean::AtomicBooleanData,
 }
 
 /// The locks that ConditionVariable#wait knows.

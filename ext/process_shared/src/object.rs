@@ -11,7 +11,9 @@ use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use magnus::{RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue};
-use process_shared_core::{ConditionVariable, Error as CoreError, Event, Mutex, Semaphore};
+use process_shared_core::{
+    AtomicBoolean, AtomicFixnum, ConditionVariable, Error as CoreError, Event, Mutex, Semaphore,
+};
 use rb_sys::VALUE;
 
 use crate::close_wakeups;
@@ -37,7 +39,7 @@ macro_rules! core {
     )*};
 }
 
-core!(Mutex, Semaphore, ConditionVariable, Event);
+core!(Mutex, Semaphore, ConditionVariable, Event, AtomicFixnum, AtomicBoolean);
 
 /// This process's handle of a shared thing: set once, closed at most once.
 pub struct Shared<T> {

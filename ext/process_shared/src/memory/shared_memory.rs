@@ -2,6 +2,7 @@
 //! begins.
 
 use std::os::fd::IntoRawFd;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use magnus::rb_sys::{AsRawValue, FromRawValue};
@@ -11,6 +12,7 @@ use process_shared_core::memory::Region;
 use process_shared_core::{Error as CoreError, Result as CoreResult};
 use rb_sys::VALUE;
 
+use super::arguments::index;
 use super::handle::Handle;
 use super::shape::Shape;
 use super::this::This;
@@ -18,7 +20,7 @@ use super::types::Element;
 use super::window::{Elements, Window};
 use crate::errors::Error;
 use crate::raw_methods::{module, raising};
-use crate::{classes, errors, interrupts, nogvl, path};
+use crate::{atomic_fixnum, classes, errors, interrupts, nogvl, path};
 
 /// Instance variables without `@`: Ruby code cannot see them, the collector can.
 const TYPE: &std::ffi::CStr = c"type";
@@ -211,6 +213,19 @@ fn copy_fd(ruby: &Ruby, this: Obj<Handle>) -> Result<i32, Error> {
     Ok(copied.map_err(|error| errors::to_ruby(ruby, error))?.into_raw_fd())
 }
 
+fn atomic(ruby: &Ruby, this: Obj<Handle>, arguments: &[Value]) -> Result<Value, Error> {
+    ruby.check_arity(arguments.len(), 0..=1)?;
+    let offset = arguments.first().map_or(Ok(0), |offset| index(offset.as_raw()))?;
+    let this = This::from(this);
+    this.check_writable()?;
+    let address = this.bytes(offset, size_of::<i64>() as i64)?;
+    match (NonNull::new(address), this.check()?.region.clone()) {
+        // SAFETY: `bytes` has checked the range, which is mapped as long as its region lives.
+        (Some(address), Some(region)) => unsafe { atomic_fixnum::in_memory(ruby, address, region) },
+        _ => Err(errors::not_initialized(ruby, "ProcessShared::SharedMemory")),
+    }
+}
+
 unsafe extern "C" fn allocate(class: VALUE) -> VALUE {
     let ruby = crate::raw_methods::ruby();
     // SAFETY: Ruby passes the class whose `allocate` was called: SharedMemory or a subclass.
@@ -230,6 +245,7 @@ pub fn init(ruby: &Ruby, pointer: RClass) -> Result<RClass, Error> {
     class.define_method("fd", method!(fd, 0))?;
     class.define_method("path", method!(path_of, 0))?;
     class.define_private_method("map_descriptor", method!(map_memory, 3))?;
+    class.define_method("atomic", method!(atomic, -1))?;
     class.define_private_method("copy_fd", method!(copy_fd, 0))?;
     Ok(class)
 }
