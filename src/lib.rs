@@ -14,6 +14,7 @@ pub mod event;
 #[cfg(not(loom))]
 pub mod file;
 pub mod kernel;
+pub mod latch;
 pub mod lock;
 #[cfg(not(loom))]
 pub mod memory;
@@ -32,8 +33,8 @@ pub use error::{Error, Result};
 pub use lock::Outcome;
 #[cfg(not(loom))]
 pub use objects::{
-    AtomicBoolean, AtomicFixnum, ConditionVariable, Event, Mutex, Semaphore, release_held_as_dead,
-    transfer_held,
+    AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, Event, Mutex, Semaphore,
+    release_held_as_dead, transfer_held,
 };
 #[cfg(not(loom))]
 pub use platform::Thread;

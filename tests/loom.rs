@@ -10,6 +10,7 @@ use process_shared_core::Deadline;
 use process_shared_core::condition::waits::{Outstanding, Waits};
 use process_shared_core::condition::{Baton, Condition, Wait};
 use process_shared_core::event::Event;
+use process_shared_core::latch::Latch;
 use process_shared_core::lock::{Lock, Outcome};
 use process_shared_core::participants::{Header, OWES, Participant, Party, Seat, Table};
 use process_shared_core::platform::{Clock, Thread, World, weakly};
@@ -423,6 +424,64 @@ mod event {
             });
             let other = spawn(&shared, |shared| wait(shared, &shared.world.thread(2, Clock::Slow)));
             shared.object.set(&shared.world.thread(3, Clock::Slow));
+            other.join().unwrap();
+            mortal.join().unwrap()
+        });
+    }
+}
+
+mod latch {
+    use super::*;
+
+    fn at(count: u32) -> Arc<Shared<Latch>> {
+        let shared = Shared::<Latch>::new();
+        shared.object.start(count);
+        shared
+    }
+
+    fn wait(shared: &Shared<Latch>, id: u32) {
+        assert_eq!(shared.object.wait(&shared.world.thread(id, Clock::Slow), None), Outcome::Acquired);
+    }
+
+    #[test]
+    fn the_last_of_two_wakes_all() {
+        check(2, || {
+            let shared = at(2);
+            let others = [1, 2].map(|id| spawn(&shared, move |shared| wait(shared, id)));
+            let counter = spawn(&shared, |shared| {
+                shared.object.count_down(&shared.world.thread(3, Clock::Slow));
+            });
+            shared.object.count_down(&shared.world.thread(4, Clock::Slow));
+            counter.join().unwrap();
+            others.into_iter().for_each(|other| other.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn outlives_whoever_opens_it() {
+        check_deaths(2, |steps| {
+            let shared = at(1);
+            let others = [1, 2].map(|id| spawn(&shared, move |shared| wait(shared, id)));
+            let died = shared.world.thread(3, Clock::Slow).live(steps, |me| shared.object.count_down(me));
+            if shared.object.count() > 0 {
+                shared.object.count_down(&shared.world.thread(4, Clock::Slow));
+            }
+            others.into_iter().for_each(|other| other.join().unwrap());
+            died
+        });
+    }
+
+    #[test]
+    fn outlives_whoever_waits() {
+        check_deaths(2, |steps| {
+            let shared = at(1);
+            let mortal = spawn(&shared, move |shared| {
+                shared.world.thread(1, Clock::Slow).live(steps, |me| {
+                    shared.object.wait(me, None);
+                })
+            });
+            let other = spawn(&shared, |shared| wait(shared, 2));
+            shared.object.count_down(&shared.world.thread(3, Clock::Slow));
             other.join().unwrap();
             mortal.join().unwrap()
         });

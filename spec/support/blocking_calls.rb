@@ -57,6 +57,16 @@ class BlockingCall
       end
     end
 
+    # The waiter has to come first: a latch opens once.
+    def latch(name, klass, &wait)
+      @makers[name] = lambda do
+        latch = klass.new
+        new(enter: NOTHING, wait: -> { wait.call(latch) }, waiting: -> { latch.waiters == 1 },
+            intact: -> { latch.count == 1 && latch.waiters.zero? }, release: -> { latch.count_down },
+            leave: -> { true }, sleeps: false, close: -> { latch.close })
+      end
+    end
+
     def sleep(name, klass, &wait)
       @makers[name] = lambda do
         mutex = klass.new

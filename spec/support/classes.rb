@@ -76,6 +76,9 @@ class SharedClass
   new(:AtomicFixnum, :synchronisation, calls: number, use: "object.increment && object.down", idle: "object.inspect")
   flag = { value: [], "value=": [true], true?: [], false?: [], make_true: [], make_false: [] }
   new(:AtomicBoolean, :synchronisation, calls: flag, use: "object.make_true; object.make_false", idle: "object.inspect")
+  latch = { wait: [0], count_down: [], count: [], waiters: [] }
+  new(:CountDownLatch, :synchronisation, arguments: [1], calls: latch, use: "object.wait(0); object.count", idle: "object.count",
+                                         waits: { "wait" => [:latch, :wait.to_proc], "wait(60)" => [:latch, ->(latch) { latch.wait(60) }] })
 
   new(:SharedMemory, :memory, arguments: [:int32, 2000], cost: :memory, use: "object.put_object(4000, [1]) && object.get_object(4000)")
   new(:SharedArray, :memory, arguments: [:double, 4], cost: :memory, use: "(object[1] = 2.0) && object.sort")

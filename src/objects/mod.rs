@@ -6,12 +6,14 @@
 mod atomic;
 mod condition_variable;
 mod event;
+mod latch;
 mod mutex;
 mod semaphore;
 
 pub use atomic::{AtomicBoolean, AtomicFixnum, OutOfRange};
 pub use condition_variable::ConditionVariable;
 pub use event::Event;
+pub use latch::CountDownLatch;
 pub use mutex::{Mutex, release_held_as_dead, transfer_held};
 pub use semaphore::Semaphore;
 

@@ -13,6 +13,7 @@ mod operation;
 mod atomic;
 mod condition;
 mod event;
+mod latch;
 mod mutex;
 mod points;
 mod semaphore;

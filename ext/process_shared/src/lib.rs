@@ -64,6 +64,7 @@ classes! {
     event: event::EventData,
     atomic_fixnum: atomic_fixnum::AtomicFixnumData,
     atomic_boolean: atomic_boolean::AtomicBooleanData,
+    count_down_latch: count_down_latch::CountDownLatchData,
 }
 
 /// The locks that ConditionVariable#wait knows.

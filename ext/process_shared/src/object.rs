@@ -12,7 +12,8 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use magnus::{RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue};
 use process_shared_core::{
-    AtomicBoolean, AtomicFixnum, ConditionVariable, Error as CoreError, Event, Mutex, Semaphore,
+    AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, Error as CoreError, Event, Mutex,
+    Semaphore,
 };
 use rb_sys::VALUE;
 
@@ -39,7 +40,7 @@ macro_rules! core {
     )*};
 }
 
-core!(Mutex, Semaphore, ConditionVariable, Event, AtomicFixnum, AtomicBoolean);
+core!(Mutex, Semaphore, ConditionVariable, Event, AtomicFixnum, AtomicBoolean, CountDownLatch);
 
 /// This process's handle of a shared thing: set once, closed at most once.
 pub struct Shared<T> {

@@ -1,0 +1,69 @@
+//! A latch that is counted down once.
+
+use super::{count, counted, waiters_of};
+use crate::arena::Slot;
+use crate::deadline::Deadline;
+use crate::error::Result;
+use crate::latch::Latch;
+use crate::lock::Outcome;
+use crate::participants::Party;
+use crate::platform::Thread;
+use crate::spin::PAUSE;
+
+/// Threads wait until it has been counted down to 0.
+#[derive(Debug)]
+pub struct CountDownLatch(Slot);
+
+impl CountDownLatch {
+    /// A latch that `count` calls of `count_down` open.
+    ///
+    /// # Errors
+    /// `System` if there is no memory for it.
+    pub fn new(count: u32) -> Result<Self> {
+        let latch = CountDownLatch(Slot::new()?);
+        latch.latch().start(count);
+        Ok(latch)
+    }
+
+    #[inline]
+    fn latch(&self) -> &Latch {
+        // SAFETY: this slot is a latch's. All zeroes is one at 0.
+        unsafe { self.0.at(0) }
+    }
+
+    fn waiting(&self) -> Party<'_> {
+        waiters_of(&self.0, self.latch().spare())
+    }
+
+    /// As `Mutex::is_accessible`.
+    #[inline]
+    pub fn is_accessible(&self) -> bool {
+        self.0.is_accessible()
+    }
+
+    /// How often it still has to be counted down.
+    #[inline]
+    pub fn count(&self) -> u32 {
+        self.latch().count()
+    }
+
+    /// Makes the count one less, unless it is 0.
+    pub fn count_down(&self, thread: &Thread) {
+        self.latch().count_down(thread);
+    }
+
+    /// Whether the count comes to 0 within a few microseconds.
+    pub fn wait_soon(&self) -> bool {
+        self.0.spin.run(PAUSE, || self.count() == 0)
+    }
+
+    /// Waits until the count is 0: `Acquired` then.
+    pub fn wait(&self, thread: &Thread, deadline: Option<Deadline>) -> Outcome {
+        counted(self.waiting(), thread, || self.latch().wait(thread, deadline))
+    }
+
+    /// How many threads wait.
+    pub fn waiters(&self) -> usize {
+        count(self.waiting())
+    }
+}
