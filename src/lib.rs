@@ -15,6 +15,7 @@ pub mod event;
 pub mod file;
 pub mod kernel;
 pub mod latch;
+pub mod limiter;
 pub mod lock;
 #[cfg(not(loom))]
 pub mod memory;
@@ -33,7 +34,7 @@ pub use error::{Error, Result};
 pub use lock::Outcome;
 #[cfg(not(loom))]
 pub use objects::{
-    AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, Event, Mutex, Semaphore,
+    AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, Event, Mutex, RateLimiter, Semaphore,
     release_held_as_dead, transfer_held,
 };
 #[cfg(not(loom))]

@@ -26,3 +26,8 @@ Bench.compare("AtomicFixnum", "counter, 8 processes", rounds: 9) do |c|
     end / total
   end
 end
+
+Bench.compare("RateLimiter", "try_acquire") do |c|
+  c.code("RateLimiter#try_acquire", "x.try_acquire", x: ProcessShared::RateLimiter.new(1000))
+  c.code("Mutex#synchronize { }", "x.synchronize { }", x: ProcessShared::Mutex.new, goal: 1.5)
+end

@@ -79,6 +79,8 @@ class SharedClass
   latch = { wait: [0], count_down: [], count: [], waiters: [] }
   new(:CountDownLatch, :synchronisation, arguments: [1], calls: latch, use: "object.wait(0); object.count", idle: "object.count",
                                          waits: { "wait" => [:latch, :wait.to_proc], "wait(60)" => [:latch, ->(latch) { latch.wait(60) }] })
+  limiter = { try_acquire: [], acquire: [], retry_after: [], waiters: [] }
+  new(:RateLimiter, :synchronisation, arguments: [1000], calls: limiter, use: "object.try_acquire", idle: "object.waiters")
 
   new(:SharedMemory, :memory, arguments: [:int32, 2000], cost: :memory, use: "object.put_object(4000, [1]) && object.get_object(4000)")
   new(:SharedArray, :memory, arguments: [:double, 4], cost: :memory, use: "(object[1] = 2.0) && object.sort")

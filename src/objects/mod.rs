@@ -8,6 +8,7 @@ mod condition_variable;
 mod event;
 mod latch;
 mod mutex;
+mod rate_limiter;
 mod semaphore;
 
 pub use atomic::{AtomicBoolean, AtomicFixnum, OutOfRange};
@@ -15,6 +16,7 @@ pub use condition_variable::ConditionVariable;
 pub use event::Event;
 pub use latch::CountDownLatch;
 pub use mutex::{Mutex, release_held_as_dead, transfer_held};
+pub use rate_limiter::RateLimiter;
 pub use semaphore::Semaphore;
 
 use crate::arena::{self, Slot};

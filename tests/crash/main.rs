@@ -16,6 +16,7 @@ mod event;
 mod latch;
 mod mutex;
 mod points;
+mod rate_limiter;
 mod semaphore;
 #[path = "../support/mod.rs"]
 mod support;

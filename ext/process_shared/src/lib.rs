@@ -65,6 +65,7 @@ classes! {
     atomic_fixnum: atomic_fixnum::AtomicFixnumData,
     atomic_boolean: atomic_boolean::AtomicBooleanData,
     count_down_latch: count_down_latch::CountDownLatchData,
+    rate_limiter: rate_limiter::RateLimiterData,
 }
 
 /// The locks that ConditionVariable#wait knows.

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use magnus::{RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue};
 use process_shared_core::{
     AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, Error as CoreError, Event, Mutex,
-    Semaphore,
+    RateLimiter, Semaphore,
 };
 use rb_sys::VALUE;
 
@@ -40,7 +40,7 @@ macro_rules! core {
     )*};
 }
 
-core!(Mutex, Semaphore, ConditionVariable, Event, AtomicFixnum, AtomicBoolean, CountDownLatch);
+core!(Mutex, Semaphore, ConditionVariable, Event, AtomicFixnum, AtomicBoolean, CountDownLatch, RateLimiter);
 
 /// This process's handle of a shared thing: set once, closed at most once.
 pub struct Shared<T> {

@@ -1,0 +1,129 @@
+//! A limit on how often something is done, over all processes.
+
+use super::{count, counted, waiters_of};
+use crate::arena::Slot;
+use crate::deadline::{Deadline, now};
+use crate::error::{Error, Result};
+use crate::kernel::Kernel;
+use crate::limiter::{Limiter, MAX_TOLERANCE, Reservation};
+use crate::lock::Outcome;
+use crate::participants::Party;
+use crate::platform::{Thread, Wake};
+use crate::word::ANY_CLASS;
+use std::time::Duration;
+
+/// A rate of permits.
+#[derive(Debug)]
+pub struct RateLimiter(Slot);
+
+fn nanoseconds() -> u64 {
+    u64::try_from(now().as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn positive(value: f64, name: &str) -> Result<()> {
+    if value > 0.0 && value.is_finite() {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!("{name} must be a positive number, not {value}")))
+}
+
+impl RateLimiter {
+    /// At most `rate` permits in `per` seconds, and `burst` of them at once.
+    ///
+    /// # Errors
+    /// `Invalid` for numbers that are not positive, a burst below 1, one that takes longer than 104 days, and more than a
+    /// permit in a nanosecond; `System` if there is no memory for it.
+    pub fn new(rate: f64, per: f64, burst: f64) -> Result<Self> {
+        positive(rate, "rate")?;
+        positive(per, "per")?;
+        positive(burst, "burst")?;
+        if burst < 1.0 {
+            return Err(Error::Invalid(format!("burst must be at least 1, not {burst}")));
+        }
+        let cost = per / rate * 1e9;
+        let tolerance = (burst * cost).ceil();
+        if cost < 1.0 {
+            return Err(Error::Invalid(format!(
+                "a rate of {rate} per {per} s is more than 1 per nanosecond"
+            )));
+        }
+        if tolerance > MAX_TOLERANCE {
+            return Err(Error::Invalid(format!(
+                "{burst} at once, at a rate of {rate} per {per} s, take more than 104 days"
+            )));
+        }
+        let limiter = RateLimiter(Slot::new()?);
+        limiter.limiter().start(cost, tolerance);
+        Ok(limiter)
+    }
+
+    #[inline]
+    fn limiter(&self) -> &Limiter {
+        // SAFETY: this slot is a limiter's. All zeroes is one without a rate.
+        unsafe { self.0.at(0) }
+    }
+
+    fn waiting(&self) -> Party<'_> {
+        waiters_of(&self.0, self.limiter().sleep.spare())
+    }
+
+    /// As `Mutex::is_accessible`.
+    #[inline]
+    pub fn is_accessible(&self) -> bool {
+        self.0.is_accessible()
+    }
+
+    /// The most permits that can be taken at once.
+    pub fn burst(&self) -> f64 {
+        self.limiter().burst()
+    }
+
+    /// Takes permits if they are due now.
+    #[inline]
+    pub fn try_acquire(&self, permits: u64) -> bool {
+        let now = nanoseconds();
+        self.limiter().reserve(permits, now, now).is_some()
+    }
+
+    /// Takes permits that are due before `deadline`; the caller has to wait until then. None if they are due later.
+    pub fn reserve(&self, permits: u64, deadline: Option<Deadline>) -> Option<Reservation> {
+        let now = nanoseconds();
+        let left = deadline.and_then(|deadline| u64::try_from(deadline.remaining().as_nanos()).ok());
+        self.limiter().reserve(permits, now, left.map_or(u64::MAX, |left| now.saturating_add(left)))
+    }
+
+    /// Gives back what was reserved, if nobody has reserved since.
+    pub fn give_back(&self, reservation: Reservation) -> bool {
+        self.limiter().give_back(reservation)
+    }
+
+    /// How long it takes until a permit can be had.
+    pub fn retry_after(&self) -> Duration {
+        Duration::from_nanos(self.limiter().retry_after(1, nanoseconds()))
+    }
+
+    /// Sleeps until `due`: `Acquired` then.
+    pub fn rest(&self, thread: &Thread, due: Option<Deadline>) -> Outcome {
+        let sleep = || loop {
+            if due.is_some_and(Deadline::has_passed) {
+                return Outcome::Acquired;
+            }
+            if thread.wait(&self.limiter().sleep, 0, due, ANY_CLASS) == Wake::Interrupted {
+                return Outcome::Interrupted;
+            }
+        };
+        counted(self.waiting(), thread, sleep)
+    }
+
+    /// How many threads wait for permits.
+    pub fn waiters(&self) -> usize {
+        count(self.waiting())
+    }
+}
+
+impl Reservation {
+    /// When the permits are due; None if that is beyond what the clock can show.
+    pub fn deadline(&self) -> Option<Deadline> {
+        Deadline::after(Duration::from_nanos(self.due.saturating_sub(nanoseconds())))
+    }
+}
