@@ -1,8 +1,8 @@
 //! Locks and memory shared between forked processes. No Ruby in it: the binding is `ext/process_shared`.
 //!
-//! `word`, `lock`, `semaphore`, `participants` and `condition` are the protocols, over a `Kernel` that is passed in;
-//! `platform` is the real one; `arena` is where shared objects live; `objects` puts them together. `memory` stands alone:
-//! shared bytes. DESIGN.md tells the whole story.
+//! `word`, `lock`, `semaphore`, `event`, `latch`, `limiter`, `participants` and `condition` are the protocols, over a
+//! `Kernel` that is passed in; `platform` is the real one; `arena` is where shared objects live; `objects` puts them
+//! together. `memory` stands alone: shared bytes. DESIGN.md tells the whole story.
 
 #[cfg(not(loom))]
 pub mod arena;
