@@ -32,12 +32,13 @@ RSpec.describe ProcessShared::Event do
   end
 
   it "wakes all who wait, also when it is reset at once, and none who come later" do
-    children = Array.new(3) { fork_child { [event.wait, event.wait(0)] } }
+    children = Array.new(3) { fork_child { |parent| [event.wait, parent.listen, event.wait(0)] } }
     wait_until { event.waiters == 3 }
     wait_until_blocked(children)
     event.set
     event.reset
-    expect(children.map(&:value)).to eq [[true, false]] * 3
+    children.each { |child| child.tell(:reset) }
+    expect(children.map(&:value)).to eq [[true, :reset, false]] * 3
   end
 
   it "tells one of many that it has set it" do
