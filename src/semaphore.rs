@@ -146,7 +146,7 @@ impl Semaphore {
             {
                 continue;
             }
-            match kernel.wait(&self.0, WAITERS, deadline, ANY_CLASS) {
+            match kernel.wait_or_recheck(&self.0, WAITERS, deadline, ANY_CLASS) {
                 Wake::Woken => flag = WAITERS,
                 Wake::TimedOut => break Outcome::TimedOut,
                 Wake::Interrupted => break Outcome::Interrupted,

@@ -5,8 +5,12 @@
 
 mod support;
 
-use process_shared_core::semaphore::MAX;
-use process_shared_core::{ConditionVariable, Deadline, Mutex, Outcome, Semaphore, Thread};
+use process_shared_core::kernel::Kernel;
+use process_shared_core::lock::Lock;
+use process_shared_core::platform::Wake;
+use process_shared_core::semaphore::{MAX, Semaphore as Permits};
+use process_shared_core::word::Word;
+use process_shared_core::{Condition, ConditionVariable, Deadline, Mutex, Outcome, Semaphore, Thread};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use support::{Child, PATIENCE, die, fork, shared, until};
@@ -198,25 +202,127 @@ fn the_signal_of_a_dead_waiter_goes_to_the_next() {
     }
 }
 
-/// A poster dies between giving its permit and waking the waiter, or the waiter that was woken dies.
-#[test]
-fn a_wake_up_that_died_is_late_at_most() {
-    let (permits, mutex) = (Semaphore::new(0).unwrap(), Mutex::new().unwrap());
-    let waiter = fork(|| i32::from(permits.wait(&me(), Deadline::after(PATIENCE)) == Outcome::Acquired));
-    waiter.until_asleep();
-    let woken = fork(|| {
-        hide_from_kernel();
-        i32::from(permits.wait(&me(), None) == Outcome::Acquired)
+/// The calling thread as one that dies with its first wake-up in hand, and that the kernel does not know.
+struct DiesBeforeItWakes(Thread);
+
+impl Kernel for DiesBeforeItWakes {
+    fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.pid()
+    }
+
+    fn set_pending(&self, _: &Word) {}
+
+    fn clear_pending(&self) {}
+
+    fn robust_push(&self, _: &Word) {}
+
+    fn robust_remove(&self, _: &Word) {}
+
+    fn wait(&self, _: &Word, _: u32, _: Option<Deadline>, _: u32) -> Wake {
+        Wake::Woken
+    }
+
+    fn wake(&self, _: &Word, _: i32, _: u32) -> usize {
+        die()
+    }
+}
+
+fn dies_before_it_wakes(work: impl FnOnce(DiesBeforeItWakes)) {
+    let child = fork(|| {
+        work(DiesBeforeItWakes(me()));
+        1
     });
-    woken.until_asleep();
-    woken.signal(libc::SIGSTOP);
-    waiter.signal(libc::SIGSTOP);
-    until("both stop", || [&woken, &waiter].iter().all(|child| support::state(child.pid) == 'T'));
-    woken.kill();
-    permits.post(&me(), MAX).unwrap();
-    waiter.signal(libc::SIGCONT);
-    assert_eq!(waiter.reap(), 1);
-    assert!(!mutex.is_locked());
+    assert_eq!(child.reap(), -libc::SIGKILL);
+}
+
+fn waits_for(sleep: impl FnOnce(Option<Deadline>) -> bool) -> Child {
+    let child = fork(|| i32::from(sleep(Deadline::after(PATIENCE))));
+    child.until_asleep();
+    child
+}
+
+/// A poster dies between giving its permit and waking a waiter.
+#[test]
+fn a_permit_without_its_wake_up_is_late_at_most() {
+    type Wait = fn(&Permits, Option<Deadline>) -> bool;
+    let waits: [Wait; 3] = [
+        |permits, deadline| permits.wait(&me(), deadline) == Outcome::Acquired,
+        |permits, deadline| permits.wait_until_available(&me(), deadline) == Outcome::Acquired,
+        |permits, deadline| {
+            let chance = permits.wait_for_chance(&me(), deadline);
+            chance.is_ok_and(|chance| permits.settle_chance(&me(), chance, true))
+        },
+    ];
+    for wait in waits {
+        let permits = shared::<Permits>();
+        let waiter = waits_for(|deadline| wait(permits, deadline));
+        dies_before_it_wakes(|dying| permits.post(&dying, MAX).unwrap());
+        assert_eq!(waiter.reap(), 1);
+    }
+}
+
+/// An unlocker dies between freeing the lock and waking a waiter.
+#[test]
+fn an_unlock_without_its_wake_up_is_late_at_most() {
+    type Wait = fn(&Lock, Option<Deadline>) -> Outcome;
+    let waits: [Wait; 2] =
+        [|lock, deadline| lock.lock(&me(), deadline), |lock, deadline| lock.wait_until_free(&me(), deadline)];
+    for wait in waits {
+        let (lock, step) = (shared::<Lock>(), shared::<AtomicU64>());
+        let holder = fork(|| {
+            let dying = DiesBeforeItWakes(me());
+            assert!(lock.try_lock(&dying));
+            step.store(1, SeqCst);
+            until("it may go on", || step.load(SeqCst) == 2);
+            lock.unlock(&dying);
+            1
+        });
+        until("the lock is held", || step.load(SeqCst) == 1);
+        let waiter = waits_for(|deadline| wait(lock, deadline) == Outcome::Acquired);
+        step.store(2, SeqCst);
+        assert_eq!(holder.reap(), -libc::SIGKILL);
+        assert_eq!(waiter.reap(), 1);
+    }
+}
+
+/// A thread dies between ending a wait and waking the waiter.
+#[test]
+fn a_signal_without_its_wake_up_is_late_at_most() {
+    let gives: [fn(Condition<'_>, &DiesBeforeItWakes); 2] =
+        [|condition, dying| condition.signal(dying), |condition, dying| condition.broadcast(dying)];
+    for give in gives {
+        let variable = ConditionVariable::new().unwrap();
+        let condition = variable.condition();
+        let waiter = waits_for(|deadline| {
+            let mut wait = condition.begin_wait(&me(), 1).unwrap();
+            let outcome = condition.sleep(&me(), &mut wait, deadline);
+            condition.finish_wait(&me(), wait);
+            outcome == Outcome::Acquired
+        });
+        dies_before_it_wakes(|dying| give(condition, &dying));
+        assert_eq!(waiter.reap(), 1);
+    }
+}
+
+/// Each thread is looked at a few times a second, and may have held many locks.
+#[test]
+fn whatever_one_dead_thread_held_is_had_at_once() {
+    let mutexes: Vec<Mutex> = (0..100).map(|_| Mutex::new().unwrap()).collect();
+    let holder = fork(|| {
+        mutexes.iter().for_each(lock);
+        hide_from_kernel();
+        die()
+    });
+    until("it is dead", || holder.is_over());
+    until("it is known to be dead", || mutexes[0].try_lock(&me()).unwrap());
+    for mutex in &mutexes[1..] {
+        assert!(mutex.try_lock(&me()).unwrap());
+    }
+    mutexes.iter().for_each(|mutex| mutex.unlock(&me()));
 }
 
 /// The one slow test: more than two seconds in which a living holder does nothing at all.

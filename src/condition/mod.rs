@@ -407,7 +407,7 @@ impl Condition<'_> {
         let mut state = self.word.state.load(Relaxed);
         while !is_held(futex_word(state)) {
             if K::RECHECK.is_some() && futex_word(state) & OWNER_DIED != 0 {
-                self.word.note.store(0, Relaxed); // as in `Lock::take`
+                self.word.note.store(0, Relaxed); // the dead holder's, whose number may be ours by now
             }
             let held = pack(kernel.id() | WAITERS, mutex);
             match self.word.state.compare_exchange(state, held, AcqRel, Relaxed) {

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::time::Duration;
 
-/// How often one thread is looked at by this process.
+/// How often one thread that is there is looked at by this process.
 const INTERVAL: Duration = Duration::from_millis(250);
 
 /// The last look at a thread, at the place of its number.
@@ -55,6 +55,9 @@ pub fn mark_if_owner_gone(word: &Word) -> bool {
     }
     let pid = word.pid_of(owner);
     let found = look(owner, pid);
+    if found == Look::Gone {
+        last_look(owner).when.store(0, Relaxed); // the other words that name the thread need not wait for their turn
+    }
     let seen = if found == Look::Elsewhere { state } else { 0 };
     let seen_before = last_look(owner).elsewhere.swap(seen, Relaxed) == state;
     if found == Look::There || found == Look::Elsewhere && !seen_before {
