@@ -112,6 +112,18 @@ pub fn is_asleep(pid: libc::pid_t) -> bool {
     call.starts_with(&format!("{} ", libc::SYS_futex)) && state(pid) == 'S'
 }
 
+/// Returns once all threads of this process but the calling one sleep in a futex.
+pub fn until_other_threads_sleep() {
+    // SAFETY: no precondition.
+    let me = unsafe { libc::gettid() };
+    let others: Vec<libc::pid_t> = std::fs::read_dir("/proc/self/task")
+        .expect("/proc")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|&thread| thread != me)
+        .collect();
+    until("the other threads sleep", || others.iter().all(|&thread| is_asleep(thread)));
+}
+
 /// Returns once `condition` holds.
 #[track_caller]
 pub fn until(what: impl Debug, condition: impl FnMut() -> bool) {
