@@ -176,9 +176,13 @@ pub fn slot_in(bytes: NonNull<u8>) -> NonNull<u8> {
 
 fn random() -> Result<u64> {
     let mut bytes = [0; 8];
+    let (start, length) = (bytes.as_mut_ptr().cast::<libc::c_void>(), bytes.len());
+    // The libc crate has no getentropy(3) of musl's.
     // SAFETY: eight bytes to write to.
-    if unsafe { libc::getentropy(bytes.as_mut_ptr().cast(), bytes.len()) } != 0 {
-        return Err(Error::last_os("a random number"));
-    }
-    Ok(u64::from_ne_bytes(bytes))
+    #[cfg(target_os = "linux")]
+    let is_filled = unsafe { libc::syscall(libc::SYS_getrandom, start, length, 0) } == 8;
+    // SAFETY: as above.
+    #[cfg(not(target_os = "linux"))]
+    let is_filled = unsafe { libc::getentropy(start, length) } == 0;
+    if is_filled { Ok(u64::from_ne_bytes(bytes)) } else { Err(Error::last_os("a random number")) }
 }
