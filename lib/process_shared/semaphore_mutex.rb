@@ -51,9 +51,6 @@ module ProcessShared
     # @!method locked?
     #   @return [Boolean] whether the semaphore has no free permit
 
-    # @!method path
-    #   @return [nil] the semaphore has the path
-
     # @!method close
     #   Gives this lock up, in this process; the semaphore stays open.
     #   @return [nil]

@@ -9,7 +9,7 @@ class SharedClass
 
   attr_reader :name, :kind, :arguments, :calls, :use, :idle, :cost
 
-  # kind       :synchronisation, :memory, or :other for what is no class of shared objects; all others take a path
+  # kind       :synchronisation, :memory, or :other for what is no class of shared objects
   # arguments  the fewest that `new` takes
   # calls      methods and their arguments: a handle that cannot be used refuses them
   # use        Ruby text that uses a fresh `object` once, without waiting, and leaves it as it was
@@ -28,7 +28,7 @@ class SharedClass
   def making = "ProcessShared::#{name}.new(#{arguments.map(&:inspect).join(", ")})"
   def at(path, **options) = klass.new(*arguments, path:, **options)
   def making_at(path) = "ProcessShared::#{name}.new(*#{arguments.inspect}, path: #{path.inspect})"
-  def takes_path? = kind != :other
+  def takes_path? = shared? && klass.method_defined?(:path)
   def in_use(object) = eval(use, binding, __FILE__, __LINE__) # rubocop:disable Security/Eval -- our own text
   def when_idle(object) = eval(idle, binding, __FILE__, __LINE__) # rubocop:disable Security/Eval -- our own text
   def shared? = kind != :other

@@ -24,6 +24,7 @@ impl Data for ConditionVariableData {
 
 impl Object for ConditionVariableData {
     type Core = ConditionVariable;
+    const TAKES_PATH: bool = true;
 
     fn shared(&self) -> &Shared<ConditionVariable> {
         &self.0

@@ -62,6 +62,7 @@ impl Data for MutexData {
 
 impl Object for MutexData {
     type Core = Mutex;
+    const TAKES_PATH: bool = true;
 
     fn shared(&self) -> &Shared<Mutex> {
         &self.shared

@@ -1,5 +1,5 @@
 //! What the classes of shared objects have in common: an object is a handle of this process, and is not initialized, open
-//! or closed. Here are the methods that all have (`close`, `closed?`, `path`, `inspect`, `to_s`, and that they cannot be copied),
+//! or closed. Here are the methods that all have (`close`, `closed?`, `inspect`, `to_s`, and that they cannot be copied),
 //! and the answers for a handle that cannot be used.
 //!
 //! A new class implements `Object` for its data, which holds a `Shared`, and calls `define_class` in its `init`.
@@ -125,6 +125,9 @@ impl<T: Core> Shared<T> {
 /// The data of a class of shared objects.
 pub trait Object: Data {
     type Core: Core;
+
+    /// Whether an object can have a path.
+    const TAKES_PATH: bool = false;
 
     fn shared(&self) -> &Shared<Self::Core>;
 
@@ -269,7 +272,9 @@ pub fn define_class<T: Object>(module: RModule, name: &str, superclass: RClass) 
     class.define_private_method("initialize_copy", method!(initialize_copy, 1))?;
     raw_methods::define(class, "close", close::<T> as Method0)?;
     raw_methods::define(class, "closed?", is_closed::<T> as Method0)?;
-    raw_methods::define(class, "path", path_of::<T> as Method0)?;
+    if T::TAKES_PATH {
+        raw_methods::define(class, "path", path_of::<T> as Method0)?;
+    }
     raw_methods::define(class, "inspect", inspect::<T> as Method0)?;
     raw_methods::define(class, "to_s", inspect::<T> as Method0)?;
     Ok(class)

@@ -34,6 +34,7 @@ impl Data for SemaphoreData {
 
 impl Object for SemaphoreData {
     type Core = Semaphore;
+    const TAKES_PATH: bool = true;
 
     fn shared(&self) -> &Shared<Semaphore> {
         &self.shared
