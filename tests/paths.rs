@@ -9,6 +9,7 @@ mod folder;
 mod support;
 
 use folder::{Folder, turn};
+use process_shared_core::word::pack;
 use process_shared_core::{ConditionVariable, Deadline, Error, Mutex, Outcome, Semaphore, Thread};
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -158,10 +159,11 @@ fn a_condition_works_with_mutexes_of_other_files() {
     children.into_iter().for_each(|child| assert_eq!(child.reap(), 0));
 }
 
-/// Writes over the lock word of a file that processes have open.
-fn spoil(path: &Path, word: u64) {
+/// Writes over the lock word of a file that processes have open: the futex word is the lower half of `state`.
+fn spoil(path: &Path, state: u64) {
     let file = OpenOptions::new().write(true).open(path).unwrap();
-    file.write_all_at(&word.to_ne_bytes(), SLOT).unwrap();
+    let state = pack(state as u32, (state >> 32) as u32);
+    file.write_all_at(&state.to_ne_bytes(), SLOT).unwrap();
 }
 
 #[test]
