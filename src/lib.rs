@@ -28,6 +28,8 @@ pub use condition::Condition;
 pub use deadline::Deadline;
 pub use error::{Error, Result};
 pub use lock::Outcome;
+#[cfg(all(target_os = "linux", not(loom), not(feature = "simulated-mach")))]
+pub use objects::Queue;
 #[cfg(not(loom))]
 pub use objects::{ConditionVariable, Mutex, Semaphore, release_held_as_dead, transfer_held};
 #[cfg(not(loom))]

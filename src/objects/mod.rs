@@ -5,16 +5,19 @@
 
 mod condition_variable;
 mod mutex;
+#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+mod queue;
 mod semaphore;
 
 pub use condition_variable::ConditionVariable;
 pub use mutex::{Mutex, release_held_as_dead, transfer_held};
+#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+pub use queue::Queue;
 pub use semaphore::Semaphore;
 
 use crate::arena::{self, Slot};
 use crate::atomic::AtomicU64;
 use crate::kernel::Kernel;
-use crate::lock::Outcome;
 use crate::participants::{Party, State};
 use crate::platform::Thread;
 
@@ -35,7 +38,7 @@ fn count(waiters: Party<'_>) -> usize {
 }
 
 /// Counts the calling thread as a waiter while `wait` runs. If the table is full, the count is too low.
-fn counted(waiters: Party<'_>, thread: &Thread, wait: impl FnOnce() -> Outcome) -> Outcome {
+fn counted<T>(waiters: Party<'_>, thread: &Thread, wait: impl FnOnce() -> T) -> T {
     let ticket = waiters.join(thread, WAITING, 0);
     let outcome = wait();
     if let Some(ticket) = ticket {

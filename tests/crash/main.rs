@@ -13,6 +13,8 @@ mod operation;
 mod condition;
 mod mutex;
 mod points;
+#[cfg(not(feature = "simulated-mach"))]
+mod queue;
 mod semaphore;
 #[path = "../support/mod.rs"]
 mod support;
