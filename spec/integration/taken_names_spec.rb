@@ -2,7 +2,7 @@
 
 # A program that already uses one of our names: loading fails and says so, and changes no class of anybody else's.
 RSpec.describe "Loading where a name is taken" do
-  names = %w[Mutex Monitor Semaphore BinarySemaphore SemaphoreMutex ConditionVariable Pointer SharedMemory SharedArray
+  names = %w[Mutex Monitor Semaphore BinarySemaphore SemaphoreMutex ConditionVariable Queue SizedQueue Pointer SharedMemory SharedArray
              SharedMemoryIO ProcessError ClosedError]
   bystanders = "[Object, Kernel, Thread::Mutex, Struct, IOError, StandardError]"
 
