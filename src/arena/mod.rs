@@ -11,8 +11,9 @@ use crate::atomic::{AtomicU32, Ordering::*};
 use crate::error::Result;
 use crate::file::{self, File};
 use crate::participants::Seat;
+use crate::platform;
 use crate::platform::fork_epoch::{fork_epoch, step_fork_epoch};
-use crate::platform::{self, fork_depth};
+use crate::platform::fork_lock::ForkLock;
 use crate::spin::SpinBudget;
 use bookkeeping::Bookkeeping;
 use home::Home;
@@ -83,28 +84,17 @@ struct Guarded(UnsafeCell<Bookkeeping>);
 unsafe impl Sync for Guarded {}
 
 static BOOKKEEPING: Guarded = Guarded(UnsafeCell::new(Bookkeeping::new()));
-/// Twice the fork depth of the process that the bookkeeping belongs to, and one more while a thread of it is inside.
-static LOCK: AtomicU32 = AtomicU32::new(0);
+static LOCK: ForkLock = ForkLock::new();
 
 fn enter() {
-    let depth = fork_depth();
-    loop {
-        let lock = LOCK.load(Relaxed);
-        let free = lock & 1 == 0;
-        let inherited = lock >> 1 != depth;
-        if (free || inherited) && LOCK.compare_exchange(lock, depth << 1 | 1, Acquire, Relaxed).is_ok() {
-            if inherited {
-                // SAFETY: the lock keeps all other threads out.
-                unsafe { &mut *BOOKKEEPING.0.get() }.inherit(free);
-            }
-            return;
-        }
-        std::thread::yield_now();
+    if let Some(is_whole) = LOCK.enter() {
+        // SAFETY: the lock keeps all other threads out.
+        unsafe { &mut *BOOKKEEPING.0.get() }.inherit(is_whole);
     }
 }
 
 fn exit() {
-    LOCK.store(fork_depth() << 1, Release);
+    LOCK.exit();
 }
 
 fn with_bookkeeping<T>(action: impl FnOnce(&mut Bookkeeping) -> T) -> T {

@@ -12,7 +12,8 @@ use super::mapping::Mapping;
 use super::place::Id;
 use super::{File, machine, presence};
 use crate::error::Result;
-use crate::platform::{self, fork_depth};
+use crate::platform;
+use crate::platform::fork_lock::ForkLock;
 use std::cell::UnsafeCell;
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +22,7 @@ use std::ops::Deref;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::ptr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::sync::{Arc, Once, Weak};
 
 struct Book {
@@ -64,31 +65,20 @@ struct Guarded(UnsafeCell<Book>);
 unsafe impl Sync for Guarded {}
 
 static BOOK: Guarded = Guarded(UnsafeCell::new(Book { open: BTreeMap::new(), opening: Vec::new() }));
-/// Twice the fork depth of the process that the book belongs to, and one more while a thread of it is inside.
-static LOCK: AtomicU32 = AtomicU32::new(0);
+static LOCK: ForkLock = ForkLock::new();
 /// How many forks this process has begun.
 static FORKS: AtomicU64 = AtomicU64::new(0);
 
 /// The first to come here in a child whose fork ran no handlers finds the lock as its parent had it.
 fn enter() {
-    let depth = fork_depth();
-    loop {
-        let lock = LOCK.load(Relaxed);
-        let free = lock & 1 == 0;
-        let inherited = lock >> 1 != depth;
-        if (free || inherited) && LOCK.compare_exchange(lock, depth << 1 | 1, Acquire, Relaxed).is_ok() {
-            if inherited {
-                // SAFETY: the lock keeps all other threads out.
-                unsafe { &mut *BOOK.0.get() }.inherit(free);
-            }
-            return;
-        }
-        std::thread::yield_now();
+    if let Some(is_whole) = LOCK.enter() {
+        // SAFETY: the lock keeps all other threads out.
+        unsafe { &mut *BOOK.0.get() }.inherit(is_whole);
     }
 }
 
 fn exit() {
-    LOCK.store(fork_depth() << 1, Release);
+    LOCK.exit();
 }
 
 /// `action` drops no `File`: that would come here again.

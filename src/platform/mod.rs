@@ -44,6 +44,8 @@ mod current;
 #[cfg(not(loom))]
 pub mod fork_epoch;
 #[cfg(not(loom))]
+pub(crate) mod fork_lock;
+#[cfg(not(loom))]
 mod mapping;
 #[cfg(not(loom))]
 pub use mapping::{map, unmap};

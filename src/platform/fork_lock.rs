@@ -1,0 +1,34 @@
+//! A spin lock around what is private to a process, which a child inherits: a child finds out that it has not looked at it
+//! yet, also where no fork handler ran.
+
+use super::fork_depth;
+use std::sync::atomic::{AtomicU32, Ordering::*};
+
+/// Twice the fork depth of the process that the data belong to, and one more while a thread of it is inside.
+pub struct ForkLock(AtomicU32);
+
+impl ForkLock {
+    pub const fn new() -> Self {
+        ForkLock(AtomicU32::new(0))
+    }
+
+    /// Keeps other threads out until `exit`. The first to come here in a child, or at all, is told so: true if the data
+    /// are whole, false if a thread of the parent was in the middle of them when the child was made.
+    pub fn enter(&self) -> Option<bool> {
+        let depth = fork_depth();
+        loop {
+            let lock = self.0.load(Relaxed);
+            let is_free = lock & 1 == 0;
+            let is_inherited = lock >> 1 != depth;
+            let may_enter = is_free || is_inherited;
+            if may_enter && self.0.compare_exchange(lock, depth << 1 | 1, Acquire, Relaxed).is_ok() {
+                return is_inherited.then_some(is_free);
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    pub fn exit(&self) {
+        self.0.store(fork_depth() << 1, Release);
+    }
+}
