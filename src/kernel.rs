@@ -12,7 +12,8 @@ pub trait Kernel {
     const TELLS_OF_DEATHS: bool = true;
 
     /// How long a sleeper relies on being told. It then looks for itself, because some deaths reach nobody: those of
-    /// threads whose memory the kernel took first, and those under another number. `None`: for ever.
+    /// threads whose memory the kernel took first, and those under another number. Before Linux 6.2, a wake-up whose
+    /// thread dies may reach nobody either. `None`: for ever.
     const RECHECK: Option<Duration> = None;
 
     /// Whether `wake` can choose by class. If not, a wake for a class may reach anybody, but reaches that class.

@@ -30,10 +30,14 @@
 //! The table may be in a file that anybody has written to. All numbers that are read from it are reduced to what they
 //! index, and every loop ends whatever they are.
 
+mod range;
+
 use crate::atomic::{AtomicU32, AtomicU64, Ordering::*};
 use crate::kernel::Kernel;
 use crate::lock::Lock;
+use range::{LENGTH, ONE_VERSION, Range, VERSION};
 use std::ptr::NonNull;
+use std::sync::atomic;
 
 /// The state of an entry, in its status: 0 is none, the protocol of the object defines the others.
 pub type State = u8;
@@ -50,6 +54,14 @@ const SPREAD: usize = 256;
 const TRIES: usize = 8;
 /// Free entries in a row that make a good place for the first participant of an object.
 const ROOM: usize = if cfg!(loom) { 1 } else { 4 };
+
+/// For objects by their key: the entry that a participant of this process had last. Private to the process; a wrong one
+/// costs a look.
+static LAST_PLACES: [atomic::AtomicU32; 256] = [const { atomic::AtomicU32::new(0) }; 256];
+
+fn last_place(key: u32) -> &'static atomic::AtomicU32 {
+    &LAST_PLACES[key as usize % LAST_PLACES.len()]
+}
 
 /// One participant.
 #[derive(Default)]
@@ -343,12 +355,17 @@ impl<'a> Party<'a> {
     fn claim<K: Kernel>(self, kernel: &K) -> Option<usize> {
         let (table, size) = (self.table(), self.table().capacity());
         let range = Range::of(self.range.load(Relaxed), size);
-        if range.length == 0
-            && let Some(index) = table.claim_a_place(kernel, self.seat.key)
-        {
-            return Some(index);
-        }
-        (0..size).map(|offset| (range.start + offset) % size).find(|&index| table.claim_at(kernel, index))
+        // The search for a free entry reads what other processes write. (The model has to do the same each time.)
+        let last = last_place(self.seat.key).load(Relaxed) as usize;
+        let place = match range.length {
+            0 => table.claim_a_place(kernel, self.seat.key),
+            _ if cfg!(loom) || !range.has(last, size) => None,
+            _ => table.claim_at(kernel, last).then_some(last),
+        };
+        let mut places = (range.start..size).chain(0..range.start);
+        let index = place.or_else(|| places.find(|&index| table.claim_at(kernel, index)))?;
+        last_place(self.seat.key).store(index as u32, Relaxed);
+        Some(index)
     }
 
     /// Makes the entry mean nothing, while the calling thread keeps it until it `leave`s.
@@ -379,15 +396,13 @@ impl<'a> Party<'a> {
     }
 
     fn within(self, range: u64) -> impl Iterator<Item = Seen<'a>> {
-        let (entries, size) = (self.table().entries, self.table().capacity());
-        let range = Range::of(range, size);
-        let indices = (range.start..range.start + range.length).map(move |index| index % size);
-        indices.filter_map(move |index| {
-            let entry = &entries[index];
-            let status = entry.status();
-            let concerned = state_of(status) != 0 && entry.object.load(Relaxed) == self.seat.key;
-            concerned.then_some(Seen { entry, index, status })
-        })
+        Range::of(range, self.table().capacity()).entries(self.table().entries).filter_map(
+            move |(index, entry)| {
+                let status = entry.status();
+                let concerned = state_of(status) != 0 && entry.object.load(Relaxed) == self.seat.key;
+                concerned.then_some(Seen { entry, index, status })
+            },
+        )
     }
 
     /// How many living participants there are. Knows of deaths that the kernel did not tell of.
@@ -460,34 +475,5 @@ impl Seen<'_> {
 
     pub fn is_orphan(&self) -> bool {
         self.entry.is_orphan(self.status)
-    }
-}
-
-const VERSION: u64 = 0xffff_ffff_0000_0000;
-const ONE_VERSION: u64 = 1 << 32;
-const LENGTH: u64 = 0xffff_0000;
-
-/// Entries from `start`, going round at the end of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Range {
-    start: usize,
-    length: usize,
-}
-
-impl Range {
-    fn of(bits: u64, size: usize) -> Self {
-        Range { start: bits as u16 as usize % size, length: ((bits >> 16) as u16 as usize).min(size) }
-    }
-
-    /// The smallest range that has `index` too, as bits without a version.
-    fn with(self, index: usize, size: usize) -> u64 {
-        let (ahead, behind) = ((index + size - self.start) % size, (self.start + size - index) % size);
-        let (start, length) = match self.length {
-            0 => (index, 1),
-            length if ahead < length => (self.start, length),
-            length if ahead < behind + length => (self.start, ahead + 1),
-            length => (index, (behind + length).min(size)),
-        };
-        start as u64 | (length as u64) << 16
     }
 }

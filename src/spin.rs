@@ -8,8 +8,7 @@
 //! Private to the process. A wrong guess costs time, nothing else.
 
 use crate::deadline::now;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 /// The longest time to poll.
@@ -57,8 +56,17 @@ impl SpinBudget {
     }
 }
 
-/// Whether another thread can run while this one polls.
+/// Whether another thread can run while this one polls. (No `OnceLock`: a child forked in the middle of its first call
+/// would wait for ever.)
 fn several_processors() -> bool {
-    static SEVERAL: OnceLock<bool> = OnceLock::new();
-    *SEVERAL.get_or_init(|| std::thread::available_parallelism().is_ok_and(|count| count.get() > 1))
+    const UNKNOWN: u8 = 2;
+    static SEVERAL: AtomicU8 = AtomicU8::new(UNKNOWN);
+    match SEVERAL.load(Relaxed) {
+        UNKNOWN => {
+            let several = std::thread::available_parallelism().is_ok_and(|count| count.get() > 1);
+            SEVERAL.store(u8::from(several), Relaxed);
+            several
+        }
+        known => known == 1,
+    }
 }

@@ -766,7 +766,7 @@ mod condition {
             signal(&shared, &me);
             let other = spawn(&shared, move |shared| end(shared, &second, theirs));
             let died = first.live(steps, |me| end(&shared, me, mine));
-            if waits(&shared).outstanding(0) == Outstanding::Nothing {
+            if waits(&shared).outstanding(false, 0) == Outstanding::Nothing {
                 signal(&shared, &me); // the first one was used up, by a wait that had ended or by the other
             }
             other.join().unwrap();
@@ -790,7 +790,7 @@ mod condition {
                 condition(&shared).release_baton(me, &mut mine);
                 condition(&shared).finish_wait(me, mine);
             });
-            if waits(&shared).outstanding(0) == Outstanding::Nothing {
+            if waits(&shared).outstanding(false, 0) == Outstanding::Nothing {
                 signal(&shared, &me); // as above
             }
             other.join().unwrap();

@@ -256,7 +256,8 @@ impl Condition<'_> {
         };
         match kernel.wait(self.word, seen, until, class(wait.ticket.number())) {
             Wake::TimedOut if until != deadline => {
-                if K::RECHECK.is_some() {
+                // A poll is too soon to look: the waiters that a broadcast has woken poll while they run one by one.
+                if K::RECHECK.is_some() && poll.is_none_or(|time| time == LAST_POLL) {
                     if is_held(futex_word(self.word.state.load(Acquire))) {
                         K::reap_if_owner_dead(self.word);
                     }
@@ -393,12 +394,13 @@ impl Condition<'_> {
         }
     }
 
-    /// Pending: wakes the waiters that a broadcast has ended.
-    fn wake_broadcast<K: Kernel>(self, kernel: &K) {
-        let classes = self.waits.broadcast_classes();
+    /// Pending: wakes the waiters that a broadcast has ended. Returns whether somebody is about to give a signal.
+    fn wake_broadcast<K: Kernel>(self, kernel: &K) -> bool {
+        let (classes, signal) = self.waits.broadcast_classes();
         if classes != 0 {
             kernel.wake(self.word, i32::MAX, classes);
         }
+        signal
     }
 
     /// Pending: takes the baton if nobody holds it. If not, its holder will see all that the caller did before.
@@ -443,8 +445,9 @@ impl Condition<'_> {
             }
             kernel.robust_remove(self.word);
             self.word.state.store(pack(0, round), Release);
-            self.wake_broadcast(kernel);
-            if !self.wake_oldest_granted(kernel, round, polling) || !self.take_baton(kernel, NO_MUTEX) {
+            let signal = self.wake_broadcast(kernel);
+            if !self.wake_oldest_granted(kernel, round, signal, polling) || !self.take_baton(kernel, NO_MUTEX)
+            {
                 return;
             }
         }
@@ -453,10 +456,10 @@ impl Condition<'_> {
     }
 
     /// Pending, after the baton was released for `round`. True if a death has to be seen to first.
-    fn wake_oldest_granted<K: Kernel>(self, kernel: &K, round: u32, polling: bool) -> bool {
+    fn wake_oldest_granted<K: Kernel>(self, kernel: &K, round: u32, signal: bool, polling: bool) -> bool {
         let mut last = 0;
         loop {
-            match self.waits.outstanding(last) {
+            match self.waits.outstanding(signal, last) {
                 Outstanding::Nothing if last == 0 => {
                     let idle = pack(IDLE | round, round);
                     let _ = self.word.state.compare_exchange(pack(0, round), idle, AcqRel, Relaxed);

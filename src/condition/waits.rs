@@ -144,11 +144,16 @@ impl<'a> Waits<'a> {
         }
     }
 
-    /// The classes of the waits that a broadcast has ended and that may be asleep still. Sees all that were ended before
-    /// the caller's last write, and whoever misses a wait sees that write.
-    pub fn broadcast_classes(self) -> u32 {
+    /// The classes of the waits that a broadcast has ended and that may be asleep still, and whether somebody is about to
+    /// give a signal. Sees all that was done before the caller's last write, and whoever misses it sees that write.
+    pub fn broadcast_classes(self) -> (u32, bool) {
         fence(SeqCst);
-        self.live_in(&[BROADCAST]).fold(0, |classes, seen| classes | class(seen.number()))
+        self.live_in(&[BROADCAST, SIGNALLING]).fold((0, false), |(classes, signal), seen| {
+            match seen.state() {
+                BROADCAST => (classes | class(seen.number()), signal),
+                _ => (classes, true),
+            }
+        })
     }
 
     /// The classes of the granted waits whose mutex is one that `matches`.
@@ -174,11 +179,20 @@ impl<'a> Waits<'a> {
     pub fn relay(self) {
         // Transfers that a dead relayer left half done come first: the wait they go to may have died since, and been
         // relayed itself.
-        for states in [&[MOVING][..], &[GRANTED, PASSED, MOVING]] {
-            for seen in self.0.iter().filter(|seen| states.contains(&seen.state()) && seen.is_orphan()) {
+        let mut any = false;
+        for seen in self.orphans() {
+            any = true;
+            if seen.state() == MOVING {
                 self.pass_on(seen);
             }
         }
+        if any {
+            self.orphans().for_each(|seen| self.pass_on(seen));
+        }
+    }
+
+    fn orphans(self) -> impl Iterator<Item = Seen<'a>> {
+        self.0.iter().filter(Seen::is_orphan)
     }
 
     fn pass_on(self, orphan: Seen<'_>) {
@@ -216,12 +230,9 @@ impl<'a> Waits<'a> {
         }
     }
 
-    /// What is left to do; of the granted, it tells of the first with a number above `after`. Sees all that was given
-    /// before the caller's last write, and whoever misses it sees that write.
-    pub fn outstanding(self, after: u64) -> Outstanding {
-        fence(SeqCst);
-        // In this order: a thread that is not about to give a signal any more has given it.
-        let signal = self.live_in(&[SIGNALLING]).next().is_some();
+    /// What is left to do; of the granted, it tells of the first with a number above `after`. `signal` says what
+    /// `broadcast_classes` has found before: a thread that is not about to give a signal any more has given it.
+    pub fn outstanding(self, signal: bool, after: u64) -> Outstanding {
         let mut granted: Option<Ticket> = None;
         for seen in self.0.iter().filter(|seen| seen.state() & OWES != 0) {
             // Looked at once: it may die at any moment, and must be found alive or dead.

@@ -103,7 +103,7 @@ impl Mutex {
         self.0.is_accessible()
     }
 
-    /// Takes the mutex if it is free.
+    /// Takes the mutex if it is free. For a caller that sleeps if it is not: a sleeper learns of every death.
     ///
     /// # Errors
     /// `Ownership` if the calling thread holds as many as the kernel can hand on when it dies.
@@ -112,11 +112,23 @@ impl Mutex {
         if !thread.may_hold_more() {
             make_room(thread)?;
         }
-        let taken = self.inner().try_lock(thread) || self.try_lock_of_the_dead(thread);
+        let taken = self.inner().try_lock(thread);
         if taken {
             self.inner().record_owner(thread);
         }
         Ok(taken)
+    }
+
+    /// Takes the mutex if it is free, or if its owner is found to be dead. For a caller that does not sleep.
+    ///
+    /// # Errors
+    /// As `try_lock`.
+    pub fn try_lock_or_reap(&self, thread: &Thread) -> Result<bool> {
+        if self.try_lock(thread)? {
+            return Ok(true);
+        }
+        self.inner().reap_if_owner_dead::<Thread>();
+        self.try_lock(thread)
     }
 
     /// For a mutex in a file: the calling thread has taken it, and does not drop it before `forget_holder`, whatever the file
@@ -133,11 +145,6 @@ impl Mutex {
         if let Some(holder) = self.0.holder() {
             holder.thread.store(0, Relaxed);
         }
-    }
-
-    #[cold]
-    fn try_lock_of_the_dead(&self, thread: &Thread) -> bool {
-        self.reaped().try_lock(thread)
     }
 
     /// Takes the mutex if that becomes possible within a few microseconds. To be called after `try_lock` said no; needs no

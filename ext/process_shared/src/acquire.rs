@@ -14,10 +14,11 @@ use crate::timeout::Timeout;
 use crate::{fiber_scheduler, nogvl, thread, trap_context};
 
 /// How an attempt to take the lock at once went.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub enum Taken {
     No,
-    Yes,
+    /// By this fiber of this thread.
+    Yes(usize, Thread),
     Abandoned,
 }
 
@@ -29,13 +30,17 @@ enum Awaited {
     Level,
 }
 
-/// Takes the lock if it is free. A thread that holds too many may hold some only because they are garbage.
-fn try_at_once(ruby: &Ruby, mutex: &Mutex, thread: &Thread) -> Result<bool, Error> {
-    mutex
-        .try_lock(thread)
+/// Takes the lock by `attempt`. A thread that holds too many may hold some only because they are garbage.
+fn try_at_once(
+    ruby: &Ruby,
+    mutex: &Mutex,
+    thread: &Thread,
+    attempt: fn(&Mutex, &Thread) -> process_shared_core::Result<bool>,
+) -> Result<bool, Error> {
+    attempt(mutex, thread)
         .or_else(|_| {
             ruby.gc_start();
-            mutex.try_lock(thread)
+            attempt(mutex, thread)
         })
         .map_err(|error| errors::to_ruby(ruby, error))
 }
@@ -52,8 +57,8 @@ impl MutexData {
         let (Some(mutex), Some(thread)) = (self.shared.usable(), thread::known()) else { return Taken::No };
         match mutex.try_lock(&thread) {
             Ok(true) => {
-                self.own(object);
-                if mutex.is_inconsistent() { Taken::Abandoned } else { Taken::Yes }
+                let fiber = self.own(object);
+                if mutex.is_inconsistent() { Taken::Abandoned } else { Taken::Yes(fiber, thread) }
             }
             _ => Taken::No,
         }
@@ -64,7 +69,9 @@ impl MutexData {
         loop {
             match self.await_lock(ruby, object, timeout)? {
                 Awaited::Nothing => return Ok(false),
-                Awaited::Lock => self.own(object.as_raw()),
+                Awaited::Lock => {
+                    self.own(object.as_raw());
+                }
                 Awaited::Level => {
                     self.holder().levels.store(self.holder().levels.load(Relaxed) + 1, Relaxed);
                     return Ok(true);
@@ -81,7 +88,7 @@ impl MutexData {
         let thread = thread::current(ruby)?;
         let mutex = loop {
             let mutex = self.open(ruby)?; // which `on_abandoned` may have closed
-            if !try_at_once(ruby, mutex, &thread)? {
+            if !try_at_once(ruby, mutex, &thread, Mutex::try_lock_or_reap)? {
                 break mutex;
             }
             self.own(object.as_raw());
@@ -107,7 +114,7 @@ impl MutexData {
 
     fn await_lock(&self, ruby: &Ruby, object: Value, timeout: Timeout) -> Result<Awaited, Error> {
         let (mutex, thread) = (self.open(ruby)?, thread::current(ruby)?);
-        if try_at_once(ruby, mutex, &thread)? {
+        if try_at_once(ruby, mutex, &thread, Mutex::try_lock)? {
             return Ok(Awaited::Lock);
         }
         self.refuse_own(ruby, mutex)?;
@@ -124,7 +131,7 @@ impl MutexData {
         let acquired = if fiber_scheduler::is_non_blocking() {
             fiber_scheduler::wait_until(ruby, object, timeout, || {
                 refuse_own()?;
-                try_at_once(ruby, mutex, &thread::current(ruby)?)
+                try_at_once(ruby, mutex, &thread::current(ruby)?, Mutex::try_lock_or_reap)
             })
         } else {
             let check = || self.check(ruby).and_then(|()| refuse_own());
@@ -207,8 +214,9 @@ impl MutexData {
         // A signal handler may have taken it, and not given it back: then it is this fiber's, as it was before.
         let raised = if fiber_scheduler::is_non_blocking() {
             rest();
-            let attempt =
-                |thread: &Thread| self.is_owned(mutex, thread) || matches!(mutex.try_lock(thread), Ok(true));
+            let attempt = |thread: &Thread| {
+                self.is_owned(mutex, thread) || matches!(mutex.try_lock_or_reap(thread), Ok(true))
+            };
             fiber_scheduler::wait_through(ruby, object, attempt).or(raised)
         } else {
             let wait = |thread: &Thread| match mutex.is_held_by(thread) {

@@ -9,7 +9,7 @@ use crate::errors::{self, Error};
 use crate::mutex::{MONITOR, MutexData, is_locked, is_owned, lock_abandoned, unlock_slow};
 use crate::object::{self, Object};
 use crate::raw_methods::{Method0, NIL, define, slow};
-use crate::synchronize;
+use crate::synchronize::{self, Synchronize};
 use crate::thread;
 use crate::timeout::Timeout;
 use crate::typed_data::{self, of};
@@ -25,11 +25,16 @@ unsafe extern "C" fn lock(object: VALUE) -> VALUE {
 /// # Safety
 /// `data` is that of `object`; no frame between here and Ruby has anything to drop.
 #[inline(always)]
-unsafe fn enter_inline(object: VALUE, data: &MutexData) {
-    if !data.add_level() && data.take(object) != Taken::Yes {
-        // SAFETY: a method's receiver.
-        unsafe { slow(object, method!(lock_slow, 0)) };
+unsafe fn enter_inline(object: VALUE, data: &MutexData) -> <MutexData as Synchronize>::Begun {
+    if let Some((fiber, thread)) = data.add_level() {
+        return (fiber, Some(thread));
     }
+    if let Taken::Yes(fiber, thread) = data.take(object) {
+        return (fiber, Some(thread));
+    }
+    // SAFETY: a method's receiver.
+    unsafe { slow(object, method!(lock_slow, 0)) };
+    data.begin()
 }
 
 /// The lock may be held by this fiber already: it was taken just now, from a holder that died, or too often.
@@ -78,8 +83,8 @@ unsafe extern "C" fn synchronize(object: VALUE) -> VALUE {
     // SAFETY: called by Ruby as a method; nothing to drop in this frame, over which exceptions jump.
     unsafe {
         let data = typed_data::get::<MutexData>(object);
-        enter_inline(object, data);
-        synchronize::run(object, data)
+        let begun = enter_inline(object, data);
+        synchronize::run(object, data, begun)
     }
 }
 
@@ -87,7 +92,7 @@ fn try_lock(ruby: &Ruby, object: Value, args: &[Value]) -> Result<bool, Error> {
     let data = of::<MutexData>(object);
     let timeout = Timeout::of_try(ruby, args)?.unwrap_or(Timeout::Passed);
     data.check(ruby)?;
-    if data.add_level() { Ok(true) } else { data.try_acquire(ruby, object, timeout) }
+    if data.add_level().is_some() { Ok(true) } else { data.try_acquire(ruby, object, timeout) }
 }
 
 fn check_owner(ruby: &Ruby, object: Value) -> Result<(), Error> {

@@ -135,7 +135,7 @@ impl Lock for MutexData {
 impl Synchronize for MutexData {
     type Begun = (usize, Option<Thread>);
 
-    #[inline(always)]
+    #[cold]
     fn begin(&self) -> Self::Begun {
         (self.fiber(), thread::known())
     }
@@ -224,15 +224,16 @@ unsafe extern "C" fn lock(object: VALUE) -> VALUE {
 /// # Safety
 /// `data` is that of `object`; no frame between here and Ruby has anything to drop.
 #[inline(always)]
-unsafe fn lock_inline(object: VALUE, data: &MutexData) {
+unsafe fn lock_inline(object: VALUE, data: &MutexData) -> <MutexData as Synchronize>::Begun {
     // SAFETY: a method's receiver; the caller's promise.
     unsafe {
         match data.take(object) {
-            Taken::Yes => object,
+            Taken::Yes(fiber, thread) => return (fiber, Some(thread)),
             Taken::No => slow(object, method!(lock_slow, 0)),
             Taken::Abandoned => slow(object, method!(lock_abandoned, 0)),
         };
     }
+    data.begin()
 }
 
 fn lock_slow(ruby: &Ruby, object: Value) -> Result<Value, Error> {
@@ -276,8 +277,8 @@ unsafe extern "C" fn synchronize(object: VALUE) -> VALUE {
     unsafe {
         require_block();
         let data = typed_data::get::<MutexData>(object);
-        lock_inline(object, data);
-        synchronize::run(object, data)
+        let begun = lock_inline(object, data);
+        synchronize::run(object, data, begun)
     }
 }
 

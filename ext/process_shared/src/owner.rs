@@ -31,12 +31,13 @@ fn current_fiber() -> usize {
 }
 
 impl MutexData {
-    /// Records that the calling fiber holds the lock, once.
+    /// Records that the calling fiber, which is returned, holds the lock, once.
     #[inline]
-    pub fn own(&self, object: VALUE) {
+    pub fn own(&self, object: VALUE) -> usize {
         let fiber = current_fiber();
         if !self.shared_holder.load(Relaxed).is_null() {
-            return self.own_shared(fiber);
+            self.own_shared(fiber);
+            return fiber;
         }
         self.own_holder.levels.store(1, Relaxed);
         if self.own_holder.fiber.load(Relaxed) != fiber {
@@ -44,8 +45,10 @@ impl MutexData {
             // SAFETY: `object` now refers to `fiber`, both alive.
             unsafe { rb_gc_writebarrier(object, fiber as VALUE) };
         }
+        fiber
     }
 
+    #[cold]
     fn own_shared(&self, fiber: usize) {
         let holder = self.holder();
         holder.levels.store(1, Relaxed);
@@ -99,7 +102,7 @@ impl MutexData {
     /// Whether the calling fiber, of thread `thread`, holds the lock.
     #[inline]
     pub fn is_owned(&self, mutex: &Mutex, thread: &Thread) -> bool {
-        self.is_owned_by(mutex, thread, current_fiber())
+        mutex.is_held_by(thread) && self.fiber() == current_fiber()
     }
 
     /// Whether `fiber` of the calling thread, `thread`, holds the lock.
@@ -138,7 +141,7 @@ impl MutexData {
     }
 
     /// Releases one level, and with the last one the lock. The calling fiber holds it.
-    #[inline]
+    #[inline(always)]
     pub fn release_level(&self, mutex: &Mutex, thread: &Thread) {
         let holder = self.holder();
         match holder.levels.load(Relaxed) {
@@ -147,16 +150,19 @@ impl MutexData {
         }
     }
 
-    /// One level more, if the calling fiber holds the lock.
+    /// One level more, if the calling fiber holds the lock. Returns that fiber and its thread.
     #[inline]
-    pub fn add_level(&self) -> bool {
-        let (Some(mutex), Some(thread)) = (self.shared.usable(), thread::known()) else { return false };
-        let levels = self.holder().levels.load(Relaxed);
-        let deeper = self.is_owned(mutex, &thread) && levels < u32::MAX;
-        if deeper {
-            self.holder().levels.store(levels + 1, Relaxed);
+    pub fn add_level(&self) -> Option<(usize, Thread)> {
+        let (mutex, thread) = (self.shared.usable()?, thread::known()?);
+        if !mutex.is_held_by(&thread) {
+            return None;
         }
-        deeper
+        let (fiber, levels) = (current_fiber(), self.holder().levels.load(Relaxed));
+        let deeper = self.fiber() == fiber && levels < u32::MAX;
+        deeper.then(|| {
+            self.holder().levels.store(levels + 1, Relaxed);
+            (fiber, thread)
+        })
     }
 
     /// Marks the fiber that holds the lock; forgets one that does not.

@@ -275,7 +275,7 @@ unsafe extern "C" fn synchronize(object: VALUE) -> VALUE {
         require_block();
         let data = typed_data::get::<SemaphoreData>(object);
         wait_inline(object, data);
-        synchronize::run(object, data)
+        synchronize::run(object, data, data.begin())
     }
 }
 

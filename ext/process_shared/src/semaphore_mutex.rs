@@ -212,7 +212,7 @@ unsafe extern "C" fn synchronize(object: VALUE) -> VALUE {
         require_block();
         let data = typed_data::get::<SemaphoreMutexData>(object);
         lock_inline(object, data);
-        synchronize::run(object, data)
+        synchronize::run(object, data, data.begin())
     }
 }
 

@@ -15,7 +15,7 @@ pub trait Synchronize: Data {
     /// What the end of a block has to know of its beginning.
     type Begun: Copy;
 
-    /// Called with the lock or permit just taken.
+    /// The beginning, with the lock or permit just taken.
     fn begin(&self) -> Self::Begun;
 
     /// Whether this is the process that took it, and not a child that was forked in the block.
@@ -43,14 +43,14 @@ struct Section<'a, T: Synchronize> {
     is_error_in_child: Cell<bool>,
 }
 
-/// Calls the block of the running method, with what `data` stands for taken, and gives that back. Returns what the block
-/// returned.
+/// Calls the block of the running method, with what `data` stands for taken at `begun`, and gives that back. Returns what
+/// the block returned.
 ///
 /// # Safety
 /// `data` is that of `object`. Nothing in this frame or those up to Ruby needs to be dropped: exceptions jump over them.
 #[inline(always)]
-pub unsafe fn run<T: Synchronize>(object: VALUE, data: &T) -> VALUE {
-    let section = Section { object, data, begun: data.begin(), is_error_in_child: Cell::new(false) };
+pub unsafe fn run<T: Synchronize>(object: VALUE, data: &T, begun: T::Begun) -> VALUE {
+    let section = Section { object, data, begun, is_error_in_child: Cell::new(false) };
     let argument = &raw const section as VALUE;
     // SAFETY: `section` outlives the call, which runs `end` before anything leaves this frame. With Qundef, `rb_yield`
     // passes the block no argument.

@@ -2,14 +2,9 @@
 
 use crate::deadline::Deadline;
 use crate::platform::Wake;
-use std::ffi::CStr;
 use std::io::Error;
 use std::ptr;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
-
-/// How long a sleeper relies on a kernel that may let a wake-up die with the thread that got it.
-const RECHECK: Duration = Duration::from_secs(1);
 
 /// How long to sleep where there are no futexes.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -20,8 +15,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// # Safety
 /// `address` is that of a futex word, which stays mapped.
 pub unsafe fn wait(address: *const u32, expected: u32, deadline: Option<Deadline>, class: u32) -> Wake {
-    let until = if passes_wake_ups_on() { deadline } else { Deadline::soonest(deadline, RECHECK) };
-    let time = until.map(Deadline::as_timespec);
+    let time = deadline.map(Deadline::as_timespec);
     let time = time.as_ref().map_or(ptr::null(), ptr::from_ref);
     // SAFETY: the caller's promise; a bitset wait takes an absolute time on the monotonic clock, or null for ever.
     let result = unsafe {
@@ -78,25 +72,4 @@ pub fn wake(address: *const u32, count: i32, classes: u32) -> usize {
         )
     };
     usize::try_from(woken).unwrap_or(0)
-}
-
-/// Whether a wake-up whose thread dies goes to the next sleeper also where the pending word names nobody but has flags:
-/// since Linux 6.2. (No `OnceLock`: a child forked in the middle of its first call would wait for ever.)
-fn passes_wake_ups_on() -> bool {
-    const UNKNOWN: u8 = 2;
-    static PASSES_ON: AtomicU8 = AtomicU8::new(UNKNOWN);
-    let known = PASSES_ON.load(Relaxed);
-    if known != UNKNOWN {
-        return known == 1;
-    }
-    // SAFETY: `uname` fills the struct in, with strings that end.
-    let release = unsafe {
-        let mut names: libc::utsname = std::mem::zeroed();
-        libc::uname(&mut names);
-        CStr::from_ptr(names.release.as_ptr()).to_string_lossy().into_owned()
-    };
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse().unwrap_or(0));
-    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    PASSES_ON.store(u8::from(version >= (6, 2)), Relaxed);
-    version >= (6, 2)
 }
