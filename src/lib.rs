@@ -23,6 +23,7 @@ pub mod memory;
 pub mod objects;
 pub mod participants;
 pub mod platform;
+pub mod queue;
 pub mod semaphore;
 #[cfg(not(loom))]
 mod spin;
