@@ -150,7 +150,8 @@ fn tags_and_empty_items_are_kept() {
 /// Against a model, with everything that can happen to an item, in queues of many sizes.
 #[test]
 fn whatever_is_done_each_item_is_there_once() {
-    for (seed, bytes) in [(1, 1 << 12), (2, 1 << 14), (3, 100_000), (4, 1 << 20), (5, 1 << 16), (6, 1 << 13)] {
+    for (seed, bytes) in [(1, 1 << 12), (2, 1 << 14), (3, 100_000), (4, 1 << 20), (5, 1 << 16), (6, 1 << 13)]
+    {
         against_model(seed, bytes);
     }
 }
@@ -184,7 +185,10 @@ fn against_model(seed: u64, bytes: u64) {
                     queue.pop(&me, Some(member), &mut bytes, None).unwrap()
                 };
                 let (number, length, deliveries) = model.pop_front().unwrap();
-                assert!(bytes == item(number, length), "seed {seed} round {round}: item {number} of {length}");
+                assert!(
+                    bytes == item(number, length),
+                    "seed {seed} round {round}: item {number} of {length}"
+                );
                 assert_eq!(popped.deliveries, deliveries);
             }
             7 if !model.is_empty() => {
@@ -253,7 +257,15 @@ fn a_large_item_that_is_being_copied_holds_nobody_up() {
     let pushed = queue.enter(&me, None).unwrap().push(0, &large).unwrap();
     let Pushed::Reserved(mut reservation) = pushed else { panic!("100,000 bytes are large") };
     queue.write(&mut reservation, &large[..50_000]).unwrap();
-    assert_eq!(fork(|| (number(&{ push(&queue, &item(2, 8)); pop(&queue, None) }) != 2).into()).reap(), 0);
+    assert_eq!(
+        fork(|| (number(&{
+            push(&queue, &item(2, 8));
+            pop(&queue, None)
+        }) != 2)
+            .into())
+        .reap(),
+        0
+    );
     queue.write(&mut reservation, &large[50_000..]).unwrap();
     assert_eq!(queue.write(&mut reservation, b"1"), Err(Refusal::TooLarge));
     queue.enter(&me, None).unwrap().publish(reservation).unwrap();
@@ -303,9 +315,15 @@ fn a_limit_counts_items_and_can_be_changed() {
     push(&queue, b"1");
     push(&queue, b"2");
     assert_eq!(try_push(&queue, b"3"), Err(Refusal::Full));
-    let waiting = fork(|| { push(&queue, b"3"); 0 });
+    let waiting = fork(|| {
+        push(&queue, b"3");
+        0
+    });
     waiting.until_asleep();
-    let other = fork(|| { push(&queue, b"4"); 0 });
+    let other = fork(|| {
+        push(&queue, b"4");
+        0
+    });
     other.until_asleep();
     queue.enter(&me(), None).unwrap().set_max(3);
     assert_eq!(waiting.reap(), 0);
@@ -330,7 +348,10 @@ fn waits_end_at_their_deadline() {
 #[test]
 fn a_taker_that_is_killed_while_it_waits_costs_nobody_anything() {
     let queue = queue(1 << 16);
-    let first = fork(|| { pop(&queue, None); 0 });
+    let first = fork(|| {
+        pop(&queue, None);
+        0
+    });
     first.until_asleep();
     let second = fork(|| i32::from(pop(&queue, None) != b"x"));
     second.until_asleep();
@@ -343,7 +364,10 @@ fn a_taker_that_is_killed_while_it_waits_costs_nobody_anything() {
 fn who_needs_much_room_gets_it_while_others_need_little() {
     let queue = queue(1 << 20);
     while try_push(&queue, &[1; 1000]).is_ok() {}
-    let large = fork(|| { push(&queue, &item(9, 1 << 19)); 0 });
+    let large = fork(|| {
+        push(&queue, &item(9, 1 << 19));
+        0
+    });
     large.until_asleep();
     let stop = shared::<AtomicU64>();
     let small = fork(|| {
@@ -472,7 +496,10 @@ fn the_room_of_a_writer_that_was_killed_goes_to_one_that_waits() {
     });
     until("it has reserved all", || reserved.load(SeqCst) == 1);
     assert_eq!(try_push(&queue, &[2; 1 << 19]), Err(Refusal::Full));
-    let other = fork(|| { push(&queue, &item(5, 1 << 19)); 0 });
+    let other = fork(|| {
+        push(&queue, &item(5, 1 << 19));
+        0
+    });
     until("the other waits", || support::state(other.pid) == 'S');
     writer.kill();
     assert_eq!(other.reap(), 0);
@@ -577,10 +604,15 @@ fn overwritten_memory_harms_nobody() {
                 }
                 let mut bytes = Vec::new();
                 let _ = try_push(&queue, &vec![1; random.length(60_000)]);
-                let _ = queue.pop(&me(), Some(participant.member()), &mut bytes, Deadline::after(Duration::ZERO));
+                let _ =
+                    queue.pop(&me(), Some(participant.member()), &mut bytes, Deadline::after(Duration::ZERO));
                 let deadline = Deadline::after(Duration::ZERO);
                 if let Ok(taken) = queue.take(&me(), participant.member(), &mut Vec::new(), deadline) {
-                    let _ = if random.below(2) == 0 { queue.finish(&me(), &taken) } else { queue.put_back(&me(), &taken) };
+                    let _ = if random.below(2) == 0 {
+                        queue.finish(&me(), &taken)
+                    } else {
+                        queue.put_back(&me(), &taken)
+                    };
                 }
             }
             0

@@ -47,7 +47,7 @@ impl<K: Kernel> Critical<'_, K> {
     /// How many blocks are free.
     pub(super) fn free_blocks(&self) -> u32 {
         let header = self.header();
-        let counts = [&header.dirty, &header.clean].map(|list| List::unpack(list.load(Relaxed)).count);
+        let counts = [&header.dirty, &header.clean].map(|list| self.queue.list(list.load(Relaxed)).count);
         (counts[0].saturating_add(counts[1])).saturating_add(self.untouched())
     }
 
@@ -65,7 +65,7 @@ impl<K: Kernel> Critical<'_, K> {
         let mut chain: Option<Chain> = None;
         // A list is left for the next only when it is used up, and then the link of its last block is free to be written.
         for word in [&header.dirty, &header.clean] {
-            let list = List::unpack(redo.get(word));
+            let list = self.queue.list(redo.get(word));
             let part = list.count.min(count - chain.map_or(0, |chain| chain.count));
             if part > 0 {
                 let mut last = list.first;
@@ -111,7 +111,7 @@ impl<K: Kernel> Critical<'_, K> {
 
     /// Puts a chain on the list of free blocks that have memory.
     pub(super) fn release(&self, redo: &mut Redo, chain: Chain) -> Result<(), Refusal> {
-        let dirty = List::unpack(redo.get(&self.header().dirty));
+        let dirty = self.queue.list(redo.get(&self.header().dirty));
         redo.set(self.queue.link(chain.last)?, link(dirty.first, 0))?;
         let count = dirty.count.saturating_add(chain.count);
         redo.set(&self.header().dirty, List { first: chain.first, count }.pack())

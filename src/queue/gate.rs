@@ -77,12 +77,7 @@ impl Gate {
     }
 
     #[cold]
-    fn signal_armed<K: Kernel>(
-        &self,
-        kernel: &K,
-        commit: impl FnOnce(),
-        matters: impl FnOnce() -> bool,
-    ) {
+    fn signal_armed<K: Kernel>(&self, kernel: &K, commit: impl FnOnce(), matters: impl FnOnce() -> bool) {
         kernel.set_pending(&self.word);
         commit();
         if matters() {

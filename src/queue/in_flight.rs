@@ -71,7 +71,7 @@ impl<K: Kernel> Critical<'_, K> {
         if !self.queue.is_member(member) {
             return Err(Refusal::NotHeld);
         }
-        let returned = List::unpack(self.header().returned.load(Relaxed));
+        let returned = self.queue.list(self.header().returned.load(Relaxed));
         if returned.count > 0 {
             return self.take_returned(returned, member, buffer);
         }
@@ -95,12 +95,7 @@ impl<K: Kernel> Critical<'_, K> {
         Ok(self.taken(list.first, entry, member, deliveries))
     }
 
-    fn take_record(
-        &self,
-        record: &Record,
-        member: u32,
-        buffer: &mut Vec<u8>,
-    ) -> Result<Taken, Refusal> {
+    fn take_record(&self, record: &Record, member: u32, buffer: &mut Vec<u8>) -> Result<Taken, Refusal> {
         let mut redo = Redo::new(self.queue);
         let index = self.allocate_entry(&mut redo)?;
         let entry = self.queue.entry(index)?;
@@ -214,7 +209,7 @@ impl<K: Kernel> Critical<'_, K> {
 
     /// The entry of those that came back behind which `entry` belongs; `None` for the front. Looks from `from` on.
     fn place_in_line(&self, entry: &Entry, from: Option<u32>) -> Result<Option<u32>, Refusal> {
-        let list = List::unpack(self.header().returned.load(Relaxed));
+        let list = self.queue.list(self.header().returned.load(Relaxed));
         let (mut after, mut next) = match from {
             Some(index) => (from, self.queue.entry(index)?.next.load(Relaxed) as u32),
             None => (None, list.first),
@@ -222,7 +217,9 @@ impl<K: Kernel> Critical<'_, K> {
         let age = self.age(entry);
         for _ in 0..list.count.min(self.queue.layout.entries) {
             match self.queue.entry(next) {
-                Ok(other) if self.age(other) > age && State::unpack(other.state.load(Relaxed)).kind == RETURNED => {
+                Ok(other)
+                    if self.age(other) > age && State::unpack(other.state.load(Relaxed)).kind == RETURNED =>
+                {
                     (after, next) = (Some(next), other.next.load(Relaxed) as u32);
                 }
                 _ => break,
@@ -234,7 +231,7 @@ impl<K: Kernel> Critical<'_, K> {
     /// Puts the entry into the list of those that came back, behind `after`.
     fn put_back_entry(&self, index: u32, entry: &Entry, after: Option<u32>) -> Result<(), Refusal> {
         let mut redo = Redo::new(self.queue);
-        let list = List::unpack(self.header().returned.load(Relaxed));
+        let list = self.queue.list(self.header().returned.load(Relaxed));
         let count = list.count.saturating_add(1);
         match after {
             None => {
@@ -283,7 +280,7 @@ impl<K: Kernel> Critical<'_, K> {
 
     fn allocate_entry(&self, redo: &mut Redo) -> Result<u32, Refusal> {
         let header = self.header();
-        let list = List::unpack(header.free_entries.load(Relaxed));
+        let list = self.queue.list(header.free_entries.load(Relaxed));
         if list.count > 0 {
             let first = self.queue.entry(list.first)?.next.load(Relaxed) as u32;
             redo.set(&header.free_entries, List { first, count: list.count - 1 }.pack())?;
@@ -299,7 +296,7 @@ impl<K: Kernel> Critical<'_, K> {
 
     fn free_entry(&self, redo: &mut Redo, index: u32, entry: &Entry) -> Result<(), Refusal> {
         let free = &self.header().free_entries;
-        let list = List::unpack(redo.get(free));
+        let list = self.queue.list(redo.get(free));
         redo.set(&entry.next, u64::from(list.first))?;
         redo.set(&entry.state, FREE)?;
         redo.set(free, List { first: index, count: list.count.saturating_add(1) }.pack())

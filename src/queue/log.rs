@@ -135,10 +135,7 @@ impl<K: Kernel> Critical<'_, K> {
             cursor.write(self.queue, &length.to_ne_bytes())?;
         }
         let ordinal = tail.ordinal.wrapping_add(1);
-        redo.set(
-            &self.header().tail,
-            Position { block: cursor.block, offset: cursor.offset, ordinal }.pack(),
-        )
+        redo.set(&self.header().tail, Position { block: cursor.block, offset: cursor.offset, ordinal }.pack())
     }
 
     /// The oldest item of the log.

@@ -7,7 +7,6 @@ use super::log::Payload;
 use super::refusal::Refusal;
 use super::shared::{Critical, Queue};
 use super::watch;
-use super::words::List;
 use super::writers::Reservation;
 use crate::deadline::Deadline;
 use crate::kernel::Kernel;
@@ -86,7 +85,11 @@ impl<K: Kernel> Critical<'_, K> {
         }
         while !self.append(&items[..count])? {
             if count == 1 {
-                return if self.make_room()? && self.append(&items[..1])? { Ok(1) } else { Err(Refusal::Full) };
+                return if self.make_room()? && self.append(&items[..1])? {
+                    Ok(1)
+                } else {
+                    Err(Refusal::Full)
+                };
             }
             count /= 2;
         }
@@ -156,7 +159,7 @@ impl<K: Kernel> Critical<'_, K> {
     #[inline]
     pub fn pop(&self, buffer: &mut Vec<u8>) -> Result<Popped, Refusal> {
         self.reap_some_members()?;
-        let returned = List::unpack(self.header().returned.load(Relaxed));
+        let returned = self.queue.list(self.header().returned.load(Relaxed));
         if returned.count > 0 {
             let (tag, deliveries) = self.pop_returned(returned, buffer)?;
             return Ok(Popped { tag, deliveries });
@@ -195,7 +198,7 @@ impl<K: Kernel> Critical<'_, K> {
 
     /// Removes the first item.
     fn discard_first(&self) -> Result<(), Refusal> {
-        let returned = List::unpack(self.header().returned.load(Relaxed));
+        let returned = self.queue.list(self.header().returned.load(Relaxed));
         if returned.count > 0 { self.discard_returned(returned) } else { self.discard_logged() }
     }
 
@@ -203,7 +206,7 @@ impl<K: Kernel> Critical<'_, K> {
     #[cold]
     fn when_empty<T>(&self, take: impl FnOnce(&Self) -> Result<T, Refusal>) -> Result<T, Refusal> {
         self.reap_members()?;
-        match List::unpack(self.header().returned.load(Relaxed)).count {
+        match self.queue.list(self.header().returned.load(Relaxed)).count {
             0 if self.is_closed() => Err(Refusal::Closed),
             0 => Err(Refusal::Empty),
             _ => take(self),
@@ -240,7 +243,7 @@ impl<K: Kernel> Critical<'_, K> {
     /// How many items can be taken.
     #[inline]
     pub fn size(&self) -> usize {
-        let returned = List::unpack(self.header().returned.load(Relaxed)).count;
+        let returned = self.queue.list(self.header().returned.load(Relaxed)).count;
         self.logged() as usize + returned as usize
     }
 
@@ -339,7 +342,9 @@ impl Queue {
             taken = self.await_item(kernel, deadline, |critical| critical.take(member, buffer));
         }
         let taken = taken?;
-        if taken.is_large && let Err(refusal) = self.read_into(&taken, buffer) {
+        if taken.is_large
+            && let Err(refusal) = self.read_into(&taken, buffer)
+        {
             self.enter_anyway(kernel).put_back(&taken).map_err(Ok)?;
             return Err(Ok(refusal));
         }
@@ -438,7 +443,8 @@ impl Queue {
                 result => Ok(Look::Found(result)),
             }
         };
-        let sleep = |word: &Word, expected| watch::sleep(kernel, word, expected, self.watched_writers(), deadline);
+        let sleep =
+            |word: &Word, expected| watch::sleep(kernel, word, expected, self.watched_writers(), deadline);
         gate.wait(kernel, deadline, look, sleep).map_err(Err)?.map_err(Ok)
     }
 
@@ -463,7 +469,8 @@ impl Queue {
                 result => Ok(Look::Found(result)),
             }
         };
-        let sleep = |word: &Word, expected| watch::sleep(kernel, word, expected, self.watched_members(), deadline);
+        let sleep =
+            |word: &Word, expected| watch::sleep(kernel, word, expected, self.watched_members(), deadline);
         gate.wait(kernel, deadline, look, sleep).map_err(Err)?.map_err(Ok)
     }
 }

@@ -1,12 +1,13 @@
 //! A queue's memory as this process sees it, and the holder of its lock.
 
+use super::cursor::Cursor;
 use super::gate::Gate;
 use super::layout::{Entry, Header, Layout, MAGIC, MEMBERS, WRITERS};
 use super::members::Member;
 use super::redo;
 use super::refusal::{Corrupt, Refusal};
+use super::words::List;
 use super::writers::Writer;
-use super::cursor::Cursor;
 use crate::deadline::Deadline;
 use crate::kernel::Kernel;
 use crate::lock::{Lock, Outcome};
@@ -135,6 +136,13 @@ impl Queue {
         }
         // SAFETY: there are so many.
         Ok(unsafe { self.nth(self.layout.entries_at, index as usize) })
+    }
+
+    /// A list, of blocks or entries, from a word of the memory: with no more elements than there are.
+    #[inline]
+    pub(super) fn list(&self, word: u64) -> List {
+        let list = List::unpack(word);
+        List { count: list.count.min(self.layout.blocks.max(self.layout.entries)), ..list }
     }
 
     /// The memory at a place that has at least one byte before its block's end.

@@ -11,10 +11,10 @@
 //! their memory back, perhaps for the second time.
 
 use super::blocks::Chain;
-use super::{Critical, Queue};
 use super::redo::Redo;
 use super::refusal::Refusal;
 use super::words::List;
+use super::{Critical, Queue};
 use crate::kernel::Kernel;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -27,7 +27,7 @@ impl<K: Kernel> Critical<'_, K> {
     /// Makes blocks of a dead trimmer's free again. True if there were any.
     pub(super) fn recover_trimming(&self) -> Result<bool, Refusal> {
         let header = self.header();
-        let list = List::unpack(header.trimming.load(Relaxed));
+        let list = self.queue.list(header.trimming.load(Relaxed));
         if list.count == 0 || !header.trimmer.try_lock(self.kernel) {
             return Ok(false);
         }
@@ -49,7 +49,7 @@ impl Queue {
     /// How many free blocks keep their memory.
     fn kept_blocks(&self) -> u32 {
         let header = self.header();
-        let free = [&header.dirty, &header.clean].map(|list| List::unpack(list.load(Relaxed)).count);
+        let free = [&header.dirty, &header.clean].map(|list| self.list(list.load(Relaxed)).count);
         let touched = header.touched.load(Relaxed).min(u64::from(self.layout.blocks)) as u32;
         let used = touched.saturating_sub(free[0].saturating_add(free[1]));
         (KEPT / self.layout.block).max(1) + used / 4
@@ -58,7 +58,7 @@ impl Queue {
     /// Whether so much memory is free that `trim` is due. Costs two or three loads.
     #[inline]
     pub fn should_trim(&self) -> bool {
-        let free = List::unpack(self.header().dirty.load(Relaxed)).count;
+        let free = self.list(self.header().dirty.load(Relaxed)).count;
         self.gives_back && free > KEPT / self.layout.block && free / 2 > self.kept_blocks()
     }
 
@@ -94,7 +94,7 @@ impl Queue {
             return Ok(false);
         }
         let header = self.header();
-        let list = List::unpack(header.trimming.load(Relaxed));
+        let list = self.list(header.trimming.load(Relaxed));
         let mut blocks = Vec::with_capacity(BATCH as usize);
         let mut block = list.first;
         for _ in 0..list.count.min(BATCH) {
@@ -109,7 +109,7 @@ impl Queue {
         }
         let Ok(critical) = self.enter(kernel, None) else { return Ok(false) };
         if let Some(last) = last {
-            let clean = List::unpack(header.clean.load(Relaxed));
+            let clean = self.list(header.clean.load(Relaxed));
             critical.set_next(last, clean.first)?;
             let mut redo = Redo::new(self);
             redo.set(&header.clean, List { first: list.first, count: clean.count + list.count }.pack())?;
@@ -123,10 +123,10 @@ impl Queue {
     fn detach<K: Kernel>(&self, kernel: &K) -> Result<bool, Refusal> {
         let Ok(_critical) = self.enter(kernel, None) else { return Ok(false) };
         let header = self.header();
-        if List::unpack(header.trimming.load(Relaxed)).count > 0 {
+        if self.list(header.trimming.load(Relaxed)).count > 0 {
             return Ok(true); // a dead trimmer's
         }
-        let dirty = List::unpack(header.dirty.load(Relaxed));
+        let dirty = self.list(header.dirty.load(Relaxed));
         let count = dirty.count.saturating_sub(self.kept_blocks()).min(BATCH);
         if count == 0 {
             return Ok(false);
@@ -154,4 +154,3 @@ impl Queue {
     #[cfg(not(target_os = "linux"))]
     fn give_back(&self, _run: &[u32]) {}
 }
-

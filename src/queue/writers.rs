@@ -97,7 +97,8 @@ impl<K: Kernel> Critical<'_, K> {
         }
         let header = self.header();
         let chain = self.reserved_chain(slot)?;
-        let data = Chain { first: self.queue.next_block(chain.first)?, last: chain.last, count: chain.count - 1 };
+        let data =
+            Chain { first: self.queue.next_block(chain.first)?, last: chain.last, count: chain.count - 1 };
         let mut redo = Redo::new(self.queue);
         self.append_large(&mut redo, reservation.tag, data, reservation.length, chain.first)?;
         redo.set(&slot.count, 0)?;

@@ -1,0 +1,399 @@
+//! A process is killed before each instruction of each operation of a queue in turn. An item whose push returned is there
+//! exactly once, one whose push did not is there whole or not at all, nothing that the dead one needed is lost, and the
+//! queue goes on at once.
+//!
+//! `cargo test` tries a spread of the points, `CRASH_STRIDE=1` all of them.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "support/steps.rs"]
+mod steps;
+mod support;
+
+use process_shared_core::platform::map;
+use process_shared_core::queue::{Pushed, Queue, Refusal, Taken};
+use process_shared_core::{Deadline, Thread};
+use std::cell::Cell;
+use std::time::Duration;
+use steps::{Victim, each_point};
+use support::{Child, PATIENCE, fork};
+
+const BYTES: u64 = 1 << 15;
+
+/// How far apart the points are: a prime number, so that each turn of a loop is cut off elsewhere.
+fn stride() -> Option<usize> {
+    Some(std::env::var("CRASH_STRIDE").ok().and_then(|stride| stride.parse().ok()).unwrap_or(211))
+}
+
+fn me() -> Thread {
+    Thread::current().unwrap()
+}
+
+fn patience() -> Option<Deadline> {
+    Deadline::after(PATIENCE)
+}
+
+/// An item: its number, as a byte, repeated.
+fn item(number: u32, length: usize) -> Vec<u8> {
+    vec![number as u8; length]
+}
+
+fn push(queue: &Queue, number: u32, length: usize) {
+    queue.push(&me(), number, &item(number, length), patience()).unwrap();
+}
+
+fn pop(queue: &Queue, member: u32) -> u32 {
+    queue.pop(&me(), Some(member), &mut Vec::new(), patience()).unwrap().tag
+}
+
+/// Makes this process a member, as long as this thread lives.
+fn join(queue: &Queue) -> u32 {
+    let me = me();
+    queue.enter(&me, None).unwrap().join(&me, std::process::id()).unwrap()
+}
+
+fn take(queue: &Queue, member: u32) -> Taken {
+    queue.take(&me(), member, &mut Vec::new(), patience()).unwrap()
+}
+
+/// What a victim runs before its steps count.
+fn ready() {
+    me();
+}
+
+/// All that can be taken now, as numbers; each must be whole.
+fn drain(queue: &Queue, member: u32) -> Vec<u32> {
+    let mut numbers = Vec::new();
+    loop {
+        let mut bytes = Vec::new();
+        match queue.pop(&me(), Some(member), &mut bytes, Deadline::after(Duration::ZERO)) {
+            Ok(popped) => {
+                assert!(bytes == item(popped.tag, bytes.len()), "item {} is not whole", popped.tag);
+                numbers.push(popped.tag);
+            }
+            Err(_) => return numbers,
+        }
+    }
+}
+
+/// Before, the operation itself, and what may be in the queue after it was cut off.
+struct Case<'a> {
+    name: &'a str,
+    items: &'a [(u32, usize)],
+    operation: &'a dyn Fn(&Queue, u32),
+    allowed: &'a [&'a [u32]],
+}
+
+/// The sizes of an item in a block, of one that lies in two, and of one with blocks of its own.
+const SMALL: usize = 24;
+const WIDE: usize = 3000;
+const LARGE: usize = 4500;
+
+fn try_case(case: &Case) {
+    try_case_before(case, &|_, _| {});
+}
+
+/// `before` is done by the victim, before its steps count.
+fn try_case_before(case: &Case, before: &dyn Fn(&Queue, u32)) {
+    let stride = stride();
+    let (points, tried) = each_point(stride, |run| {
+        let length = Queue::memory_for(BYTES).unwrap();
+        let memory = map(length).unwrap();
+        // SAFETY: fresh zeroes that stay mapped until the end of the run.
+        let queue = unsafe { Queue::create(memory, length, BYTES, 0, true).unwrap() };
+        case.items.iter().for_each(|(number, length)| push(&queue, *number, *length));
+        // The victim is its own keeper: another thread would run into the breakpoints.
+        let member = Cell::new(0);
+        run.kill(&Victim {
+            prepare: &|| {
+                member.set(join(&queue));
+                before(&queue, member.get());
+            },
+            operation: &|| (case.operation)(&queue, member.get()),
+            ready: &|_| {},
+            asleep: &|_| {},
+        });
+        let own = join(&queue);
+        let context = format!("{}, point {:?}", case.name, run.point());
+        assert_eq!(queue.enter(&me(), None).unwrap().in_flight().unwrap(), [], "{context}");
+        let left = drain(&queue, own);
+        assert!(case.allowed.contains(&left.as_slice()), "{context}: {left:?}");
+        // No block is lost, and none is there twice.
+        for _ in 0..2 {
+            push(&queue, 1, BYTES as usize);
+            assert_eq!(drain(&queue, own), [1], "{context}");
+        }
+        queue.enter(&me(), None).unwrap().leave(&me(), own).unwrap();
+        // SAFETY: nobody uses the memory any more.
+        unsafe { process_shared_core::platform::unmap(memory, length) };
+    });
+    println!("{}: killed at {tried} of {points} points", case.name);
+}
+
+#[test]
+fn push_and_pop() {
+    let push_one = |queue: &Queue, length| push(queue, 3, length);
+    for (name, length) in [("push small", SMALL), ("push wide", WIDE), ("push large", LARGE)] {
+        try_case(&Case {
+            name,
+            items: &[(1, SMALL), (2, WIDE)],
+            operation: &|queue, _| push_one(queue, length),
+            allowed: &[&[1, 2], &[1, 2, 3]],
+        });
+    }
+    for (name, length) in [("pop small", SMALL), ("pop wide", WIDE), ("pop large", LARGE)] {
+        try_case(&Case {
+            name,
+            items: &[(1, length), (2, WIDE), (3, SMALL)],
+            operation: &|queue, one| {
+                pop(queue, one);
+                pop(queue, one);
+            },
+            allowed: &[&[1, 2, 3], &[2, 3], &[3]],
+        });
+    }
+}
+
+#[test]
+fn many_at_once() {
+    let items: Vec<_> = (10..40).map(|number| (number, item(number, SMALL))).collect();
+    let items: Vec<_> = items.iter().map(|(number, bytes)| (*number, bytes.as_slice())).collect();
+    let all: Vec<u32> = std::iter::once(1).chain([2]).chain(10..40).collect();
+    try_case(&Case {
+        name: "push many",
+        items: &[(1, SMALL), (2, WIDE)], // little is left of the block
+        operation: &|queue, _| {
+            let me = me();
+            let critical = queue.enter(&me, None).unwrap();
+            assert_eq!(critical.push_all(&items).unwrap(), items.len());
+        },
+        allowed: &[&[1, 2], &all],
+    });
+}
+
+#[test]
+fn take_and_finish_or_put_back() {
+    for (name, length) in [("take small", SMALL), ("take wide", WIDE), ("take large", LARGE)] {
+        let items = [(1, length), (2, length), (3, SMALL), (4, length)];
+        try_case(&Case {
+            name,
+            items: &items,
+            operation: &|queue, one| {
+                let (first, second) = (take(queue, one), take(queue, one));
+                queue.finish(&me(), &second).unwrap();
+                queue.finish(&me(), &first).unwrap();
+            },
+            allowed: &[&[1, 2, 3, 4], &[1, 3, 4], &[3, 4]],
+        });
+        try_case(&Case {
+            name,
+            items: &items,
+            operation: &|queue, one| {
+                let (first, second) = (take(queue, one), take(queue, one));
+                queue.put_back(&me(), &first).unwrap();
+                queue.put_back(&me(), &second).unwrap();
+                assert_eq!(pop(queue, one), 1);
+                let second = take(queue, one);
+                assert_eq!((second.tag, second.deliveries), (2, 2));
+            },
+            allowed: &[&[1, 2, 3, 4], &[2, 3, 4]],
+        });
+    }
+}
+
+#[test]
+fn clear_and_close() {
+    try_case(&Case {
+        name: "clear",
+        items: &[(1, SMALL), (2, LARGE), (3, WIDE)],
+        operation: &|queue, _| queue.clear(&me()).unwrap(),
+        allowed: &[&[1, 2, 3], &[2, 3], &[3], &[]],
+    });
+}
+
+/// The victim finds what others left that were killed before.
+#[test]
+fn see_to_what_the_dead_left() {
+    let die_with_items = |queue: &Queue, _| {
+        let child = fork(|| {
+            let one = join(queue);
+            (0..3).for_each(|_| {
+                take(queue, one);
+            });
+            let me = me();
+            let _room = queue.enter(&me, None).unwrap().push(9, &item(9, LARGE)).unwrap();
+            support::die()
+        });
+        child.reap();
+    };
+    try_case_before(
+        &Case {
+            name: "take what a dead process had",
+            items: &[(1, SMALL), (2, LARGE), (3, WIDE), (4, SMALL)],
+            operation: &|queue, one| {
+                assert_eq!(take(queue, one).tag, 1);
+            },
+            allowed: &[&[1, 2, 3, 4]],
+        },
+        &die_with_items,
+    );
+    try_case_before(
+        &Case {
+            name: "use the room that a dead writer had",
+            items: &[(1, SMALL), (2, SMALL), (3, SMALL)],
+            operation: &|queue, _| {
+                for number in 4..9 {
+                    let me = me();
+                    let pushed = queue.enter(&me, None).unwrap().push(number, &item(number, LARGE));
+                    let Ok(Pushed::Reserved(mut room)) = pushed else { panic!("{pushed:?}") };
+                    queue.write(&mut room, &item(number, LARGE)).unwrap();
+                    if number == 4 {
+                        queue.enter(&me, None).unwrap().publish(room).unwrap();
+                    } else {
+                        queue.enter(&me, None).unwrap().abandon(room).unwrap();
+                    }
+                }
+            },
+            allowed: &[&[1, 2, 3], &[1, 2, 3, 4]],
+        },
+        &|queue, one| {
+            die_with_items(queue, one);
+            // Its room is needed for the victim's items.
+            let me = me();
+            let pushed = queue.enter(&me, None).unwrap().push(9, &item(9, 4 * 4096));
+            std::mem::forget(pushed);
+        },
+    );
+}
+
+/// Blocks run short, and most of what is in them is done.
+#[test]
+fn gather_what_is_in_flight() {
+    let all: Vec<u32> = (1..25).collect();
+    let large = item(99, 5 * 4096);
+    let numbers: Vec<_> = all.iter().map(|number| (*number, 1000)).collect();
+    try_case_before(
+        &Case {
+            name: "move items in flight together",
+            items: &numbers,
+            operation: &|queue, _| {
+                let me = me();
+                let pushed = queue.enter(&me, None).unwrap().push(99, &large);
+                let Ok(Pushed::Reserved(room)) = pushed else { panic!("{pushed:?}") };
+                queue.enter(&me, None).unwrap().abandon(room).unwrap();
+            },
+            allowed: &[&[4, 8, 12, 16, 20, 24]],
+        },
+        &|queue, one| {
+            // Every fourth stays.
+            for number in 1..25 {
+                let taken = take(queue, one);
+                if number % 4 != 0 {
+                    queue.finish(&me(), &taken).unwrap();
+                }
+            }
+        },
+    );
+}
+
+/// Waits that are ended by a victim's operation, and victims that wait.
+#[test]
+fn waiting() {
+    let stride = stride();
+    let new = || {
+        let length = Queue::memory_for(BYTES).unwrap();
+        // SAFETY: fresh zeroes that stay mapped.
+        unsafe { Queue::create(map(length).unwrap(), length, BYTES, 2, true).unwrap() }
+    };
+    let taker = |queue: &Queue| {
+        let child = fork(|| {
+            queue.pop(&me(), None, &mut Vec::new(), patience()).unwrap();
+            0
+        });
+        child.until_asleep();
+        child
+    };
+    // Whatever the victim did, the taker has an item if there is one.
+    let settle = |queue: &Queue, taker: Child, context: String| {
+        let is_empty = || queue.enter(&me(), None).unwrap().size() == 0;
+        support::until(&context, || taker.is_over() || is_empty());
+        push(queue, 8, SMALL);
+        assert_eq!(taker.reap(), 0, "{context}");
+    };
+    let waiting = Cell::new(None);
+    let tried = each_point(stride, |run| {
+        let queue = new();
+        run.kill(&Victim {
+            prepare: &ready,
+            operation: &|| push(&queue, 1, SMALL),
+            ready: &|_| waiting.set(Some(taker(&queue))),
+            asleep: &|_| {},
+        });
+        settle(&queue, waiting.take().unwrap(), format!("push to a taker, {:?}", run.point()));
+    });
+    println!("push to a taker that waits: {tried:?}");
+    let tried = each_point(stride, |run| {
+        let queue = new();
+        run.kill(&Victim {
+            prepare: &ready,
+            operation: &|| {
+                queue.pop(&me(), None, &mut Vec::new(), patience()).unwrap();
+            },
+            ready: &|_| {},
+            asleep: &|naps| {
+                if naps == 0 {
+                    waiting.set(Some(taker(&queue)));
+                    push(&queue, 1, SMALL);
+                }
+            },
+        });
+        let other = waiting.take().unwrap_or_else(|| taker(&queue));
+        settle(&queue, other, format!("a taker, {:?}", run.point()));
+    });
+    println!("wait for an item: {tried:?}");
+    let pusher = |queue: &Queue| {
+        let child = fork(|| {
+            push(queue, 5, SMALL);
+            0
+        });
+        child.until_asleep();
+        child
+    };
+    let tried = each_point(stride, |run| {
+        let queue = new();
+        push(&queue, 1, SMALL);
+        push(&queue, 2, SMALL);
+        run.kill(&Victim {
+            prepare: &ready,
+            operation: &|| {
+                queue.pop(&me(), None, &mut Vec::new(), patience()).unwrap();
+            },
+            ready: &|_| waiting.set(Some(pusher(&queue))),
+            asleep: &|_| {},
+        });
+        let waiting = waiting.take().unwrap();
+        let is_full = || queue.enter(&me(), None).unwrap().size() == 2;
+        support::until(run.point(), || waiting.is_over() || is_full());
+        queue.pop(&me(), None, &mut Vec::new(), patience()).unwrap();
+        assert_eq!(waiting.reap(), 0);
+    });
+    println!("pop for a pusher that waits: {tried:?}");
+    let tried = each_point(stride, |run| {
+        let queue = new();
+        run.kill(&Victim {
+            prepare: &ready,
+            operation: &|| queue.enter(&me(), None).unwrap().close(),
+            ready: &|_| {
+                waiting.set(Some(fork(|| {
+                    let popped = queue.pop(&me(), None, &mut Vec::new(), patience());
+                    i32::from(popped.is_ok() || popped == Err(Ok(Refusal::Empty)))
+                })))
+            },
+            asleep: &|_| {},
+        });
+        queue.enter(&me(), None).unwrap().close();
+        assert_eq!(waiting.take().unwrap().reap(), 0, "close, {:?}", run.point());
+    });
+    println!("close: {tried:?}");
+}
