@@ -294,7 +294,7 @@ fn closing_wakes_all_that_wait() {
     let takers = [0; 3].map(|_| {
         fork(|| {
             let popped = queue.pop(&me(), None, &mut Vec::new(), patience());
-            if popped.is_ok() { 0 } else { refused(popped.unwrap_err().ok()) }
+            popped.map_or_else(|error| refused(error.ok()), |_| 0)
         })
     });
     takers.iter().for_each(Child::until_asleep);

@@ -17,8 +17,8 @@
 //! - The holder of the line arms the word in the critical section in which it found nothing. So a signal given before
 //!   that was seen, and a signal given after it changes the word and wakes the sleeper.
 //! - A wake-up cannot be lost with the waiter that got it: the line is handed on, and every new holder looks first.
-//! - A wake-up cannot be lost with the thread that gives it: the word is in that thread's pending slot from before the
-//!   change to the queue until after the wake-up.
+//! - A wake-up cannot be lost with the thread that gives it: the word is in that thread's pending slot, and 0, from
+//!   before the change to the queue until after the wake-up.
 //!
 //! A signal that nobody waits for costs one load.
 
@@ -79,10 +79,13 @@ impl Gate {
     #[cold]
     fn signal_armed<K: Kernel>(&self, kernel: &K, commit: impl FnOnce(), matters: impl FnOnce() -> bool) {
         kernel.set_pending(&self.word);
+        // Before the change: a waiter that has looked and is not asleep yet must find another value, whenever we die.
+        self.word.state.store(pack(0, 0), Relaxed);
         commit();
         if matters() {
-            self.word.state.store(pack(0, 0), Relaxed);
             kernel.wake(&self.word, 1, ANY_CLASS);
+        } else {
+            self.arm();
         }
         kernel.clear_pending();
     }

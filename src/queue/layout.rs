@@ -163,7 +163,7 @@ mod tests {
         for bytes in [1, 100, 4096, 64 << 20, 1 << 30, 100 << 30] {
             let layout = Layout::for_bytes(bytes).unwrap_or_else(|| unreachable!("{bytes}"));
             assert!(u64::from(layout.block) * u64::from(layout.blocks - 3) >= bytes);
-            assert!(layout.blocks_at.is_multiple_of(layout.block as usize));
+            assert_eq!(layout.blocks_at % layout.block as usize, 0);
         }
         assert!(Layout::for_bytes(0).is_none() && Layout::for_bytes(u64::MAX).is_none());
     }

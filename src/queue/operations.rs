@@ -342,9 +342,8 @@ impl Queue {
             taken = self.await_item(kernel, deadline, |critical| critical.take(member, buffer));
         }
         let taken = taken?;
-        if taken.is_large
-            && let Err(refusal) = self.read_into(&taken, buffer)
-        {
+        let copied = if taken.is_large { self.read_into(&taken, buffer) } else { Ok(()) };
+        if let Err(refusal) = copied {
             self.enter_anyway(kernel).put_back(&taken).map_err(Ok)?;
             return Err(Ok(refusal));
         }

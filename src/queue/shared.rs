@@ -165,7 +165,7 @@ impl Queue {
     /// The word at an offset that `offset_of` gave or `may_be_redone` allows.
     #[inline]
     pub(super) fn word(&self, offset: usize) -> &AtomicU64 {
-        debug_assert!(offset.is_multiple_of(8) && offset < self.layout.blocks_at);
+        debug_assert!(offset % 8 == 0 && offset < self.layout.blocks_at);
         // SAFETY: inside the memory, and aligned.
         unsafe { self.memory.add(offset).cast::<AtomicU64>().as_ref() }
     }
@@ -176,7 +176,7 @@ impl Queue {
         let layout = &self.layout;
         let writers = layout.writers_at..layout.links_at;
         let in_writer = || (offset - layout.writers_at) % size_of::<Writer>() >= offset_of!(Writer, blocks);
-        offset.is_multiple_of(8)
+        offset % 8 == 0
             && ((offset_of!(Header, head)..offset_of!(Header, magic)).contains(&offset)
                 || (offset_of!(Header, dirty)..offset_of!(Header, redo_count)).contains(&offset)
                 || (writers.contains(&offset) && in_writer())
