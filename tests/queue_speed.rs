@@ -30,6 +30,12 @@ fn show(what: &str, count: usize, start: Instant) {
 fn one_thread() {
     const COUNT: usize = 2_000_000;
     let (queue, me) = (queue(64 << 20), me());
+    let start = Instant::now();
+    for _ in 0..COUNT {
+        drop(queue.enter(&me, None).unwrap());
+        drop(queue.enter(&me, None).unwrap());
+    }
+    show("two locks and unlocks", COUNT, start);
     let mut buffer = Vec::with_capacity(1 << 16);
     for size in [8, 64, 1000] {
         let bytes = vec![1; size];
