@@ -11,6 +11,7 @@ use super::writers::Reservation;
 use crate::deadline::Deadline;
 use crate::kernel::Kernel;
 use crate::lock::Outcome;
+use crate::spin::PAUSE;
 use crate::word::Word;
 use std::sync::atomic::{Ordering::*, compiler_fence};
 
@@ -458,6 +459,12 @@ impl Queue {
         mut take: impl FnMut(&Critical<K>) -> Result<T, Refusal>,
     ) -> Result<T, Result<Refusal, Outcome>> {
         let gate = &self.header().items;
+        if !gate.is_waited_at() && self.spin_for_item.run(PAUSE, || self.seems_to_have_items()) {
+            match take(&self.enter(kernel, deadline).map_err(Err)?) {
+                Err(Refusal::Empty) => {}
+                result => return result.map_err(Ok),
+            }
+        }
         let look = || {
             let critical = self.enter(kernel, deadline)?;
             match take(&critical) {

@@ -6,7 +6,7 @@ use super::layout::{Entry, Header, Layout, MAGIC, MEMBERS, WRITERS};
 use super::members::Member;
 use super::redo;
 use super::refusal::{Corrupt, Refusal};
-use super::words::List;
+use super::words::{List, Position};
 use super::writers::Writer;
 use crate::deadline::Deadline;
 use crate::kernel::Kernel;
@@ -23,6 +23,7 @@ pub struct Queue {
     /// Whether free blocks' memory may go back to the system.
     pub(super) gives_back: bool,
     pub(super) spin: SpinBudget,
+    pub(super) spin_for_item: SpinBudget,
 }
 
 // SAFETY: the memory outlives it, as its maker promised, and is used by atomic operations, or under the queue's lock.
@@ -53,7 +54,13 @@ impl Queue {
     ) -> Result<Self, Refusal> {
         let layout = Layout::for_bytes(bytes).filter(|layout| layout.size <= length);
         let layout = layout.filter(|_| memory.cast::<Header>().is_aligned()).ok_or(Refusal::TooLarge)?;
-        let queue = Queue { memory, layout, gives_back, spin: SpinBudget::default() };
+        let queue = Queue {
+            memory,
+            layout,
+            gives_back,
+            spin: SpinBudget::default(),
+            spin_for_item: SpinBudget::default(),
+        };
         queue.header().bytes.store(bytes, Relaxed);
         queue.header().max.store(max, Relaxed);
         queue.header().magic.store(MAGIC, Release);
@@ -75,9 +82,13 @@ impl Queue {
         let header = unsafe { memory.cast::<Header>().as_ref() };
         let layout = Layout::for_bytes(header.bytes.load(Relaxed)).filter(|layout| layout.size <= length);
         match layout {
-            Some(layout) if header.magic.load(Acquire) == MAGIC => {
-                Ok(Queue { memory, layout, gives_back, spin: SpinBudget::default() })
-            }
+            Some(layout) if header.magic.load(Acquire) == MAGIC => Ok(Queue {
+                memory,
+                layout,
+                gives_back,
+                spin: SpinBudget::default(),
+                spin_for_item: SpinBudget::default(),
+            }),
             _ => Err(Corrupt),
         }
     }
@@ -181,6 +192,13 @@ impl Queue {
                 || (offset_of!(Header, dirty)..offset_of!(Header, redo_count)).contains(&offset)
                 || (writers.contains(&offset) && in_writer())
                 || (layout.links_at..layout.blocks_at).contains(&offset))
+    }
+
+    /// Whether there is an item, at a glance, without the lock.
+    pub(super) fn seems_to_have_items(&self) -> bool {
+        let ordinal = |word: &AtomicU64| Position::unpack(word.load(Relaxed)).ordinal;
+        let header = self.header();
+        ordinal(&header.head) != ordinal(&header.tail) || self.list(header.returned.load(Relaxed)).count > 0
     }
 
     /// Takes the queue's lock if it comes free soon.
