@@ -33,6 +33,8 @@ pub use condition::Condition;
 pub use deadline::Deadline;
 pub use error::{Error, Result};
 pub use lock::Outcome;
+#[cfg(all(target_os = "linux", not(loom), not(feature = "simulated-mach")))]
+pub use objects::Queue;
 #[cfg(not(loom))]
 pub use objects::{
     AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, Event, Mutex, RateLimiter, Semaphore,

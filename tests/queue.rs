@@ -223,7 +223,7 @@ fn against_model(seed: u64, bytes: u64) {
     }
     queue.clear(&me).unwrap();
     assert_empty_as_new(&queue, member);
-    participant.leave(&queue, &me).unwrap();
+    participant.leave(&queue, patience()).unwrap();
 }
 
 #[test]
@@ -518,7 +518,7 @@ fn a_forked_child_is_not_the_member_its_parent_is() {
     assert_eq!(child.reap(), 0);
     assert_eq!(in_flight(&queue), [(std::process::id(), 1)]);
     queue.finish(&me(), &taken).unwrap();
-    participant.leave(&queue, &me()).unwrap();
+    participant.leave(&queue, patience()).unwrap();
 }
 
 /// One small item in each of many blocks is kept, for long.

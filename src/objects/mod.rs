@@ -9,6 +9,8 @@ mod event;
 mod latch;
 mod mutex;
 mod rate_limiter;
+#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+mod queue;
 mod semaphore;
 
 pub use atomic::{AtomicBoolean, AtomicFixnum, OutOfRange};
@@ -17,12 +19,13 @@ pub use event::Event;
 pub use latch::CountDownLatch;
 pub use mutex::{Mutex, release_held_as_dead, transfer_held};
 pub use rate_limiter::RateLimiter;
+#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+pub use queue::Queue;
 pub use semaphore::Semaphore;
 
 use crate::arena::{self, Slot};
 use crate::atomic::AtomicU64;
 use crate::kernel::Kernel;
-use crate::lock::Outcome;
 use crate::participants::{Party, State};
 use crate::platform::Thread;
 
@@ -43,7 +46,7 @@ fn count(waiters: Party<'_>) -> usize {
 }
 
 /// Counts the calling thread as a waiter while `wait` runs. If the table is full, the count is too low.
-fn counted(waiters: Party<'_>, thread: &Thread, wait: impl FnOnce() -> Outcome) -> Outcome {
+fn counted<T>(waiters: Party<'_>, thread: &Thread, wait: impl FnOnce() -> T) -> T {
     let ticket = waiters.join(thread, WAITING, 0);
     let outcome = wait();
     if let Some(ticket) = ticket {

@@ -181,9 +181,18 @@ impl<K: Kernel> Critical<'_, K> {
 
     /// The item comes back, before all that were not taken.
     pub(super) fn put_back_taken(&self, taken: &Taken) -> Result<(), Refusal> {
+        self.return_taken(taken, taken.deliveries)
+    }
+
+    /// The item comes back, and its being taken does not count.
+    pub(super) fn give_back_taken(&self, taken: &Taken) -> Result<(), Refusal> {
+        self.return_taken(taken, taken.deliveries.saturating_sub(1))
+    }
+
+    fn return_taken(&self, taken: &Taken, deliveries: u32) -> Result<(), Refusal> {
         let entry = self.held(taken)?;
         let after = self.place_in_line(entry, None)?;
-        self.put_back_entry(taken.entry, entry, after)?;
+        self.put_back_entry(taken.entry, entry, after, deliveries)?;
         self.count_held(taken.member, -1);
         Ok(())
     }
@@ -229,7 +238,13 @@ impl<K: Kernel> Critical<'_, K> {
     }
 
     /// Puts the entry into the list of those that came back, behind `after`.
-    fn put_back_entry(&self, index: u32, entry: &Entry, after: Option<u32>) -> Result<(), Refusal> {
+    fn put_back_entry(
+        &self,
+        index: u32,
+        entry: &Entry,
+        after: Option<u32>,
+        deliveries: u32,
+    ) -> Result<(), Refusal> {
         let mut redo = Redo::new(self.queue);
         let list = self.queue.list(self.header().returned.load(Relaxed));
         let count = list.count.saturating_add(1);
@@ -245,7 +260,6 @@ impl<K: Kernel> Critical<'_, K> {
                 redo.set(&self.header().returned, List { first: list.first, count }.pack())?;
             }
         }
-        let deliveries = State::unpack(entry.state.load(Relaxed)).deliveries;
         redo.set(&entry.state, State { kind: RETURNED, member: 0, deliveries }.pack())?;
         self.signal_item(|| redo.commit());
         Ok(())
@@ -267,7 +281,8 @@ impl<K: Kernel> Critical<'_, K> {
         for (_, index) in all {
             let entry = self.queue.entry(index)?;
             after = self.place_in_line(entry, after)?;
-            self.put_back_entry(index, entry, after)?;
+            let deliveries = State::unpack(entry.state.load(Relaxed)).deliveries;
+            self.put_back_entry(index, entry, after, deliveries)?;
             after = Some(index);
         }
         self.queue.member(member).held.store(0, Relaxed);

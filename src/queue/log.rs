@@ -229,7 +229,8 @@ impl<K: Kernel> Critical<'_, K> {
 
 impl Queue {
     /// The largest item that is copied under the lock.
-    pub(super) fn largest_small(&self) -> usize {
+    #[inline]
+    pub fn largest_small(&self) -> usize {
         (self.layout.block as usize - HEAD).min(16 << 10)
     }
 

@@ -230,6 +230,22 @@ impl<K: Kernel> Critical<'_, K> {
         self.put_back_taken(taken)
     }
 
+    /// The item in flight goes back as if it had not been taken: the taker never saw it.
+    ///
+    /// # Errors
+    /// `NotHeld` if it is not in flight for its member any more.
+    pub fn give_back(&self, taken: &Taken) -> Result<(), Refusal> {
+        self.give_back_taken(taken)
+    }
+
+    /// Whether there is something to take, and takes nothing.
+    ///
+    /// # Errors
+    /// `Empty`, `Closed`.
+    pub fn has_item(&self) -> Result<(), Refusal> {
+        if self.size() > 0 { Ok(()) } else { self.when_empty(|_| Ok(())) }
+    }
+
     /// No more items: for everybody, for ever.
     pub fn close(&self) {
         self.signal_item(|| self.header().closed.store(1, Release));
@@ -286,15 +302,25 @@ impl Queue {
         }?;
         match pushed {
             Pushed::Done => Ok(()),
-            Pushed::Reserved(mut reservation) => {
-                let written = self.write(&mut reservation, bytes);
-                let critical = self.enter_anyway(kernel);
-                match written {
-                    Ok(()) => critical.publish(reservation),
-                    Err(refusal) => critical.abandon(reservation).and(Err(refusal)),
-                }
-                .map_err(Ok)
-            }
+            Pushed::Reserved(reservation) => self.complete(kernel, reservation, bytes).map_err(Ok),
+        }
+    }
+
+    /// Writes a large item into the room that the calling thread has reserved for it, and adds it.
+    ///
+    /// # Errors
+    /// `Closed`: the room has been given back.
+    pub fn complete<K: Kernel>(
+        &self,
+        kernel: &K,
+        mut reservation: Reservation,
+        bytes: &[u8],
+    ) -> Result<(), Refusal> {
+        let written = self.write(&mut reservation, bytes);
+        let critical = self.enter_anyway(kernel);
+        match written {
+            Ok(()) => critical.publish(reservation),
+            Err(refusal) => critical.abandon(reservation).and(Err(refusal)),
         }
     }
 
@@ -338,17 +364,31 @@ impl Queue {
         buffer: &mut Vec<u8>,
         deadline: Option<Deadline>,
     ) -> Result<Taken, Result<Refusal, Outcome>> {
-        let mut taken = self.enter(kernel, deadline).map_err(Err)?.take(member, buffer).map_err(Ok);
-        if taken == Err(Ok(Refusal::Empty)) {
-            taken = self.await_item(kernel, deadline, |critical| critical.take(member, buffer));
-        }
-        let taken = taken?;
+        let taken = self.take_unread(kernel, member, buffer, deadline)?;
         let copied = if taken.is_large { self.read_into(&taken, buffer) } else { Ok(()) };
         if let Err(refusal) = copied {
             self.enter_anyway(kernel).put_back(&taken).map_err(Ok)?;
             return Err(Ok(refusal));
         }
         Ok(taken)
+    }
+
+    /// As `take`, but the bytes of a large item are left to `read`.
+    ///
+    /// # Errors
+    /// As `pop`.
+    pub fn take_unread<K: Kernel>(
+        &self,
+        kernel: &K,
+        member: u32,
+        buffer: &mut Vec<u8>,
+        deadline: Option<Deadline>,
+    ) -> Result<Taken, Result<Refusal, Outcome>> {
+        let taken = self.enter(kernel, deadline).map_err(Err)?.take(member, buffer);
+        if taken == Err(Refusal::Empty) {
+            return self.await_item(kernel, deadline, |critical| critical.take(member, buffer));
+        }
+        taken.map_err(Ok)
     }
 
     /// Appends the bytes of a large item in flight to `buffer`.
@@ -404,7 +444,7 @@ impl Queue {
     }
 
     /// Takes the lock, whatever it takes: to end what has been begun.
-    fn enter_anyway<'q, K: Kernel>(&'q self, kernel: &'q K) -> Critical<'q, K> {
+    pub(super) fn enter_anyway<'q, K: Kernel>(&'q self, kernel: &'q K) -> Critical<'q, K> {
         loop {
             if let Ok(critical) = self.enter(kernel, None) {
                 return critical;

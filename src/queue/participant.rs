@@ -2,6 +2,7 @@
 
 use super::Queue;
 use super::refusal::Refusal;
+use crate::deadline::Deadline;
 use crate::error::Result;
 use crate::lock::Outcome;
 use crate::platform::{StandIn, Thread};
@@ -19,10 +20,7 @@ impl Participant {
     /// `System` if there is no thread to be had; inside, `TooMany` if no more processes can take part.
     pub fn join(queue: &Queue, thread: &Thread) -> Result<std::result::Result<Self, Refusal>> {
         let keeper = StandIn::start()?;
-        let member = match queue.enter(thread, None) {
-            Ok(critical) => critical.join(&keeper.thread(), thread.pid()),
-            Err(_) => Err(Refusal::TooMany),
-        };
+        let member = queue.enter_anyway(thread).join(&keeper.thread(), thread.pid());
         Ok(member.map(|member| Participant { keeper, member }))
     }
 
@@ -39,14 +37,15 @@ impl Participant {
     /// Ends the membership. What this process has in flight comes back.
     ///
     /// # Errors
-    /// `NotHeld` in a forked child.
-    pub fn leave(self, queue: &Queue, thread: &Thread) -> std::result::Result<(), Refusal> {
+    /// `NotHeld` in a forked child, or if the queue's lock did not come free before `deadline`.
+    pub fn leave(self, queue: &Queue, deadline: Option<Deadline>) -> std::result::Result<(), Refusal> {
         if !self.is_here() {
             return Err(Refusal::NotHeld);
         }
+        let keeper = self.keeper.thread(); // a finalizer has no other
         loop {
-            match queue.enter(thread, None) {
-                Ok(critical) => return critical.leave(&self.keeper.thread(), self.member),
+            match queue.enter(&keeper, deadline) {
+                Ok(critical) => return critical.leave(&keeper, self.member),
                 Err(Outcome::Interrupted) => {}
                 Err(_) => return Err(Refusal::NotHeld),
             }

@@ -201,6 +201,14 @@ impl Queue {
         ordinal(&header.head) != ordinal(&header.tail) || self.list(header.returned.load(Relaxed)).count > 0
     }
 
+    /// How many items there seem to be, without the lock.
+    pub fn size_at_a_glance(&self) -> usize {
+        let ordinal = |word: &AtomicU64| Position::unpack(word.load(Relaxed)).ordinal;
+        let header = self.header();
+        let logged = super::words::distance(ordinal(&header.head), ordinal(&header.tail));
+        logged as usize + self.list(header.returned.load(Relaxed)).count as usize
+    }
+
     /// Takes the queue's lock if it comes free soon.
     #[inline]
     pub fn try_enter<'q, K: Kernel>(&'q self, kernel: &'q K) -> Option<Critical<'q, K>> {

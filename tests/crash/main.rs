@@ -16,6 +16,8 @@ mod event;
 mod latch;
 mod mutex;
 mod points;
+#[cfg(not(feature = "simulated-mach"))]
+mod queue;
 mod rate_limiter;
 mod semaphore;
 #[path = "../support/mod.rs"]

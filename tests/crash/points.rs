@@ -27,6 +27,11 @@ impl Run<'_> {
 /// Does `scenario` for the trace, then for each n-th point, from the first on, and for the last; n is `CRASH_STRIDE`, or
 /// else `SPREAD`. Prints how many points there are and how many were tried.
 pub fn each_point(name: &str, scenario: impl Fn(&Run)) {
+    each_point_of(name, SPREAD, scenario);
+}
+
+/// The same with another number than `SPREAD`.
+pub fn each_point_of(name: &str, spread: usize, scenario: impl Fn(&Run)) {
     let trace = RefCell::new(Vec::new());
     let run = |point| {
         let context = Context(name, point);
@@ -36,7 +41,7 @@ pub fn each_point(name: &str, scenario: impl Fn(&Run)) {
     run(None);
     let count = trace.borrow().len();
     let stride = std::env::var("CRASH_STRIDE").ok().and_then(|stride| stride.parse().ok());
-    let stride = stride.unwrap_or_else(|| SPREAD.max(count / MOST));
+    let stride = stride.unwrap_or_else(|| spread.max(count / MOST));
     let tried = (0..count).filter(|point| point % stride == 0 || point + 1 == count);
     println!("{name}: killed at {} of {count} points", tried.map(|point| run(Some(point))).count());
 }

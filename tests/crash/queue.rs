@@ -1,33 +1,24 @@
-//! A process is killed before each instruction of each operation of a queue in turn. An item whose push returned is there
-//! exactly once, one whose push did not is there whole or not at all, nothing that the dead one needed is lost, and the
-//! queue goes on at once.
-//!
-//! `cargo test` tries a spread of the points, `CRASH_STRIDE=1` all of them.
+//! Operations of a queue. An item whose push returned is there exactly once, one whose push did not is there whole or not at
+//! all, nothing that the dead process needed is lost, and the queue goes on at once.
 
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-#[path = "support/steps.rs"]
-mod steps;
-mod support;
-
+use process_shared_core::Deadline;
 use process_shared_core::platform::map;
 use process_shared_core::queue::{Pushed, Queue, Refusal, Taken};
-use process_shared_core::{Deadline, Thread};
 use std::cell::Cell;
 use std::time::Duration;
-use steps::{Victim, each_point};
-use support::{Child, PATIENCE, fork};
+
+use crate::me;
+use crate::points::{Run, each_point_of};
+use crate::support::{self, Child, PATIENCE, fork};
+use crate::tracer::Victim;
 
 const BYTES: u64 = 1 << 15;
 
 /// How far apart the points are: a prime number, so that each turn of a loop is cut off elsewhere.
-fn stride() -> Option<usize> {
-    Some(std::env::var("CRASH_STRIDE").ok().and_then(|stride| stride.parse().ok()).unwrap_or(211))
-}
+const SPREAD: usize = 211;
 
-fn me() -> Thread {
-    Thread::current().unwrap()
+fn each_point(name: &str, scenario: impl Fn(&Run)) {
+    each_point_of(name, SPREAD, scenario);
 }
 
 fn patience() -> Option<Deadline> {
@@ -96,8 +87,7 @@ fn try_case(case: &Case) {
 
 /// `before` is done by the victim, before its steps count.
 fn try_case_before(case: &Case, before: &dyn Fn(&Queue, u32)) {
-    let stride = stride();
-    let (points, tried) = each_point(stride, |run| {
+    each_point(case.name, |run| {
         let length = Queue::memory_for(BYTES).unwrap();
         let memory = map(length).unwrap();
         // SAFETY: fresh zeroes that stay mapped until the end of the run.
@@ -111,11 +101,12 @@ fn try_case_before(case: &Case, before: &dyn Fn(&Queue, u32)) {
                 before(&queue, member.get());
             },
             operation: &|| (case.operation)(&queue, member.get()),
-            ready: &|_| {},
+            ready: &|| {},
             asleep: &|_| {},
+            at_the_point: &|| {},
         });
         let own = join(&queue);
-        let context = format!("{}, point {:?}", case.name, run.point());
+        let context = case.name;
         assert_eq!(queue.enter(&me(), None).unwrap().in_flight().unwrap(), [], "{context}");
         let left = drain(&queue, own);
         assert!(case.allowed.contains(&left.as_slice()), "{context}: {left:?}");
@@ -128,7 +119,6 @@ fn try_case_before(case: &Case, before: &dyn Fn(&Queue, u32)) {
         // SAFETY: nobody uses the memory any more.
         unsafe { process_shared_core::platform::unmap(memory, length) };
     });
-    println!("{}: killed at {tried} of {points} points", case.name);
 }
 
 #[test]
@@ -295,7 +285,6 @@ fn gather_what_is_in_flight() {
 /// Waits that are ended by a victim's operation, and victims that wait.
 #[test]
 fn waiting() {
-    let stride = stride();
     let new = || {
         let length = Queue::memory_for(BYTES).unwrap();
         // SAFETY: fresh zeroes that stay mapped.
@@ -310,43 +299,43 @@ fn waiting() {
         child
     };
     // Whatever the victim did, the taker has an item if there is one.
-    let settle = |queue: &Queue, taker: Child, context: String| {
+    let settle = |queue: &Queue, taker: Child, context: &str| {
         let is_empty = || queue.enter(&me(), None).unwrap().size() == 0;
-        support::until(&context, || taker.is_over() || is_empty());
+        support::until(context, || taker.is_over() || is_empty());
         push(queue, 8, SMALL);
         assert_eq!(taker.reap(), 0, "{context}");
     };
     let waiting = Cell::new(None);
-    let tried = each_point(stride, |run| {
+    each_point("push to a taker that waits", |run| {
         let queue = new();
         run.kill(&Victim {
             prepare: &ready,
             operation: &|| push(&queue, 1, SMALL),
-            ready: &|_| waiting.set(Some(taker(&queue))),
+            ready: &|| waiting.set(Some(taker(&queue))),
             asleep: &|_| {},
+            at_the_point: &|| {},
         });
-        settle(&queue, waiting.take().unwrap(), format!("push to a taker, {:?}", run.point()));
+        settle(&queue, waiting.take().unwrap(), "push to a taker");
     });
-    println!("push to a taker that waits: {tried:?}");
-    let tried = each_point(stride, |run| {
+    each_point("wait for an item", |run| {
         let queue = new();
         run.kill(&Victim {
             prepare: &ready,
             operation: &|| {
                 queue.pop(&me(), None, &mut Vec::new(), patience()).unwrap();
             },
-            ready: &|_| {},
+            ready: &|| {},
             asleep: &|naps| {
                 if naps == 0 {
                     waiting.set(Some(taker(&queue)));
                     push(&queue, 1, SMALL);
                 }
             },
+            at_the_point: &|| {},
         });
         let other = waiting.take().unwrap_or_else(|| taker(&queue));
-        settle(&queue, other, format!("a taker, {:?}", run.point()));
+        settle(&queue, other, "a taker");
     });
-    println!("wait for an item: {tried:?}");
     let pusher = |queue: &Queue| {
         let child = fork(|| {
             push(queue, 5, SMALL);
@@ -355,7 +344,7 @@ fn waiting() {
         child.until_asleep();
         child
     };
-    let tried = each_point(stride, |run| {
+    each_point("pop for a pusher that waits", |run| {
         let queue = new();
         push(&queue, 1, SMALL);
         push(&queue, 2, SMALL);
@@ -364,31 +353,31 @@ fn waiting() {
             operation: &|| {
                 queue.pop(&me(), None, &mut Vec::new(), patience()).unwrap();
             },
-            ready: &|_| waiting.set(Some(pusher(&queue))),
+            ready: &|| waiting.set(Some(pusher(&queue))),
             asleep: &|_| {},
+            at_the_point: &|| {},
         });
         let waiting = waiting.take().unwrap();
         let is_full = || queue.enter(&me(), None).unwrap().size() == 2;
-        support::until(run.point(), || waiting.is_over() || is_full());
+        support::until("a push, or its end", || waiting.is_over() || is_full());
         queue.pop(&me(), None, &mut Vec::new(), patience()).unwrap();
         assert_eq!(waiting.reap(), 0);
     });
-    println!("pop for a pusher that waits: {tried:?}");
-    let tried = each_point(stride, |run| {
+    each_point("close", |run| {
         let queue = new();
         run.kill(&Victim {
             prepare: &ready,
             operation: &|| queue.enter(&me(), None).unwrap().close(),
-            ready: &|_| {
+            ready: &|| {
                 waiting.set(Some(fork(|| {
                     let popped = queue.pop(&me(), None, &mut Vec::new(), patience());
                     i32::from(popped.is_ok() || popped == Err(Ok(Refusal::Empty)))
                 })))
             },
             asleep: &|_| {},
+            at_the_point: &|| {},
         });
         queue.enter(&me(), None).unwrap().close();
-        assert_eq!(waiting.take().unwrap().reap(), 0, "close, {:?}", run.point());
+        assert_eq!(waiting.take().unwrap().reap(), 0, "close");
     });
-    println!("close: {tried:?}");
 }
