@@ -23,7 +23,7 @@ module Fuzz
       case @random.rand(20)
       when 0 then (CLASSES + SUBCLASSES).sample(random: @random).allocate
       when 1 then FORGETFUL.sample(random: @random).new
-      when 2 then fresh.tap(&:close)
+      when 2 then fresh.tap { |object| object.respond_to?(:release) ? object.release : object.close }
       when 3 then fresh.freeze
       when 4 then Ractor.make_shareable(fresh)
       when 5 then derived

@@ -119,6 +119,11 @@ module ProcessShared
         Helper.for(->(_) { object.__send__(:watch, timeout) }, &:value)
       end
 
+      # What a method of object returns. Ending the wait must leave nothing half done.
+      def call(object, name, *arguments)
+        Helper.for(->(_) { object.__send__(name, *arguments) }, &:value)
+      end
+
       # ConditionVariable#wait and Mutex#sleep: condition is the object waited for, lock what is released meanwhile.
       def wait(condition, lock, timeout)
         locked = Thread::Queue.new

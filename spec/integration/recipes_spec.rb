@@ -129,7 +129,7 @@ RSpec.describe "The recipe", :unstressed, limit: 120 do
     it "gives a job back whose block raises, and refuses one that is too large" do
       queue.push(:job)
       expect { queue.pop { raise "failed" } }.to raise_error("failed")
-      expect { queue.push("x" * 300) }.to raise_error(IndexError)
+      expect { queue.push("x" * (65 << 20)) }.to raise_error(IndexError)
       expect(drain).to eq [:job]
     end
 

@@ -62,18 +62,19 @@ RSpec.describe ProcessShared::OpenWithSelf do
 
       it "yields, closes, and returns the block's value" do
         inside = nil
-        expect(named.open(*arguments) { |object| (inside = object).closed? }).to be false
-        expect(inside).to be_an_instance_of(named).and be_closed
+        expect(named.open(*arguments) { |object| entry.ended?(inside = object) }).to be false
+        expect(inside).to be_an_instance_of(named)
+        expect(entry.ended?(inside)).to be true
       end
 
       it "closes when the block raises" do
         inside = nil
         expect { named.open(*arguments) { |object| raise KeyError if inside = object } }.to raise_error(KeyError)
-        expect(inside).to be_closed
+        expect(entry.ended?(inside)).to be true
       end
 
       it "does not mind a block that closes the object itself" do
-        expect(named.open(*arguments) { |object| object.close; 5 }).to be 5
+        expect(named.open(*arguments) { |object| entry.end_of(object); 5 }).to be 5
       end
 
       it "makes objects of a subclass" do

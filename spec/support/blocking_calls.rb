@@ -67,6 +67,24 @@ class BlockingCall
       end
     end
 
+    def item(name, klass, &wait)
+      @makers[name] = lambda do
+        empty = klass.new
+        new(enter: NOTHING, wait: -> { wait.call(empty) }, waiting: -> { empty.waiters == 1 },
+            intact: -> { empty.empty? && empty.in_flight.empty? && empty.waiters.zero? }, release: -> { empty.push(1) },
+            leave: -> { empty.push(1) }, sleeps: false, close: -> { empty.release })
+      end
+    end
+
+    def room(name, klass, &wait)
+      @makers[name] = lambda do
+        full = klass.new(1).push(1)
+        new(enter: NOTHING, wait: -> { wait.call(full) }, waiting: -> { full.waiters == 1 },
+            intact: -> { full.size == 1 && full.waiters.zero? }, release: -> { full.pop }, leave: -> { full.pop },
+            sleeps: false, close: -> { full.release })
+      end
+    end
+
     def sleep(name, klass, &wait)
       @makers[name] = lambda do
         mutex = klass.new

@@ -7,17 +7,19 @@ require_relative "blocking_calls"
 class SharedClass
   ALL = [] # rubocop:disable Style/MutableConstant -- filled below
 
-  attr_reader :name, :kind, :arguments, :calls, :use, :idle, :cost
+  attr_reader :name, :kind, :arguments, :calls, :use, :idle, :cost, :ending
 
-  # kind       :synchronisation, :memory, or :other for what is no class of shared objects
+  # kind       :synchronisation, :memory, :queue, or :other for what is no class of shared objects
   # arguments  the fewest that `new` takes
   # calls      methods and their arguments: a handle that cannot be used refuses them
   # use        Ruby text that uses a fresh `object` once, without waiting, and leaves it as it was
   # idle       Ruby text of what can be asked of `object` in any process, and has the same answer while nobody uses it
   # waits      the calls that can wait: a maker of BlockingCall, the call's name, and the call
+  # ending     the methods that end a handle, and that tell whether it has ended
   # cost       how long `use` takes, for specs that do it over and over: :lock, :wait or :memory
-  def initialize(name, kind, arguments: [], calls: {}, use: "object", idle: "object.closed?", waits: {}, cost: :lock)
-    @name, @kind, @arguments, @calls, @use, @idle, @cost = name, kind, arguments, calls, use, idle, cost
+  def initialize(name, kind, arguments: [], calls: {}, use: "object", idle: "object.closed?", waits: {}, cost: :lock,
+                 ending: %i[close closed?])
+    @name, @kind, @arguments, @calls, @use, @idle, @cost, @ending = name, kind, arguments, calls, use, idle, cost, ending
     waits.each { |call, (maker, wait)| BlockingCall.public_send(maker, "#{name}##{call}", klass, &wait) }
     ALL << self
   end
@@ -32,6 +34,8 @@ class SharedClass
   def in_use(object) = eval(use, binding, __FILE__, __LINE__) # rubocop:disable Security/Eval -- our own text
   def when_idle(object) = eval(idle, binding, __FILE__, __LINE__) # rubocop:disable Security/Eval -- our own text
   def shared? = kind != :other
+  def end_of(object) = object.public_send(ending.first)
+  def ended?(object) = object.public_send(ending.last)
 
   class << self
     def synchronisation = ALL.select { |entry| entry.kind == :synchronisation }
@@ -84,6 +88,20 @@ class SharedClass
 
   new(:SharedMemory, :memory, arguments: [:int32, 2000], cost: :memory, use: "object.put_object(4000, [1]) && object.get_object(4000)")
   new(:SharedArray, :memory, arguments: [:double, 4], cost: :memory, use: "(object[1] = 2.0) && object.sort")
+
+  queue = { push: [1], :<< => [1], pop: [true], pop_all: [1], concat: [[1]], size: [], empty?: [], close: [], closed?: [], clear: [],
+            num_waiting: [], waiters: [], in_flight: [] }
+  new(:Queue, :queue, calls: queue, cost: :memory, use: "object.push(1) && object.pop", idle: "object.size", ending: %i[release released?],
+                      waits: {
+                        "pop" => [:item, :pop.to_proc], "pop(timeout: 60)" => [:item, ->(empty) { empty.pop(timeout: 60) }],
+                        "pop with a block" => [:item, ->(empty) { empty.pop { |item| item } }],
+                        "pop_all" => [:item, ->(empty) { empty.pop_all(1) }]
+                      })
+  new(:SizedQueue, :queue, arguments: [1], calls: queue.merge(max: [], :max= => [2]), cost: :memory, use: "object.push(1) && object.pop",
+                           idle: "object.size", ending: %i[release released?], waits: {
+                             "push" => [:room, ->(full) { full.push(2) }],
+                             "push(timeout: 60)" => [:room, ->(full) { full.push(2, timeout: 60) }]
+                           })
 
   %i[SharedMemoryIO ObjectBuffer MonitorMixin OpenWithSelf ProcessError].each { |name| new(name, :other) }
 end

@@ -44,6 +44,18 @@ pub fn wait_until(
     }
 }
 
+/// Calls a method of `object` in a helper thread. It gets `args`, and the seconds left.
+pub fn call_elsewhere(
+    ruby: &Ruby,
+    object: Value,
+    method: &str,
+    args: [Value; 2],
+    timeout: Timeout,
+) -> Result<Value, Error> {
+    let name = ruby.to_symbol(method);
+    Ok(module(ruby)?.funcall("call", (object, name, args[0], args[1], seconds(ruby, timeout)))?)
+}
+
 /// Tries until it works, whatever happens; returns what has to be raised then.
 pub fn wait_through(ruby: &Ruby, object: Value, mut attempt: impl FnMut(&Thread) -> bool) -> Option<Error> {
     let mut raised = None;

@@ -24,6 +24,12 @@ mod nogvl;
 mod object;
 mod owner;
 mod path;
+#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+mod queue_block;
+#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+mod queue_items;
+#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+mod queue_taking;
 mod ractor;
 mod raw_methods;
 mod repair;
@@ -41,13 +47,13 @@ use crate::typed_data::{Data, DataType};
 
 /// Declares the file of each class, lists the types of their data, and defines `init_classes`, which calls their `init`.
 macro_rules! classes {
-    ($($file:ident: $data:path,)*) => {
-        $(mod $file;)*
+    ($($(#[$condition:meta])* $file:ident: $data:path,)*) => {
+        $($(#[$condition])* mod $file;)*
 
-        static TYPES: &[fn() -> &'static DataType] = &[$(<$data>::data_type),*];
+        static TYPES: &[fn() -> &'static DataType] = &[$($(#[$condition])* { <$data>::data_type }),*];
 
         fn init_classes(ruby: &Ruby, module: RModule) -> Result<(), Error> {
-            $($file::init(ruby, module)?;)*
+            $($(#[$condition])* $file::init(ruby, module)?;)*
             Ok(())
         }
     };
@@ -66,6 +72,10 @@ classes! {
     atomic_boolean: atomic_boolean::AtomicBooleanData,
     count_down_latch: count_down_latch::CountDownLatchData,
     rate_limiter: rate_limiter::RateLimiterData,
+    #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+    queue: queue::QueueData,
+    #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+    sized_queue: queue::QueueData,
 }
 
 /// The locks that ConditionVariable#wait knows.

@@ -11,6 +11,8 @@ use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use magnus::{RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue};
+#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+use process_shared_core::Queue;
 use process_shared_core::{
     AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, Error as CoreError, Event, Mutex,
     RateLimiter, Semaphore,
@@ -41,6 +43,8 @@ macro_rules! core {
 }
 
 core!(Mutex, Semaphore, ConditionVariable, Event, AtomicFixnum, AtomicBoolean, CountDownLatch, RateLimiter);
+#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+core!(Queue);
 
 /// This process's handle of a shared thing: set once, closed at most once.
 pub struct Shared<T> {
@@ -263,6 +267,16 @@ pub fn refuse_block(ruby: &Ruby, object: Value) -> Result<(), Error> {
 
 /// Defines a class of shared objects in `ProcessShared`.
 pub fn define_class<T: Object>(module: RModule, name: &str, superclass: RClass) -> Result<RClass, Error> {
+    define_class_with::<T>(module, name, superclass, ["close", "closed?"])
+}
+
+/// The same for a class with other names for `close` and `closed?`.
+pub fn define_class_with<T: Object>(
+    module: RModule,
+    name: &str,
+    superclass: RClass,
+    [end, has_ended]: [&str; 2],
+) -> Result<RClass, Error> {
     let class = crate::classes::define(module, name, superclass)?;
     // SAFETY: `allocate` makes objects of this class, around a `T`.
     unsafe { rb_sys::rb_define_alloc_func(class.as_raw(), Some(typed_data::allocate::<T>)) };
@@ -270,8 +284,8 @@ pub fn define_class<T: Object>(module: RModule, name: &str, superclass: RClass) 
         return Ok(class); // inherits the rest
     }
     class.define_private_method("initialize_copy", method!(initialize_copy, 1))?;
-    raw_methods::define(class, "close", close::<T> as Method0)?;
-    raw_methods::define(class, "closed?", is_closed::<T> as Method0)?;
+    raw_methods::define(class, end, close::<T> as Method0)?;
+    raw_methods::define(class, has_ended, is_closed::<T> as Method0)?;
     if T::TAKES_PATH {
         raw_methods::define(class, "path", path_of::<T> as Method0)?;
     }

@@ -1,0 +1,92 @@
+//! `pop` with a block: the item is in flight until the block ends, and what becomes of it depends on how that happens.
+//!
+//! | the block ends by                              | the item  |
+//! |------------------------------------------------|-----------|
+//! | its value, `next`, `break`, `return`           | is done   |
+//! | an exception, `throw`, `Thread#kill`           | goes back |
+//! | a fork, in the child                           | stays the parent's |
+
+use magnus::Ruby;
+use process_shared_core::platform::fork_depth;
+use process_shared_core::queue::Taken;
+use rb_sys::VALUE;
+use std::cell::Cell;
+use std::ffi::c_int;
+
+use crate::errors::Error;
+use crate::queue::{QueueData, taking};
+use crate::queue_taking::{Wanted, fetch, finish, put_back};
+use crate::raw_methods::{NIL, answer, arguments, ruby, value};
+use crate::typed_data::{self, of};
+
+/// Ruby's numbers for `break` and `return`, which `rb_protect` says.
+const TAG_RETURN: c_int = 1;
+const TAG_BREAK: c_int = 2;
+
+/// An item in flight, and the process that has it.
+#[derive(Clone, Copy)]
+struct Section {
+    item: VALUE,
+    taken: Taken,
+    fork_depth: u32,
+}
+
+/// Calls the running method's block with the first item.
+///
+/// # Safety
+/// Called as a method; nothing in the frames up to Ruby needs to be dropped: exceptions jump over them.
+pub unsafe fn run(argc: c_int, argv: *const VALUE, this: VALUE) -> VALUE {
+    let section = Cell::new(None);
+    answer(|| {
+        // SAFETY: Ruby passes `argc` arguments.
+        let args = unsafe { arguments(argc, argv, 0, usize::MAX)? };
+        section.set(begin(&ruby(), this, args)?);
+        Ok(NIL)
+    });
+    let Some(section) = section.get() else { return NIL };
+    let mut state = 0;
+    // SAFETY: `call` gets the section, which outlives the call.
+    let result = unsafe { rb_sys::rb_protect(Some(call), (&raw const section) as VALUE, &mut state) };
+    if state == 0 {
+        return answer(|| end(&ruby(), this, &section, true).map(|()| result));
+    }
+    // An exception is on its way: nothing may take its place, and nothing here runs Ruby code.
+    let _ = end(&ruby(), this, &section, matches!(state, TAG_RETURN | TAG_BREAK));
+    // SAFETY: the jump that `rb_protect` has caught.
+    unsafe { rb_sys::rb_jump_tag(state) }
+}
+
+fn begin(ruby: &Ruby, this: VALUE, args: &[VALUE]) -> Result<Option<Section>, Error> {
+    let (object, data) = (value(this), of::<QueueData>(value(this)));
+    let waiting = taking(ruby, object, args)?;
+    let Some(found) = fetch(ruby, object, data, waiting, Wanted::InFlight)? else { return Ok(None) };
+    let Some(taken) = found.taken else { return Ok(None) };
+    let depth = fork_depth();
+    match found.load(ruby) {
+        Ok(item) => Ok(Some(Section { item, taken, fork_depth: depth })),
+        Err(error) => {
+            let section = Section { item: NIL, taken, fork_depth: depth };
+            let _ = end(ruby, this, &section, false);
+            Err(error)
+        }
+    }
+}
+
+unsafe extern "C" fn call(section: VALUE) -> VALUE {
+    // SAFETY: `run` passes the address of its own.
+    let section = unsafe { &*(section as *const Section) };
+    // SAFETY: within a method with a block.
+    unsafe {
+        let given = [section.item, rb_sys::rb_uint2inum(section.taken.deliveries as _)];
+        rb_sys::rb_yield_values2(2, given.as_ptr())
+    }
+}
+
+fn end(ruby: &Ruby, this: VALUE, section: &Section, is_done: bool) -> Result<(), Error> {
+    if section.fork_depth != fork_depth() {
+        return Ok(());
+    }
+    // SAFETY: the receiver of the running method; nothing to drop yet.
+    let Some(queue) = (unsafe { typed_data::get::<QueueData>(this) }).shared.reached() else { return Ok(()) };
+    if is_done { finish(ruby, queue, &section.taken) } else { put_back(ruby, queue, &section.taken) }
+}

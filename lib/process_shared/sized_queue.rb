@@ -1,0 +1,33 @@
+# frozen_string_literal: true
+
+require "process_shared"
+
+module ProcessShared
+  # +Thread::SizedQueue+ across processes: a {Queue} with a limit to the number of its items, at which +push+ waits.
+  #
+  # Items in flight do not count. One that goes back may make the queue longer than its limit.
+  #
+  # @example A producer that is never more than two items ahead
+  #   lines = ProcessShared::SizedQueue.new(2)
+  #   producer = fork { %w[a b c d].each { |line| lines << line } && lines.close }
+  #   read = []
+  #   while (line = lines.pop)
+  #     read << line
+  #   end
+  #   Process.wait(producer)
+  #   read # => ["a", "b", "c", "d"]
+  class SizedQueue < Queue
+    # @!method initialize(max, bytes: 64 << 20)
+    #   @param max [Integer] the most items
+    #   @param bytes [Integer] how many bytes there is room for; see {Queue#initialize}
+    #   @raise [ArgumentError] if +max+ is not positive, or there can be no queue of that size
+
+    # @!method max
+    #   @return [Integer] the most items
+
+    # @!method max=(max)
+    #   Sets the limit, for all processes. Items beyond it stay.
+    #   @param max [Integer]
+    #   @raise [ArgumentError] if it is not positive
+  end
+end
