@@ -84,7 +84,7 @@ module ProcessShared
     #   a {#push} for each. If it is ended by an exception, the first of the elements may be in the queue.
     #   @param array [#to_ary]
     #   @return [self]
-    #   @raise what {#push} raises; nothing was added if an element is larger than the queue
+    #   @raise what +push+ raises: nothing was added if an element is larger than the queue
 
     # @!method pop(non_block = false, timeout: nil)
     #   Takes the first item. Waits while the queue is empty.
@@ -158,10 +158,6 @@ module ProcessShared
     # @!method to_s
     #   Same as {#inspect}.
 
-    unless private_method_defined?(:watch) # the extension has queues on Linux only
-      define_method(:initialize) { |*| raise NotImplementedError, "queues between processes work on Linux only" }
-    end
-
     # Without a block the same as +new+. With one, yields the queue and releases the handle when the block ends, however that
     # happens. Others go on using the queue.
     # @param args what +new+ takes
@@ -181,6 +177,10 @@ module ProcessShared
     # @raise [TypeError] always
     def freeze
       raise TypeError, "cannot freeze #{inspect}"
+    end
+
+    unless private_method_defined?(:watch) # the extension has queues on Linux only
+      define_method(:initialize) { |*| raise NotImplementedError, "queues between processes work on Linux only" }
     end
   end
 end

@@ -3,6 +3,8 @@
 require "process_shared"
 
 module ProcessShared
+  # @!parse class SizedQueue < Queue; end
+
   # +Thread::SizedQueue+ across processes: a {Queue} with a limit to the number of its items, at which +push+ waits.
   #
   # Items in flight do not count. One that goes back may make the queue longer than its limit.
@@ -16,7 +18,7 @@ module ProcessShared
   #   end
   #   Process.wait(producer)
   #   read # => ["a", "b", "c", "d"]
-  class SizedQueue < Queue
+  class SizedQueue
     # @!method initialize(max, bytes: 64 << 20)
     #   @param max [Integer] the most items
     #   @param bytes [Integer] how many bytes there is room for; see {Queue#initialize}

@@ -82,6 +82,14 @@ impl Queue {
         count(self.waiting())
     }
 
+    /// Which member this process is, if it is one.
+    #[inline]
+    pub fn known_member(&self) -> Option<u32> {
+        // SAFETY: what was stored there lives until the drop.
+        let known = unsafe { self.membership.load(Acquire).as_ref() };
+        known.filter(|known| known.is_here()).map(Participant::member)
+    }
+
     /// Which member this process is. It becomes one if it is none.
     ///
     /// # Errors
@@ -89,9 +97,8 @@ impl Queue {
     pub fn member(&self, thread: &Thread) -> Result<std::result::Result<u32, Refusal>> {
         loop {
             let known = self.membership.load(Acquire);
-            // SAFETY: what was stored there lives until the drop.
-            if let Some(known) = unsafe { known.as_ref() }.filter(|known| known.is_here()) {
-                return Ok(Ok(known.member()));
+            if let Some(member) = self.known_member() {
+                return Ok(Ok(member));
             }
             let joined = match Participant::join(&self.items, thread)? {
                 Ok(joined) => Box::into_raw(Box::new(joined)),

@@ -326,6 +326,9 @@ unsafe extern "C" fn pop(argc: c_int, argv: *const VALUE, this: VALUE) -> VALUE 
 /// The arguments of `pop`.
 pub fn taking(ruby: &Ruby, object: Value, args: &[VALUE]) -> Result<Waiting, Error> {
     of::<QueueData>(object).check(ruby)?;
+    if args.is_empty() {
+        return Ok(Waiting { non_block: false, timeout: Timeout::Never });
+    }
     let args: Vec<Value> = args.iter().map(|arg| value(*arg)).collect();
     let args = scan_args::<(), (Option<Value>,), (), (), _, ()>(&args)?;
     let keywords = get_kwargs::<_, (), (Option<Value>,), ()>(args.keywords, &[], &["timeout"])?;

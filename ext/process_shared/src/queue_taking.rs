@@ -153,6 +153,9 @@ pub fn try_pop(data: &QueueData) -> Option<Found> {
 
 /// This process's number among the members.
 fn member(ruby: &Ruby, queue: &Queue) -> Result<u32, Error> {
+    if let Some(member) = queue.known_member() {
+        return Ok(member);
+    }
     let thread = thread::current(ruby)?;
     let joined = without_gvl(|| queue.member(&thread));
     let member = joined.map_err(|error| errors::to_ruby(ruby, error))?;
