@@ -8,9 +8,9 @@ mod condition_variable;
 mod event;
 mod latch;
 mod mutex;
-mod rate_limiter;
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 mod queue;
+mod rate_limiter;
 mod semaphore;
 
 pub use atomic::{AtomicBoolean, AtomicFixnum, OutOfRange};
@@ -18,9 +18,9 @@ pub use condition_variable::ConditionVariable;
 pub use event::Event;
 pub use latch::CountDownLatch;
 pub use mutex::{Mutex, release_held_as_dead, transfer_held};
-pub use rate_limiter::RateLimiter;
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 pub use queue::Queue;
+pub use rate_limiter::RateLimiter;
 pub use semaphore::Semaphore;
 
 use crate::arena::{self, Slot};

@@ -4,6 +4,8 @@
 //! kill the child before the k-th step, it runs to a breakpoint there, which it passes as often as the trace does before.
 //! Where there is no way to set a breakpoint it single-steps again.
 //!
+//! An instruction that repeats itself, as one that copies a string does, is two steps: its first round, and the rest.
+//!
 //! Over the model of the Mach kernel, a call of it is one step, as a real kernel's call is.
 
 use crate::support::{PATIENCE, between_calls, is_asleep, split};
@@ -27,7 +29,10 @@ pub fn trace(victim: &Victim) -> Vec<u64> {
     let mut child = Traced::start(victim);
     let mut trace = vec![child.place()];
     while child.step() != Stop::Between {
-        trace.push(child.place());
+        let place = child.place();
+        if !trace.ends_with(&[place, place]) {
+            trace.push(place);
+        }
     }
     child.end();
     trace
@@ -210,23 +215,31 @@ impl Traced<'_> {
 
     /// Lets the child go on to the last of `trace`, whose first is where it is.
     fn go_to(&mut self, trace: &[u64]) {
-        let Some((&place, before)) = trace.split_last() else { return };
-        let mut passes = before.iter().skip(1).filter(|&&there| there == place).count();
-        if before.is_empty() {
-            return;
-        }
-        loop {
-            if self.run_to(place) == Stop::Between {
+        let Some(&place) = trace.last() else { return };
+        let is_there = |pair: &&[u64]| pair[0] != place && pair[1] == place;
+        let mut passes = trace.windows(2).filter(is_there).count();
+        while passes > 0 {
+            if self.leave(place) == Stop::Between || self.run_to(place) == Stop::Between {
                 return; // it went another way, to the end
             }
             // What a call does on the way is no pass.
             if !self.is_inside_a_call() {
-                if passes == 0 {
-                    return;
-                }
                 passes -= 1;
             }
         }
+        if trace.ends_with(&[place, place]) {
+            self.step();
+        }
+    }
+
+    /// Lets the child go on behind the instruction at `place`, if it is there.
+    fn leave(&mut self, place: u64) -> Stop {
+        while self.place() == place {
+            if self.resume(libc::PTRACE_SINGLESTEP) == Stop::Between {
+                return Stop::Between;
+            }
+        }
+        Stop::Step
     }
 }
 
