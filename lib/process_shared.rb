@@ -27,10 +27,10 @@ require "process_shared/monitor_mixin"
 # so). Processes that are not related share the object by its file: a cron job with a server, a server with the one that
 # follows it, a program started by +spawn+. <tt>new</tt> opens what is there, or makes it; nobody ever sees it half made.
 #
-# - Class, element type and number of elements have to be those in the file, else +ArgumentError+. What says how an
+# - Class, element type, number of elements and rate have to be those in the file, else +ArgumentError+. What says how an
 #   object begins, such as a semaphore's value, is ignored where it is there already.
 # - When all processes that had it are gone, however they went, the next one finds each lock free, +abandoned?+ where a holder
-#   did not unlock it, the semaphore's value as it was, and memory as it was left. After a restart of the machine it is new.
+#   did not unlock it, and values, permits and memory as they were left. After a restart of the machine it is new.
 # - Opened several times in a process it is one object.
 # - It takes one descriptor (close-on-exec) in a process, which is given back when the last handle of the process has been
 #   collected. A lock's file has less than 64 KB; room on the disk is taken when it is made.

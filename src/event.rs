@@ -31,6 +31,12 @@ const WAKING: u32 = ODD;
 const SET: u32 = 1 << 31;
 const EPOCH: u32 = SET - 1;
 
+/// As `participants::layout`.
+#[cfg(test)]
+pub fn layout() -> Vec<(&'static str, usize)> {
+    vec![("set", SET as usize)]
+}
+
 /// All zeroes is an event that is not set.
 #[derive(Default)]
 #[repr(transparent)]
@@ -41,6 +47,11 @@ pub struct Event(Word);
 pub struct Epoch(u32);
 
 impl Event {
+    /// Puts the event in order when no process uses it. It stays as it is, set or not.
+    pub fn recover(&self) {
+        self.0.recover(pack(0, aux(self.0.state.load(Relaxed))));
+    }
+
     #[inline]
     pub fn is_set(&self) -> bool {
         aux(self.0.state.load(Acquire)) & SET != 0
@@ -135,9 +146,9 @@ impl Event {
                 break;
             }
             self.finish(kernel, state);
-            let state = pack(0, aux(state));
-            let next = pack(0, aux(state) & EPOCH);
-            if self.0.state.compare_exchange(state, next, AcqRel, Relaxed).is_ok() {
+            let word = if futex_word(state) == WAKING { 0 } else { futex_word(state) }; // 0, unless others write here
+            let (now, next) = (pack(word, aux(state)), pack(0, aux(state) & EPOCH));
+            if self.0.state.compare_exchange(now, next, AcqRel, Relaxed).is_ok() {
                 break;
             }
         }

@@ -37,6 +37,11 @@ impl Latch {
         self.0.state.store(pack(0, count), Relaxed);
     }
 
+    /// Puts the latch in order when no process uses it. It keeps its count.
+    pub fn recover(&self) {
+        self.0.recover(pack(0, self.count().min(MAX)));
+    }
+
     #[inline]
     pub fn count(&self) -> u32 {
         aux(self.0.state.load(Acquire))

@@ -37,8 +37,8 @@ pub use lock::Outcome;
 pub use objects::Queue;
 #[cfg(not(loom))]
 pub use objects::{
-    AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, Event, Mutex, RateLimiter, Semaphore,
-    release_held_as_dead, transfer_held,
+    AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, Event, Mutex, Rate, RateLimiter,
+    Semaphore, release_held_as_dead, transfer_held,
 };
 #[cfg(not(loom))]
 pub use platform::Thread;

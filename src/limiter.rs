@@ -19,6 +19,8 @@
 
 use crate::atomic::{AtomicU64, Ordering::*};
 use crate::word::Word;
+#[cfg(test)]
+use std::mem::offset_of;
 
 /// The longest tolerance: as many nanoseconds as an `f64` counts exactly, which is 104 days.
 pub const MAX_TOLERANCE: f64 = (1_u64 << 53) as f64;
@@ -35,6 +37,16 @@ pub struct Limiter {
     tolerance: AtomicU64,
 }
 
+/// As `participants::layout`.
+#[cfg(test)]
+pub fn layout() -> Vec<(&'static str, usize)> {
+    vec![
+        ("taken until", offset_of!(Limiter, taken_until)),
+        ("cost", offset_of!(Limiter, cost)),
+        ("tolerance", offset_of!(Limiter, tolerance)),
+    ]
+}
+
 /// Permits that are due at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reservation {
@@ -49,6 +61,15 @@ impl Limiter {
     pub fn start(&self, cost: f64, tolerance: f64) {
         self.cost.store(cost.to_bits(), Relaxed);
         self.tolerance.store(tolerance.to_bits(), Relaxed);
+    }
+
+    /// Puts the limiter of that rate in order when no process uses it. What nobody waits for any more is free again:
+    /// permits that were due later than `now`.
+    pub fn recover(&self, cost: f64, tolerance: f64, now: u64) {
+        self.start(cost, tolerance);
+        self.sleep.recover(0);
+        let latest = now.saturating_add(tolerance as u64);
+        self.taken_until.store(self.taken_until.load(Relaxed).min(latest), Relaxed);
     }
 
     fn tolerance(&self) -> u64 {
@@ -153,6 +174,19 @@ mod tests {
         assert!(!limiter.give_back(first));
         assert!(limiter.give_back(second) && limiter.give_back(first));
         assert_eq!(limiter.retry_after(1, SECOND), 100_000_000);
+    }
+
+    #[test]
+    fn what_the_dead_had_reserved_is_free_again_and_what_they_took_is_not() {
+        let limiter = limiter();
+        assert!(takes(&limiter, 3, SECOND));
+        (0..9).for_each(|_| assert!(limiter.reserve(1, SECOND, u64::MAX).is_some()));
+        limiter.recover(1e8, 3e8, SECOND + 50_000_000);
+        assert_eq!(limiter.retry_after(1, SECOND + 50_000_000), 100_000_000);
+        let partly = self::limiter();
+        assert!(takes(&partly, 2, SECOND));
+        partly.recover(1e8, 3e8, SECOND);
+        assert!(takes(&partly, 1, SECOND) && !takes(&partly, 1, SECOND));
     }
 
     #[test]

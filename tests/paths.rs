@@ -9,8 +9,12 @@ mod folder;
 mod support;
 
 use folder::{Folder, turn};
+use process_shared_core::kernel::Kernel;
 use process_shared_core::word::pack;
-use process_shared_core::{ConditionVariable, Deadline, Error, Mutex, Outcome, Semaphore, Thread};
+use process_shared_core::{
+    AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, Deadline, Error, Event, Mutex, Outcome,
+    Rate, RateLimiter, Semaphore, Thread,
+};
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -19,7 +23,11 @@ use std::time::Duration;
 use support::{die, fork, shared, until};
 
 /// Where the slot is in a file: behind the header, the identity, and a table for 800.
-const SLOT: u64 = 4096 + 51_328;
+const SLOT: u64 = HEADER + 51_328;
+const HEADER: u64 = 4096;
+
+/// How often an object is spoiled and used.
+const ROUNDS: u32 = 500;
 
 fn me() -> Thread {
     Thread::current().unwrap()
@@ -108,6 +116,68 @@ fn a_semaphore_keeps_its_permits_and_a_mutex_is_none() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn numbers_flags_events_latches_and_limits_stay_as_they_were_left() {
+    let _turn = turn();
+    let folder = Folder::on_tmpfs();
+    let path = |name| folder.path(name);
+    let number = |value| AtomicFixnum::in_file(&path("number"), 0o600, "AtomicFixnum", value).unwrap();
+    let flag = |value| AtomicBoolean::in_file(&path("flag"), 0o600, "AtomicBoolean", value).unwrap();
+    let event = || Event::in_file(&path("event"), 0o600, "Event").unwrap();
+    let latch = |count| CountDownLatch::in_file(&path("latch"), 0o600, "CountDownLatch", count).unwrap();
+    let rate = Rate::new(1.0, 3600.0, 2.0).unwrap();
+    let limiter = |rate| RateLimiter::in_file(&path("limiter"), 0o600, "RateLimiter", rate);
+    let child = fork(|| {
+        assert_eq!(number(-5).add(2), Ok(-3));
+        assert!(flag(true).value());
+        assert!(event().set(&me()));
+        latch(3).count_down(&me());
+        let limiter = limiter(&rate).unwrap();
+        assert!(limiter.try_acquire(1));
+        limiter.reserve(2, None).unwrap(); // to be waited for, which nobody does
+        die()
+    });
+    assert_eq!(child.reap(), -libc::SIGKILL);
+    assert_eq!((number(9).value(), flag(false).value()), (-3, true));
+    assert!(event().is_set());
+    event().reset(&me());
+    assert!(!event().is_set());
+    assert_eq!(latch(7).count(), 2);
+    // Nothing is free, and the next permit comes within the hour: what the dead one waited for is not owed to it.
+    let limiter = limiter(&rate).unwrap();
+    assert!(!limiter.try_acquire(1) && limiter.retry_after() <= Duration::from_secs(3600));
+    let other = Rate::new(2.0, 3600.0, 2.0).unwrap();
+    match RateLimiter::in_file(&path("limiter"), 0o600, "RateLimiter", &other) {
+        Err(Error::Invalid(text)) => assert!(text.contains("burst 2"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Threads of unrelated processes sleep on one file, and are woken through another mapping of it.
+#[test]
+fn waiters_of_events_and_latches_are_woken_by_those_who_know_the_path() {
+    let _turn = turn();
+    let folder = Folder::on_tmpfs();
+    let event = || Event::in_file(&folder.path("event"), 0o600, "Event").unwrap();
+    let latch = || CountDownLatch::in_file(&folder.path("latch"), 0o600, "CountDownLatch", 2).unwrap();
+    let waits = || {
+        let (event, latch, me) = (event(), latch(), me());
+        if let Some(epoch) = event.begin() {
+            assert_eq!(event.wait(&me, epoch, soon()), Outcome::Acquired);
+        }
+        assert_eq!(latch.wait(&me, soon()), Outcome::Acquired);
+        0
+    };
+    let children = [fork(waits), fork(waits)];
+    let (event, latch) = (event(), latch());
+    until("both wait", || event.waiters() == 2);
+    event.set(&me());
+    until("both wait again", || latch.waiters() == 2);
+    latch.count_down(&me());
+    latch.count_down(&me());
+    children.into_iter().for_each(|child| assert_eq!(child.reap(), 0));
 }
 
 #[test]
@@ -330,4 +400,110 @@ fn files_of_any_bytes_are_put_in_order() {
         0
     });
     assert_eq!(child.reap(), 0);
+}
+
+/// Spoils an object that is open, once, and uses it: what is there then stays, so that a loop which waits for something
+/// else would never end.
+fn use_spoiled(path: &Path, mut spoilt: impl FnMut(&Thread)) {
+    let child = fork(|| {
+        // SAFETY: it ends this process, if the loop below does not end.
+        unsafe { libc::alarm(60) };
+        let (mut random, me) = (Random(0x2545_f491_4f6c_dd1d), me());
+        let file = OpenOptions::new().write(true).open(path).unwrap();
+        for round in 0..ROUNDS {
+            for word in 0..16 {
+                let flags = (random.next() % 8) << 29;
+                let small = [0, 1, u64::from(me.id()), 0xffff, 77][random.next() as usize % 5];
+                let value =
+                    [random.next(), 0, u64::MAX, flags | small, (flags | small).rotate_left(32), 1 << 63];
+                let bytes = value[random.next() as usize % value.len()].to_ne_bytes();
+                file.write_all_at(&bytes, SLOT + word * 8).unwrap();
+            }
+            if round % 4 == 0 {
+                let table: Vec<u8> = (0..8192).map(|_| random.next() as u8).collect();
+                file.write_all_at(&table, HEADER + 64).unwrap();
+            }
+            spoilt(&me);
+        }
+        0
+    });
+    assert_eq!(child.reap(), 0, "{}", path.display());
+}
+
+#[test]
+fn what_was_spoiled_once_can_be_used() {
+    let _turn = turn();
+    let folder = Folder::on_tmpfs();
+    let moment = || Deadline::after(Duration::from_micros(100));
+
+    let path = folder.path("event");
+    let event = Event::in_file(&path, 0o600, "Event").unwrap();
+    use_spoiled(&path, |me| {
+        if let Some(epoch) = event.begin() {
+            event.wait(me, epoch, moment());
+        }
+        event.set(me);
+        event.waiters();
+        event.reset(me);
+        event.reset(me);
+    });
+
+    let path = folder.path("latch");
+    let latch = CountDownLatch::in_file(&path, 0o600, "CountDownLatch", 1).unwrap();
+    use_spoiled(&path, |me| {
+        latch.wait(me, moment());
+        latch.count_down(me);
+        latch.waiters();
+    });
+
+    let path = folder.path("limiter");
+    let rate = Rate::new(1e6, 1.0, 1e6).unwrap();
+    let limiter = RateLimiter::in_file(&path, 0o600, "RateLimiter", &rate).unwrap();
+    use_spoiled(&path, |me| {
+        limiter.try_acquire(1);
+        limiter.retry_after();
+        limiter.burst();
+        if let Some(reserved) = limiter.reserve(1, moment()) {
+            limiter.rest(me, reserved.deadline());
+            limiter.give_back(reserved);
+        }
+    });
+
+    let path = folder.path("permits");
+    let permits = semaphore(&path, 1);
+    use_spoiled(&path, |me| {
+        permits.wait(me, moment());
+        let _ = permits.post(me, 100);
+        if let Ok(chance) = permits.wait_for_chance(me, moment()) {
+            permits.settle_chance(me, chance, true);
+        }
+        permits.wait_until_available(me, moment());
+        permits.waiters();
+    });
+
+    let path = folder.path("lock");
+    let lock = mutex(&path);
+    use_spoiled(&path, |me| {
+        lock.owner_pid();
+        lock.is_abandoned();
+        lock.waiters();
+        lock.wait_until_free(me, moment());
+        if !lock.is_held_by(me)
+            && (lock.try_lock(me).unwrap() || lock.lock(me, moment()) == Outcome::Acquired)
+        {
+            lock.unlock(me);
+        }
+    });
+
+    let path = folder.path("condition");
+    let condition = ConditionVariable::in_file(&path, 0o600, "ConditionVariable").unwrap();
+    use_spoiled(&path, |me| {
+        condition.condition().signal(me);
+        condition.condition().broadcast(me);
+        condition.condition().waiters();
+        if let Ok(mut wait) = condition.condition().begin_wait(me, 7) {
+            condition.condition().sleep(me, &mut wait, moment());
+            condition.condition().cancel_wait(me, wait);
+        }
+    });
 }

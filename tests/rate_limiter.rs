@@ -5,7 +5,7 @@
 
 mod support;
 
-use process_shared_core::{Outcome, RateLimiter, Thread};
+use process_shared_core::{Outcome, Rate, RateLimiter, Thread};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Instant;
 use support::{fork, shared};
@@ -18,7 +18,8 @@ fn acquire(limiter: &RateLimiter) {
 
 #[test]
 fn processes_get_no_more_than_the_burst_and_the_rate() {
-    let (limiter, taken) = (RateLimiter::new(10_000.0, 1.0, 5.0).unwrap(), shared::<AtomicU64>());
+    let (limiter, taken) =
+        (RateLimiter::new(&Rate::new(10_000.0, 1.0, 5.0).unwrap()).unwrap(), shared::<AtomicU64>());
     let start = Instant::now();
     let take = || {
         for _ in 0..20_000 {
@@ -34,7 +35,7 @@ fn processes_get_no_more_than_the_burst_and_the_rate() {
 
 #[test]
 fn each_that_waits_has_its_turn() {
-    let limiter = RateLimiter::new(1000.0, 1.0, 1.0).unwrap();
+    let limiter = RateLimiter::new(&Rate::new(1000.0, 1.0, 1.0).unwrap()).unwrap();
     let start = Instant::now();
     let children = [(); 3].map(|()| {
         fork(|| {
@@ -49,7 +50,7 @@ fn each_that_waits_has_its_turn() {
 
 #[test]
 fn a_killed_waiter_costs_its_permit_only() {
-    let limiter = RateLimiter::new(1.0, 1000.0, 1.0).unwrap();
+    let limiter = RateLimiter::new(&Rate::new(1.0, 1000.0, 1.0).unwrap()).unwrap();
     assert!(limiter.try_acquire(1));
     let waiter = fork(|| {
         acquire(&limiter);

@@ -19,8 +19,12 @@ module ProcessShared
 
     # @!parse extend OpenWithSelf
 
-    # @!method initialize(initial = false)
-    #   @param initial [Object] true unless it is nil or false
+    # @!method initialize(initial = false, path: nil, mode: 0600)
+    #   @param initial [Object] true unless it is nil or false; ignored where the file is there already
+    #   @param path [String, Pathname, nil] opens the object in this file, or makes it: see {ProcessShared}
+    #   @param mode [Integer] the mode of a file that is made, exactly
+    #   @raise [ArgumentError] if another class's file is at +path+
+    #   @raise [ProcessError, IncompatibleError, SystemCallError] if there is a +path+ that cannot be used: see {ProcessShared}
 
     # @!method value
     #   @return [Boolean]
@@ -39,6 +43,9 @@ module ProcessShared
 
     # @!method make_false
     #   @return [Boolean] whether this call has changed it
+
+    # @!method path
+    #   @return [String, nil] the absolute path of its file; nil if it has none
 
     # @!method close
     #   Closes this handle in this process; others go on using it.

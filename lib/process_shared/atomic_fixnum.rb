@@ -21,9 +21,12 @@ module ProcessShared
 
     # @!parse extend OpenWithSelf
 
-    # @!method initialize(initial = 0)
-    #   @param initial [Integer] from -2**63 to 2**63 - 1
-    #   @raise [ArgumentError] if it is no Integer
+    # @!method initialize(initial = 0, path: nil, mode: 0600)
+    #   @param initial [Integer] from -2**63 to 2**63 - 1; ignored where the file is there already
+    #   @param path [String, Pathname, nil] opens the object in this file, or makes it: see {ProcessShared}
+    #   @param mode [Integer] the mode of a file that is made, exactly
+    #   @raise [ArgumentError] if it is no Integer; if another class's file is at +path+
+    #   @raise [ProcessError, IncompatibleError, SystemCallError] if there is a +path+ that cannot be used: see {ProcessShared}
     #   @raise [RangeError] if it is outside
 
     # @!method value
@@ -64,6 +67,9 @@ module ProcessShared
     #   @param expect [Integer]
     #   @param update [Integer]
     #   @return [Boolean] whether it was
+
+    # @!method path
+    #   @return [String, nil] the absolute path of its file; nil if it has none
 
     # @!method close
     #   Closes this handle in this process; others go on using the number.

@@ -20,9 +20,12 @@ module ProcessShared
 
     # @!parse extend OpenWithSelf
 
-    # @!method initialize(count = 1)
-    #   @param count [Integer] how often it has to be counted down, from 0 to 2**31 - 1
-    #   @raise [ArgumentError] if it is no Integer, or outside
+    # @!method initialize(count = 1, path: nil, mode: 0600)
+    #   @param count [Integer] how often it has to be counted down, from 0 to 2**31 - 1; ignored where the file is there already
+    #   @param path [String, Pathname, nil] opens the object in this file, or makes it: see {ProcessShared}
+    #   @param mode [Integer] the mode of a file that is made, exactly
+    #   @raise [ArgumentError] if it is no Integer, or outside; if another class's file is at +path+
+    #   @raise [ProcessError, IncompatibleError, SystemCallError] if there is a +path+ that cannot be used: see {ProcessShared}
 
     # @!method count_down
     #   Makes the count one less, unless it is 0; wakes all who wait when it comes there. Allowed in +trap+ handlers.
@@ -40,6 +43,9 @@ module ProcessShared
 
     # @!method waiters
     #   @return [Integer] how many, in all processes, wait now
+
+    # @!method path
+    #   @return [String, nil] the absolute path of its file; nil if it has none
 
     # @!method close
     #   Closes this handle in this process; others go on using the latch. A thread of this process that waits raises

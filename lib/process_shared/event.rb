@@ -21,8 +21,12 @@ module ProcessShared
 
     # @!parse extend OpenWithSelf
 
-    # @!method initialize
-    #   An event that is not set.
+    # @!method initialize(path: nil, mode: 0600)
+    #   An event that is not set; one in a file that is there already is as it was left.
+    #   @param path [String, Pathname, nil] opens the object in this file, or makes it: see {ProcessShared}
+    #   @param mode [Integer] the mode of a file that is made, exactly
+    #   @raise [ArgumentError] if another class's file is at +path+
+    #   @raise [ProcessError, IncompatibleError, SystemCallError] if there is a +path+ that cannot be used: see {ProcessShared}
 
     # @!method set
     #   Sets the event, and wakes all who wait for it. Allowed in +trap+ handlers, as all methods that do not wait.
@@ -48,6 +52,9 @@ module ProcessShared
 
     # @!method waiters
     #   @return [Integer] how many, in all processes, wait for it now
+
+    # @!method path
+    #   @return [String, nil] the absolute path of its file; nil if it has none
 
     # @!method close
     #   Closes this handle in this process; others go on using the event. A thread of this process that waits raises

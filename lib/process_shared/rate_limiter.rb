@@ -20,11 +20,15 @@ module ProcessShared
 
     # @!parse extend OpenWithSelf
 
-    # @!method initialize(rate, per: 1.0, burst: rate)
+    # @!method initialize(rate, per: 1.0, burst: rate, path: nil, mode: 0600)
     #   @param rate [Numeric] permits
     #   @param per [Numeric] in so many seconds
     #   @param burst [Numeric] the most permits at once, after a rest; at least 1
-    #   @raise [ArgumentError] if one of them is not positive, the burst is below 1, or it takes more than 104 days to make
+    #   @param path [String, Pathname, nil] opens the object in this file, or makes it: see {ProcessShared}
+    #   @param mode [Integer] the mode of a file that is made, exactly
+    #   @raise [ArgumentError] if one of them is not positive, the burst is below 1, or it takes more than 104 days to make;
+    #     if a limiter of another rate, or another class's file, is at +path+
+    #   @raise [ProcessError, IncompatibleError, SystemCallError] if there is a +path+ that cannot be used: see {ProcessShared}
     #   @raise [TypeError] if one of them is no number
 
     # @!method try_acquire(n = 1, timeout = nil)
@@ -48,6 +52,9 @@ module ProcessShared
 
     # @!method waiters
     #   @return [Integer] how many, in all processes, wait for permits now
+
+    # @!method path
+    #   @return [String, nil] the absolute path of its file; nil if it has none
 
     # @!method close
     #   Closes this handle in this process; others go on using the limiter. A thread of this process that waits raises

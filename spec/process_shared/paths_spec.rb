@@ -178,6 +178,30 @@ RSpec.describe "An object with a path", skip: RUBY_PLATFORM.include?("linux") ? 
     expect(elsewhere("p ProcessShared::Semaphore.new(5, path: path).value")).to eq "2\n"
   end
 
+  it "keeps numbers, flags, events, latches and limits as they were left" do
+    killed_elsewhere(<<~RUBY)
+      ProcessShared::AtomicFixnum.new(3, path: path + ".number").increment
+      ProcessShared::AtomicBoolean.new(path: path + ".flag").make_true
+      ProcessShared::Event.new(path: path + ".event").set
+      ProcessShared::CountDownLatch.new(3, path: path + ".latch").count_down
+      ProcessShared::RateLimiter.new(1, per: 3600, path: path + ".limiter").acquire
+    RUBY
+    expect(ProcessShared::AtomicFixnum.new(9, path: path + ".number").value).to eq 4
+    expect(ProcessShared::AtomicBoolean.new(path: path + ".flag")).to be_true
+    expect(ProcessShared::Event.new(path: path + ".event")).to be_set
+    expect(ProcessShared::CountDownLatch.new(9, path: path + ".latch").count).to eq 2
+    expect(ProcessShared::RateLimiter.new(1, per: 3600, path: path + ".limiter").try_acquire).to be false
+  end
+
+  it "is one limiter only at one rate, however that is written" do
+    limiter = ProcessShared::RateLimiter.new(600, per: 60, path: path)
+    expect(ProcessShared::RateLimiter.new(10, burst: 600, path: path).inspect).to eq limiter.inspect
+    expected = /is a RateLimiter \(10 in a second, burst 600\), not a RateLimiter \(0.5 in a second, burst 1\)/
+    expect { ProcessShared::RateLimiter.new(1, per: 2, path: path) }.to raise_error(ArgumentError, expected)
+    expect { ProcessShared::RateLimiter.new(path: path) }.to raise_error(ArgumentError, /given 0, expected 1/)
+    expect { ProcessShared::RateLimiter.new(1, rate: 1, path: path) }.to raise_error(ArgumentError, /unknown keyword: :rate/)
+  end
+
   describe "taken by unrelated processes" do
     it "hands a lock on when its holder is killed" do
       mutex = ProcessShared::Mutex.new(path: path)

@@ -146,8 +146,8 @@ impl Slot {
         Slot { address: home.slot(index as usize), fork_epoch, spin: SpinBudget::default(), home }
     }
 
-    /// The slot in the file at `path`, which is opened, or made with `mode`. `start` makes the object of `class` in a slot of
-    /// zeroes, and `recover` puts in order what processes that are gone have left there.
+    /// The slot in the file at `path`, which is opened, or made with `mode`. `class` and `details` are as in `file::Shape`.
+    /// `start` makes the object in a slot of zeroes, and `recover` puts in order what processes that are gone have left there.
     ///
     /// # Errors
     /// As `file::open`, and `System` with ENOTSUP where threads can only sleep on memory that a fork has given them.
@@ -155,13 +155,14 @@ impl Slot {
         path: &Path,
         mode: u32,
         class: &str,
+        details: &str,
         start: impl Fn(NonNull<u8>),
         recover: impl Fn(NonNull<u8>),
     ) -> Result<Self> {
         register_atfork();
         platform::check_files()?;
         HAS_FILES.store(true, Relaxed);
-        let shape = file::Shape { class, details: "", size: home::IN_FILE.bytes() };
+        let shape = file::Shape { class, details, size: home::IN_FILE.bytes() };
         let start = |bytes: file::Bytes| {
             start(home::slot_in(bytes.cast()));
             Ok(())

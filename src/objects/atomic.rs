@@ -16,6 +16,7 @@ use crate::arena::Slot;
 use crate::error::{Error, Result};
 use std::any::Any;
 use std::fmt;
+use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::*};
 
@@ -54,12 +55,25 @@ impl AtomicFixnum {
     /// # Errors
     /// `System` if there is no memory for it.
     pub fn new(value: i64) -> Result<Self> {
-        let slot = Slot::new()?;
-        // SAFETY: this slot is that of an AtomicFixnum. All zeroes is the number 0.
-        let word = NonNull::from(unsafe { slot.at::<AtomicI64>(0) });
-        let number = AtomicFixnum { word, home: Home::Slot(slot) };
+        let number = Self::in_slot(Slot::new()?);
         number.set(value);
         Ok(number)
+    }
+
+    /// The number in the file at `path`, of `class`: opened, as it is, or made with `mode` and `value`.
+    ///
+    /// # Errors
+    /// As `Slot::in_file`.
+    pub fn in_file(path: &Path, mode: u32, class: &str, value: i64) -> Result<Self> {
+        // SAFETY: the slot of a number, which is mapped as long as this runs.
+        let start = |slot: NonNull<u8>| unsafe { slot.cast::<AtomicI64>().as_ref() }.store(value, Relaxed);
+        Slot::in_file(path, mode, class, "", start, |_| {}).map(Self::in_slot)
+    }
+
+    fn in_slot(slot: Slot) -> Self {
+        // SAFETY: this slot is that of an AtomicFixnum. All zeroes is the number 0.
+        let word = NonNull::from(unsafe { slot.at::<AtomicI64>(0) });
+        AtomicFixnum { word, home: Home::Slot(slot) }
     }
 
     /// The number in the 8 bytes at `address`, which are mapped as long as `memory` lives.
@@ -159,6 +173,17 @@ impl AtomicBoolean {
         let flag = AtomicBoolean(Slot::new()?);
         flag.make(value);
         Ok(flag)
+    }
+
+    /// The flag in the file at `path`, of `class`: opened, as it is, or made with `mode` and `value`.
+    ///
+    /// # Errors
+    /// As `Slot::in_file`.
+    pub fn in_file(path: &Path, mode: u32, class: &str, value: bool) -> Result<Self> {
+        let value = u64::from(value);
+        // SAFETY: the slot of a flag, which is mapped as long as this runs.
+        let start = |slot: NonNull<u8>| unsafe { slot.cast::<AtomicU64>().as_ref() }.store(value, Relaxed);
+        Slot::in_file(path, mode, class, "", start, |_| {}).map(AtomicBoolean)
     }
 
     #[inline]

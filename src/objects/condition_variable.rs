@@ -31,7 +31,7 @@ impl ConditionVariable {
             // SAFETY: the slot of a condition variable, which is mapped.
             unsafe { slot.cast::<Baton>().as_ref() }.recover();
         };
-        let slot = Slot::in_file(path, mode, class, |_| {}, recover)?;
+        let slot = Slot::in_file(path, mode, class, "", |_| {}, recover)?;
         Ok(ConditionVariable(ManuallyDrop::new(slot)))
     }
 

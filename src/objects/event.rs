@@ -9,6 +9,8 @@ use crate::lock::Outcome;
 use crate::participants::Party;
 use crate::platform::Thread;
 use crate::spin::PAUSE;
+use std::path::Path;
+use std::ptr::NonNull;
 
 /// Threads wait until it is set.
 #[derive(Debug)]
@@ -21,6 +23,16 @@ impl Event {
     /// `System` if there is no memory for it.
     pub fn new() -> Result<Self> {
         Slot::new().map(Event)
+    }
+
+    /// The event in the file at `path`, of `class`: opened, set or not as it is, or made with `mode`.
+    ///
+    /// # Errors
+    /// As `Slot::in_file`.
+    pub fn in_file(path: &Path, mode: u32, class: &str) -> Result<Self> {
+        // SAFETY: the slot of an event, which is mapped as long as this runs.
+        let recover = |slot: NonNull<u8>| unsafe { slot.cast::<Flag>().as_ref() }.recover();
+        Slot::in_file(path, mode, class, "", |_| {}, recover).map(Event)
     }
 
     #[inline]

@@ -9,6 +9,8 @@ use crate::lock::Outcome;
 use crate::participants::Party;
 use crate::platform::Thread;
 use crate::spin::PAUSE;
+use std::path::Path;
+use std::ptr::NonNull;
 
 /// Threads wait until it has been counted down to 0.
 #[derive(Debug)]
@@ -23,6 +25,17 @@ impl CountDownLatch {
         let latch = CountDownLatch(Slot::new()?);
         latch.latch().start(count);
         Ok(latch)
+    }
+
+    /// The latch in the file at `path`, of `class`: opened, with the count that it has, or made with `mode` and `count`.
+    ///
+    /// # Errors
+    /// As `Slot::in_file`.
+    pub fn in_file(path: &Path, mode: u32, class: &str, count: u32) -> Result<Self> {
+        // SAFETY: the slot of a latch, which is mapped as long as these run.
+        let latch = |slot: NonNull<u8>| unsafe { slot.cast::<Latch>().as_ref() };
+        let (start, recover) = (|slot| latch(slot).start(count), |slot| latch(slot).recover());
+        Slot::in_file(path, mode, class, "", start, recover).map(CountDownLatch)
     }
 
     #[inline]

@@ -20,7 +20,7 @@ pub use latch::CountDownLatch;
 pub use mutex::{Mutex, release_held_as_dead, transfer_held};
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 pub use queue::Queue;
-pub use rate_limiter::RateLimiter;
+pub use rate_limiter::{Rate, RateLimiter};
 pub use semaphore::Semaphore;
 
 use crate::arena::{self, Slot};

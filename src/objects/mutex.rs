@@ -62,7 +62,7 @@ impl Mutex {
                 slot.add(size_of::<Lock>()).cast::<Baton>().as_ref().recover();
             }
         };
-        let slot = Slot::in_file(path, mode, class, |_| {}, recover)?;
+        let slot = Slot::in_file(path, mode, class, "", |_| {}, recover)?;
         Ok(Mutex(ManuallyDrop::new(slot)))
     }
 

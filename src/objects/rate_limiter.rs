@@ -10,6 +10,8 @@ use crate::lock::Outcome;
 use crate::participants::Party;
 use crate::platform::{Thread, Wake};
 use crate::word::ANY_CLASS;
+use std::path::Path;
+use std::ptr::NonNull;
 use std::time::Duration;
 
 /// A rate of permits.
@@ -27,12 +29,22 @@ fn positive(value: f64, name: &str) -> Result<()> {
     Err(Error::Invalid(format!("{name} must be a positive number, not {value}")))
 }
 
-impl RateLimiter {
+/// How many permits there are.
+#[derive(Clone, Debug)]
+pub struct Rate {
+    /// Nanoseconds for one permit, and for a burst.
+    cost: f64,
+    tolerance: f64,
+    /// In words: limiters of one rate have the same.
+    words: String,
+}
+
+impl Rate {
     /// At most `rate` permits in `per` seconds, and `burst` of them at once.
     ///
     /// # Errors
     /// `Invalid` for numbers that are not positive, a burst below 1, one that takes longer than 104 days, and more than a
-    /// permit in a nanosecond; `System` if there is no memory for it.
+    /// permit in a nanosecond.
     pub fn new(rate: f64, per: f64, burst: f64) -> Result<Self> {
         positive(rate, "rate")?;
         positive(per, "per")?;
@@ -52,9 +64,32 @@ impl RateLimiter {
                 "{burst} at once, at a rate of {rate} per {per} s, take more than 104 days"
             )));
         }
+        Ok(Rate { cost, tolerance, words: format!("{} in a second, burst {burst}", rate / per) })
+    }
+}
+
+impl RateLimiter {
+    /// A limiter from which nothing has been taken.
+    ///
+    /// # Errors
+    /// `System` if there is no memory for it.
+    pub fn new(rate: &Rate) -> Result<Self> {
         let limiter = RateLimiter(Slot::new()?);
-        limiter.limiter().start(cost, tolerance);
+        limiter.limiter().start(rate.cost, rate.tolerance);
         Ok(limiter)
+    }
+
+    /// The limiter of that rate in the file at `path`, of `class`: opened, or made with `mode`.
+    ///
+    /// # Errors
+    /// As `Slot::in_file`.
+    pub fn in_file(path: &Path, mode: u32, class: &str, rate: &Rate) -> Result<Self> {
+        let &Rate { cost, tolerance, ref words } = rate;
+        // SAFETY: the slot of a limiter, which is mapped as long as these run.
+        let limiter = |slot: NonNull<u8>| unsafe { slot.cast::<Limiter>().as_ref() };
+        let start = |slot| limiter(slot).start(cost, tolerance);
+        let recover = |slot| limiter(slot).recover(cost, tolerance, nanoseconds());
+        Slot::in_file(path, mode, class, words, start, recover).map(RateLimiter)
     }
 
     #[inline]

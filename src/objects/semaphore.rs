@@ -43,8 +43,8 @@ impl Semaphore {
     pub fn in_file(path: &Path, mode: u32, class: &str, value: u32, max: u32) -> Result<Self> {
         // SAFETY: the slot of a semaphore, which is mapped as long as these run.
         let permits = |slot: NonNull<u8>| unsafe { slot.cast::<Permits>().as_ref() };
-        Slot::in_file(path, mode, class, |slot| permits(slot).start(value), |slot| permits(slot).recover(max))
-            .map(Semaphore)
+        let (start, recover) = (|slot| permits(slot).start(value), |slot| permits(slot).recover(max));
+        Slot::in_file(path, mode, class, "", start, recover).map(Semaphore)
     }
 
     /// The file it is in.

@@ -1,7 +1,7 @@
 //! The rate limiter.
 
 use crate::me;
-use process_shared_core::{Outcome, RateLimiter};
+use process_shared_core::{Outcome, Rate, RateLimiter};
 
 type Operation = crate::operation::Operation<RateLimiter>;
 
@@ -9,12 +9,12 @@ const HOUR: f64 = 3600.0;
 
 /// Two at once, and then one an hour.
 fn hourly() -> RateLimiter {
-    RateLimiter::new(1.0, HOUR, 2.0).unwrap()
+    RateLimiter::new(&Rate::new(1.0, HOUR, 2.0).unwrap()).unwrap()
 }
 
 /// A permit in each millisecond, and the first is taken.
 fn quick() -> RateLimiter {
-    let limiter = RateLimiter::new(1000.0, 1.0, 1.0).unwrap();
+    let limiter = RateLimiter::new(&Rate::new(1000.0, 1.0, 1.0).unwrap()).unwrap();
     assert!(limiter.try_acquire(1));
     limiter
 }

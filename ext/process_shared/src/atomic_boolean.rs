@@ -1,13 +1,13 @@
 //! `ProcessShared::AtomicBoolean`.
 
-use magnus::scan_args::{get_kwargs, scan_args};
 use magnus::{RModule, Ruby, Value, method, prelude::*};
 use process_shared_core::AtomicBoolean;
+use std::path::Path;
 
-use crate::data_type;
 use crate::errors::Error;
 use crate::object::{self, Object, Shared};
 use crate::typed_data::{Data, of};
+use crate::{data_type, path};
 
 #[derive(Default)]
 pub struct AtomicBooleanData(Shared<AtomicBoolean>);
@@ -22,6 +22,7 @@ impl Data for AtomicBooleanData {
 
 impl Object for AtomicBooleanData {
     type Core = AtomicBoolean;
+    const TAKES_PATH: bool = true;
 
     fn shared(&self) -> &Shared<AtomicBoolean> {
         &self.0
@@ -37,11 +38,12 @@ impl Object for AtomicBooleanData {
 }
 
 fn initialize(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
-    let arguments = scan_args::<(), (Option<Value>,), (), (), _, ()>(args)?;
-    get_kwargs::<&str, (), (), ()>(arguments.keywords, &[], &[])?;
-    object::refuse_block(ruby, object)?;
-    let value = arguments.optional.0.is_some_and(|value| value.to_bool());
-    of::<AtomicBooleanData>(object).initialized(ruby, AtomicBoolean::new(value))
+    let given = path::given(ruby, args, &[])?;
+    ruby.check_arity(given.positional.len(), 0..=1)?;
+    let value = given.positional.first().is_some_and(|value| value.to_bool());
+    let open = |path: &Path, mode| AtomicBoolean::in_file(path, mode, "AtomicBoolean", value);
+    let data = of::<AtomicBooleanData>(object);
+    data.initialize(ruby, object, given.location.as_ref(), || AtomicBoolean::new(value), open)
 }
 
 fn open<'a>(ruby: &Ruby, object: Value) -> Result<&'a AtomicBoolean, Error> {

@@ -6,13 +6,14 @@ use process_shared_core::objects::OutOfRange;
 use rb_sys::VALUE;
 use std::any::Any;
 use std::ffi::c_int;
+use std::path::Path;
 use std::ptr::NonNull;
 
-use crate::data_type;
 use crate::errors::{self, Error};
 use crate::object::{self, Object, Shared};
 use crate::raw_methods::{Method0, MethodN, answer, arguments, define, require_block, ruby, value};
 use crate::typed_data::{self, Data, of};
+use crate::{data_type, path};
 
 #[derive(Default)]
 pub struct AtomicFixnumData(Shared<AtomicFixnum>);
@@ -30,6 +31,7 @@ impl Data for AtomicFixnumData {
 
 impl Object for AtomicFixnumData {
     type Core = AtomicFixnum;
+    const TAKES_PATH: bool = true;
 
     fn shared(&self) -> &Shared<AtomicFixnum> {
         &self.0
@@ -64,10 +66,12 @@ fn out_of_range(ruby: &Ruby, what: &str) -> Error {
 }
 
 fn initialize(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
-    ruby.check_arity(args.len(), 0..=1)?;
-    let value = args.first().map_or(Ok(0), |value| number(ruby, *value))?;
-    object::refuse_block(ruby, object)?;
-    of::<AtomicFixnumData>(object).initialized(ruby, AtomicFixnum::new(value))
+    let given = path::given(ruby, args, &[])?;
+    ruby.check_arity(given.positional.len(), 0..=1)?;
+    let value = given.positional.first().map_or(Ok(0), |value| number(ruby, *value))?;
+    let open = |path: &Path, mode| AtomicFixnum::in_file(path, mode, "AtomicFixnum", value);
+    let data = of::<AtomicFixnumData>(object);
+    data.initialize(ruby, object, given.location.as_ref(), || AtomicFixnum::new(value), open)
 }
 
 #[inline(always)]

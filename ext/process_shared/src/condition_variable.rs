@@ -50,7 +50,7 @@ fn condition<'a>(ruby: &Ruby, object: Value) -> Result<Condition<'a>, Error> {
 }
 
 fn initialize(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
-    let given = path::given(ruby, args, None)?;
+    let given = path::given(ruby, args, &[])?;
     ruby.check_arity(given.positional.len(), 0..=0)?;
     let open = |path: &Path, mode| ConditionVariable::in_file(path, mode, "ConditionVariable");
     let data = of::<ConditionVariableData>(object);

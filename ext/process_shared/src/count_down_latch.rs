@@ -3,12 +3,13 @@
 use magnus::{Integer, RModule, Ruby, Value, method, prelude::*};
 use process_shared_core::latch::MAX;
 use process_shared_core::{CountDownLatch, Thread};
+use std::path::Path;
 
 use crate::errors::{self, Error};
 use crate::object::{self, Object, Shared};
 use crate::timeout::Timeout;
 use crate::typed_data::{Data, of};
-use crate::{data_type, fiber_scheduler, nogvl, thread, trap_context};
+use crate::{data_type, fiber_scheduler, nogvl, path, thread, trap_context};
 
 #[derive(Default)]
 pub struct CountDownLatchData(Shared<CountDownLatch>);
@@ -23,6 +24,7 @@ impl Data for CountDownLatchData {
 
 impl Object for CountDownLatchData {
     type Core = CountDownLatch;
+    const TAKES_PATH: bool = true;
 
     fn shared(&self) -> &Shared<CountDownLatch> {
         &self.0
@@ -41,10 +43,12 @@ impl Object for CountDownLatchData {
 }
 
 fn initialize(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
-    ruby.check_arity(args.len(), 0..=1)?;
-    let count = args.first().map_or(Ok(1), |count| parse(ruby, *count))?;
-    object::refuse_block(ruby, object)?;
-    of::<CountDownLatchData>(object).initialized(ruby, CountDownLatch::new(count))
+    let given = path::given(ruby, args, &[])?;
+    ruby.check_arity(given.positional.len(), 0..=1)?;
+    let count = given.positional.first().map_or(Ok(1), |count| parse(ruby, *count))?;
+    let make = || CountDownLatch::new(count);
+    let open = |path: &Path, mode| CountDownLatch::in_file(path, mode, "CountDownLatch", count);
+    of::<CountDownLatchData>(object).initialize(ruby, object, given.location.as_ref(), make, open)
 }
 
 fn parse(ruby: &Ruby, count: Value) -> Result<u32, Error> {

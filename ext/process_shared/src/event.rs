@@ -4,13 +4,14 @@ use magnus::{RModule, Ruby, Value, method, prelude::*};
 use process_shared_core::{Event, Thread};
 use rb_sys::VALUE;
 use std::ffi::c_int;
+use std::path::Path;
 
 use crate::errors::Error;
 use crate::object::{self, Object, Shared};
 use crate::raw_methods::{Method0, MethodN, answer, arguments, define, ruby, slow, value};
 use crate::timeout::Timeout;
 use crate::typed_data::{self, Data, of};
-use crate::{data_type, fiber_scheduler, nogvl, thread, trap_context};
+use crate::{data_type, fiber_scheduler, nogvl, path, thread, trap_context};
 
 #[derive(Default)]
 pub struct EventData(Shared<Event>);
@@ -25,6 +26,7 @@ impl Data for EventData {
 
 impl Object for EventData {
     type Core = Event;
+    const TAKES_PATH: bool = true;
 
     fn shared(&self) -> &Shared<Event> {
         &self.0
@@ -46,9 +48,11 @@ impl Object for EventData {
 const TRUE: VALUE = rb_sys::Qtrue as VALUE;
 const FALSE: VALUE = rb_sys::Qfalse as VALUE;
 
-fn initialize(ruby: &Ruby, object: Value) -> Result<(), Error> {
-    object::refuse_block(ruby, object)?;
-    of::<EventData>(object).initialized(ruby, Event::new())
+fn initialize(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
+    let given = path::given(ruby, args, &[])?;
+    ruby.check_arity(given.positional.len(), 0..=0)?;
+    let open = |path: &Path, mode| Event::in_file(path, mode, "Event");
+    of::<EventData>(object).initialize(ruby, object, given.location.as_ref(), Event::new, open)
 }
 
 unsafe extern "C" fn is_set(object: VALUE) -> VALUE {
@@ -128,7 +132,7 @@ pub fn init(ruby: &Ruby, module: RModule) -> Result<(), Error> {
     let class = object::define_class::<EventData>(module, "Event", ruby.class_object())?;
     define(class, "set?", is_set as Method0)?;
     define(class, "wait", wait as MethodN)?;
-    class.define_method("initialize", method!(initialize, 0))?;
+    class.define_method("initialize", method!(initialize, -1))?;
     class.define_method("set", method!(set, 0))?;
     class.define_method("try?", method!(try_set, 0))?;
     class.define_method("reset", method!(reset, 0))?;

@@ -176,9 +176,9 @@ fn left_block(ruby: &Ruby, object: Value) -> Result<Value, Error> {
 
 fn initialize_slow(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
     let data = of::<MutexData>(object);
-    let given = path::given(ruby, args, Some("on_abandoned"))?;
+    let given = path::given(ruby, args, &["on_abandoned"])?;
     ruby.check_arity(given.positional.len(), 0..=0)?;
-    let on_abandoned = given.extra.filter(|callable| !callable.is_nil());
+    let on_abandoned = given.extra[0].filter(|callable| !callable.is_nil());
     if let Some(callable) = on_abandoned {
         require_callable(ruby, callable)?;
     }

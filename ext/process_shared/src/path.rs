@@ -24,36 +24,51 @@ pub struct Location {
 /// The arguments of `new`.
 pub struct Given<'a> {
     pub positional: &'a [Value],
-    /// The keyword that only this class takes.
-    pub extra: Option<Value>,
+    /// The keywords that only this class takes.
+    pub extra: [Option<Value>; 2],
     pub location: Option<Location>,
 }
 
-/// Takes apart what `new` was given. `extra` is a keyword of the class's own, if it has one.
+/// Takes apart what `new` was given. `extra` are the keywords of the class's own, two at most.
 ///
 /// # Errors
 /// `ArgumentError` for other keywords; what a path or mode cannot be.
-pub fn given<'a>(ruby: &Ruby, args: &'a [Value], extra: Option<&'static str>) -> Result<Given<'a>, Error> {
+pub fn given<'a>(ruby: &Ruby, args: &'a [Value], extra: &[&'static str]) -> Result<Given<'a>, Error> {
     // SAFETY: called within a method.
     let has_keywords = unsafe { rb_sys::rb_keyword_given_p() } != 0;
     let Some((last, positional)) = args.split_last().filter(|_| has_keywords) else {
-        return Ok(Given { positional: args, extra: None, location: None });
+        return Ok(Given { positional: args, extra: [None; 2], location: None });
     };
-    let keywords = RHash::try_convert(*last)?;
-    type Found = (Option<Value>, Option<Value>, Option<Value>);
-    let (path, mode, extra) = match extra {
-        Some(extra) => get_kwargs::<_, (), Found, ()>(keywords, &[], &["path", "mode", extra])?.optional,
-        None => {
-            type Found = (Option<Value>, Option<Value>);
-            let (path, mode) = get_kwargs::<_, (), Found, ()>(keywords, &[], &["path", "mode"])?.optional;
-            (path, mode, None)
-        }
-    };
+    let (path, mode, extra) = keywords(RHash::try_convert(*last)?, extra)?;
     let location = match path.filter(|path| !path.is_nil()) {
         Some(path) => Some(Location::new(ruby, path, mode)?),
         None => None,
     };
     Ok(Given { positional, extra, location })
+}
+
+type Keyword = Option<Value>;
+
+fn keywords(given: RHash, extra: &[&'static str]) -> Result<(Keyword, Keyword, [Keyword; 2]), Error> {
+    Ok(match *extra {
+        [] => {
+            type Found = (Keyword, Keyword);
+            let (path, mode) = get_kwargs::<_, (), Found, ()>(given, &[], &["path", "mode"])?.optional;
+            (path, mode, [None; 2])
+        }
+        [one] => {
+            type Found = (Keyword, Keyword, Keyword);
+            let names = ["path", "mode", one];
+            let (path, mode, one) = get_kwargs::<_, (), Found, ()>(given, &[], &names)?.optional;
+            (path, mode, [one, None])
+        }
+        [one, two, ..] => {
+            type Found = (Keyword, Keyword, Keyword, Keyword);
+            let names = ["path", "mode", one, two];
+            let (path, mode, one, two) = get_kwargs::<_, (), Found, ()>(given, &[], &names)?.optional;
+            (path, mode, [one, two])
+        }
+    })
 }
 
 impl Location {

@@ -1,20 +1,20 @@
 //! `ProcessShared::RateLimiter`.
 
-use magnus::scan_args::{get_kwargs, scan_args};
 use magnus::{Integer, RModule, Ruby, TryConvert, Value, method, prelude::*};
 use process_shared_core::limiter::Reservation;
 use process_shared_core::platform::fork_depth;
-use process_shared_core::{RateLimiter, Thread};
+use process_shared_core::{Rate, RateLimiter, Thread};
 use rb_sys::VALUE;
 use std::cell::Cell;
 use std::ffi::c_int;
+use std::path::Path;
 
 use crate::errors::{self, Error};
 use crate::object::{self, Object, Shared};
 use crate::raw_methods::{MethodN, answer, define, ruby, value};
 use crate::timeout::Timeout;
 use crate::typed_data::{self, Data, of};
-use crate::{data_type, fiber_scheduler, nogvl, trap_context};
+use crate::{data_type, fiber_scheduler, nogvl, path, trap_context};
 
 #[derive(Default)]
 pub struct RateLimiterData(Shared<RateLimiter>);
@@ -29,6 +29,7 @@ impl Data for RateLimiterData {
 
 impl Object for RateLimiterData {
     type Core = RateLimiter;
+    const TAKES_PATH: bool = true;
 
     fn shared(&self) -> &Shared<RateLimiter> {
         &self.0
@@ -54,15 +55,16 @@ const TRUE: VALUE = rb_sys::Qtrue as VALUE;
 const FALSE: VALUE = rb_sys::Qfalse as VALUE;
 
 fn initialize(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
-    let arguments = scan_args::<(Value,), (), (), (), _, ()>(args)?;
-    type Optional = (Option<Value>, Option<Value>);
-    let keywords = get_kwargs::<_, (), Optional, ()>(arguments.keywords, &[], &["per", "burst"])?;
-    object::refuse_block(ruby, object)?;
-    let rate = f64::try_convert(arguments.required.0)?;
-    let (per, burst) = keywords.optional;
+    let given = path::given(ruby, args, &["per", "burst"])?;
+    ruby.check_arity(given.positional.len(), 1..=1)?;
+    let rate = f64::try_convert(given.positional[0])?;
+    let [per, burst] = given.extra;
     let per = per.map_or(Ok(1.0), f64::try_convert)?;
     let burst = burst.map_or(Ok(rate.max(1.0)), f64::try_convert)?;
-    of::<RateLimiterData>(object).initialized(ruby, RateLimiter::new(rate, per, burst))
+    let rate = Rate::new(rate, per, burst).map_err(|error| errors::to_ruby(ruby, error))?;
+    let open = |path: &Path, mode| RateLimiter::in_file(path, mode, "RateLimiter", &rate);
+    let data = of::<RateLimiterData>(object);
+    data.initialize(ruby, object, given.location.as_ref(), || RateLimiter::new(&rate), open)
 }
 
 /// How many permits are wanted: 1 without an argument.

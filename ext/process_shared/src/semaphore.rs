@@ -216,7 +216,7 @@ pub fn initialize_with(
     max: u32,
 ) -> Result<(), Error> {
     let data = of::<SemaphoreData>(object);
-    let given = path::given(ruby, args, None)?;
+    let given = path::given(ruby, args, &[])?;
     ruby.check_arity(given.positional.len(), 0..=1)?;
     let value = match given.positional.first() {
         None => 1,

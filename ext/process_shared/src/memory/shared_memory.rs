@@ -46,9 +46,9 @@ pub fn create(
     if this.is_open() || this.is_closed() {
         return Err(errors::already_initialized(ruby, "ProcessShared::SharedMemory"));
     }
-    let given = path::given(ruby, arguments, Some("reserve"))?;
+    let given = path::given(ruby, arguments, &["reserve"])?;
     ruby.check_arity(given.positional.len(), 0..=2)?;
-    let reserve = given.extra.is_some_and(|reserve| reserve.to_bool());
+    let reserve = given.extra[0].is_some_and(|reserve| reserve.to_bool());
     let shape = Shape::of(ruby, given.positional.first().copied(), given.positional.get(1).copied())?;
     let elements = elements(shape.element)?;
 
