@@ -1,5 +1,6 @@
-//! A process is killed while it makes or opens a file: at each system call, and before instructions of its own. The next
-//! opener has a whole object then, and nothing else is left in the directory.
+//! A process is killed at each system call of making or opening a file, on each kind of file system and with each way to
+//! make one. The next opener has a whole object then, and nothing else is left in the directory. (Killed at each
+//! instruction: tests/crash/path.rs.)
 
 #![cfg(all(target_os = "linux", not(feature = "simulated-mach")))] // whose forks are others
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -11,8 +12,6 @@ mod filter;
 #[path = "support/folder.rs"]
 mod folder;
 mod support;
-#[path = "crash/tracer.rs"]
-mod tracer;
 
 use calls::{End, kill_at};
 use filter::{Denied, NO_LINK, NO_TMPFILE, deny};
@@ -24,7 +23,6 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use tracer::Victim;
 
 const SHAPE: Shape = Shape { class: "Pair", details: "", size: 4096 };
 
@@ -121,34 +119,4 @@ fn at_each_system_call_without_unnamed_files() {
     at_each_call(&Folder::on_tmpfs(), &[NO_TMPFILE]);
     at_each_call(&Folder::on_tmpfs(), &[NO_LINK]);
     at_each_call(&Folder::new(), &[NO_TMPFILE]);
-}
-
-/// How far apart the instructions are that are tried by default.
-const SPREAD: usize = 397;
-
-#[test]
-fn before_instructions_of_its_own() {
-    let _turn = turn();
-    let folder = Folder::on_tmpfs();
-    let path = folder.path("pair");
-    let stride = std::env::var("CRASH_STRIDE").ok().and_then(|stride| stride.parse().ok()).unwrap_or(SPREAD);
-    let victim = Victim {
-        prepare: &|| {},
-        operation: &|| drop(open(&path)),
-        ready: &|| {},
-        asleep: &|_| panic!("nothing to wait for here"),
-        at_the_point: &|| {},
-    };
-    for (name, before) in SCENES {
-        before(&path);
-        let trace = tracer::trace(&victim);
-        let mut tried = 0;
-        for point in (0..trace.len()).step_by(stride) {
-            before(&path);
-            tracer::kill_at(&victim, &trace[..=point]);
-            assert_whole(&folder, &path, &[]);
-            tried += 1;
-        }
-        println!("{name}: killed at {tried} of {} points", trace.len());
-    }
 }

@@ -13,8 +13,16 @@ mod operation;
 mod atomic;
 mod condition;
 mod event;
+#[cfg(not(feature = "simulated-mach"))]
+#[path = "../support/filter.rs"]
+mod filter;
+#[cfg(not(feature = "simulated-mach"))]
+#[path = "../support/folder.rs"]
+mod folder;
 mod latch;
 mod mutex;
+#[cfg(not(feature = "simulated-mach"))]
+mod path;
 mod points;
 #[cfg(not(feature = "simulated-mach"))]
 mod queue;

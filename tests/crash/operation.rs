@@ -1,7 +1,7 @@
 //! A row of an object's table: an operation, and what the survivors of its death do and check.
 
 use crate::me;
-use crate::points::{Run, each_point};
+use crate::points::{Run, SPREAD, each_point};
 use crate::tracer::Victim;
 
 /// All functions get the scene. The victim is a forked child, so it shares the scene's objects and has a copy of the rest.
@@ -20,6 +20,8 @@ pub struct Operation<S> {
     pub at_the_point: fn(&S),
     /// Called when the victim is dead.
     pub check: fn(&S),
+    /// How far apart the points are that are tried by default.
+    pub spread: usize,
 }
 
 impl<S> Operation<S> {
@@ -33,11 +35,12 @@ impl<S> Operation<S> {
             asleep: |_, _| panic!("the victim sleeps"),
             at_the_point: |_| {},
             check: |_| {},
+            spread: SPREAD,
         }
     }
 
     pub fn kill_at_each_point(&self, name: &str) {
-        each_point(name, |run: &Run| {
+        each_point(name, self.spread, |run: &Run| {
             let scene = (self.set_up)();
             run.kill(&Victim {
                 prepare: &|| {

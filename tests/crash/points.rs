@@ -2,10 +2,14 @@
 
 use crate::tracer::{Victim, kill_at, trace};
 use std::cell::RefCell;
+use std::collections::HashMap;
 
-/// How far apart the points tried are by default, and how many of them are tried at most.
-const SPREAD: usize = 23;
+/// How far apart the points tried are where a row does not say, and how many of them are tried at most.
+pub const SPREAD: usize = 23;
 const MOST: usize = if cfg!(feature = "simulated-mach") { 25 } else { usize::MAX };
+
+/// How many rounds of a loop are tried: those that clear a table are all alike, and a breakpoint stops in each.
+const ROUNDS: usize = 100;
 
 /// One run of an operation.
 pub struct Run<'a> {
@@ -25,13 +29,8 @@ impl Run<'_> {
 }
 
 /// Does `scenario` for the trace, then for each n-th point, from the first on, and for the last; n is `CRASH_STRIDE`, or
-/// else `SPREAD`. Prints how many points there are and how many were tried.
-pub fn each_point(name: &str, scenario: impl Fn(&Run)) {
-    each_point_of(name, SPREAD, scenario);
-}
-
-/// The same with another number than `SPREAD`.
-pub fn each_point_of(name: &str, spread: usize, scenario: impl Fn(&Run)) {
+/// else `spread`. Prints how many points there are and how many were tried.
+pub fn each_point(name: &str, spread: usize, scenario: impl Fn(&Run)) {
     let trace = RefCell::new(Vec::new());
     let run = |point| {
         let context = Context(name, point);
@@ -39,11 +38,24 @@ pub fn each_point_of(name: &str, spread: usize, scenario: impl Fn(&Run)) {
         std::mem::forget(context);
     };
     run(None);
-    let count = trace.borrow().len();
+    let points = in_first_rounds(&trace.borrow());
+    let count = points.len();
     let stride = std::env::var("CRASH_STRIDE").ok().and_then(|stride| stride.parse().ok());
     let stride = stride.unwrap_or_else(|| spread.max(count / MOST));
-    let tried = (0..count).filter(|point| point % stride == 0 || point + 1 == count);
-    println!("{name}: killed at {} of {count} points", tried.map(|point| run(Some(point))).count());
+    let tried = points.iter().enumerate().filter(|(number, _)| number % stride == 0 || number + 1 == count);
+    println!("{name}: killed at {} of {count} points", tried.map(|(_, point)| run(Some(*point))).count());
+}
+
+/// The points of a trace that are not in a later round of a loop than `ROUNDS`.
+fn in_first_rounds(trace: &[u64]) -> Vec<usize> {
+    let mut passes = HashMap::new();
+    let is_early = |place: &u64| {
+        let passes = passes.entry(*place).or_insert(0);
+        *passes += 1;
+        *passes <= ROUNDS
+    };
+    let early: Vec<bool> = trace.iter().map(is_early).collect();
+    (0..trace.len()).filter(|point| early[*point]).collect()
 }
 
 /// Says where it was when a scenario panics.

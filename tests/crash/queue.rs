@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use crate::me;
-use crate::points::{Run, each_point_of};
+use crate::points::{self, Run};
 use crate::support::{self, Child, PATIENCE, fork};
 use crate::tracer::Victim;
 
@@ -18,7 +18,7 @@ const BYTES: u64 = 1 << 15;
 const SPREAD: usize = 211;
 
 fn each_point(name: &str, scenario: impl Fn(&Run)) {
-    each_point_of(name, SPREAD, scenario);
+    points::each_point(name, SPREAD, scenario);
 }
 
 fn patience() -> Option<Deadline> {
