@@ -171,7 +171,7 @@ mod semaphore {
     use super::*;
 
     fn wait(shared: &Shared<Semaphore>, me: &Thread) {
-        assert!(shared.object.try_wait() || shared.object.wait(me, None) == Outcome::Acquired);
+        assert!(shared.object.try_wait() || shared.object.wait_for(me, 1, None, true) == Outcome::Acquired);
     }
 
     fn post(shared: &Shared<Semaphore>, me: &Thread) {
@@ -304,7 +304,7 @@ mod semaphore {
             let shared = Shared::<Semaphore>::new();
             let mortal = spawn(&shared, move |shared: &Shared<Semaphore>| {
                 shared.world.thread(1, Clock::Slow).live(steps, |me| {
-                    shared.object.wait_until_available(me, None);
+                    shared.object.wait_for(me, 1, None, false);
                 })
             });
             let other = spawn(&shared, |shared| wait(shared, &shared.world.thread(2, Clock::Slow)));
@@ -313,6 +313,138 @@ mod semaphore {
             other.join().unwrap();
             post(&shared, &me);
             mortal.join().unwrap()
+        });
+    }
+}
+
+/// Several permits at once.
+mod line {
+    use super::*;
+
+    fn with(value: u32) -> Arc<Shared<Semaphore>> {
+        let shared = Shared::<Semaphore>::new();
+        shared.object.start(value);
+        shared
+    }
+
+    fn take(shared: &Shared<Semaphore>, me: &Thread, count: u32) {
+        let taken = shared.object.try_acquire(me, count)
+            || shared.object.wait_for(me, count, None, true) == Outcome::Acquired;
+        assert!(taken);
+    }
+
+    fn give(shared: &Shared<Semaphore>, me: &Thread, count: u32) {
+        shared.object.post_many(me, count, MAX).unwrap();
+    }
+
+    #[test]
+    fn gets_all_of_what_comes_in_parts_beside_a_single() {
+        check(2, || {
+            let shared = with(0);
+            let many = spawn(&shared, |shared| take(shared, &shared.world.thread(1, Clock::Slow), 2));
+            let single = spawn(&shared, |shared| take(shared, &shared.world.thread(2, Clock::Slow), 1));
+            let me = shared.world.thread(3, Clock::Slow);
+            give(&shared, &me, 1);
+            give(&shared, &me, 2);
+            many.join().unwrap();
+            single.join().unwrap();
+            assert_eq!(shared.object.value(), 0);
+        });
+    }
+
+    #[test]
+    fn a_time_out_gives_back_what_had_come() {
+        check(2, || {
+            let shared = with(1);
+            let hasty = spawn(&shared, |shared| {
+                let me = shared.world.thread(1, Clock::Quick);
+                shared.object.wait_for(&me, 2, later(), true)
+            });
+            take(&shared, &shared.world.thread(2, Clock::Slow), 1);
+            assert_eq!(hasty.join().unwrap(), Outcome::TimedOut);
+            assert_eq!(shared.object.value(), 0);
+        });
+    }
+
+    /// A debt is paid before anybody gets a permit.
+    #[test]
+    fn a_debt_keeps_nobody_asleep() {
+        check(2, || {
+            let shared = with(0);
+            let single = spawn(&shared, |shared| take(shared, &shared.world.thread(1, Clock::Slow), 1));
+            let debtor = spawn(&shared, |shared| {
+                shared.object.reduce(&shared.world.thread(2, Clock::Slow), 1, -9).unwrap();
+            });
+            let me = shared.world.thread(3, Clock::Slow);
+            give(&shared, &me, 1);
+            debtor.join().unwrap();
+            give(&shared, &me, 1);
+            single.join().unwrap();
+            assert_eq!(shared.object.value(), 0);
+        });
+    }
+
+    /// Whoever dies at the head of the line leaves what it had collected to the next.
+    fn outlives(steps: usize, wanted_by_other: u32) -> bool {
+        let shared = with(1);
+        let mortal = spawn(&shared, move |shared| {
+            shared.world.thread(1, Clock::Slow).live(steps, |me| {
+                take(shared, me, 2);
+                give(shared, me, 2);
+            })
+        });
+        let other = spawn(&shared, move |shared| {
+            let me = shared.world.thread(2, Clock::Slow);
+            take(shared, &me, wanted_by_other);
+            give(shared, &me, wanted_by_other);
+        });
+        let me = shared.world.thread(3, Clock::Slow);
+        give(&shared, &me, 1);
+        let died = mortal.join().unwrap();
+        if died && shared.object.value() < 2 {
+            give(&shared, &me, 2); // the dead may have taken them
+        }
+        other.join().unwrap();
+        assert!(shared.object.value() >= 2);
+        died
+    }
+
+    #[test]
+    fn outlives_its_head_and_serves_a_single() {
+        check_deaths(1, |steps| outlives(steps, 1));
+    }
+
+    #[test]
+    fn outlives_its_head_and_serves_the_next() {
+        check_deaths(1, |steps| outlives(steps, 2));
+    }
+
+    #[test]
+    fn outlives_whoever_gives_to_its_head() {
+        check_deaths(2, |steps| {
+            let shared = with(1);
+            let many = spawn(&shared, |shared| take(shared, &shared.world.thread(2, Clock::Slow), 2));
+            let died = shared.world.thread(1, Clock::Slow).live(steps, |me| give(&shared, me, 1));
+            if died {
+                give(&shared, &shared.world.thread(3, Clock::Slow), 1); // it may not have been given
+            }
+            many.join().unwrap();
+            died
+        });
+    }
+
+    /// Whoever only tries finds what a dead head had collected.
+    #[test]
+    fn a_try_finds_what_a_dead_head_had_collected() {
+        check_deaths(2, |steps| {
+            let shared = with(1);
+            let died = shared.world.thread(1, Clock::Quick).live(steps, |me| {
+                shared.object.wait_for(me, 2, later(), true);
+            });
+            let me = shared.world.thread(2, Clock::Slow);
+            assert!(shared.object.try_acquire(&me, 1));
+            assert_eq!(shared.object.value(), 0);
+            died
         });
     }
 }
@@ -963,6 +1095,7 @@ mod proof {
         notices("proof::a_wake_up_is_swallowed", "deadlock");
         notices("proof::the_kernel_overlooks_a_death", "deadlock");
         notices("proof::the_kernel_overlooks_the_death_of_a_setter", "deadlock");
+        notices("proof::the_kernel_overlooks_the_death_of_a_head", "deadlock");
         notices("proof::an_order_is_weakened", "Causality violation");
         notices("untold::a_waiter_does_not_look", "maximum number of branches");
     }
@@ -1019,6 +1152,27 @@ mod proof {
             }
             other.join().unwrap();
             died
+        });
+    }
+
+    /// The head of a line of those who want several permits.
+    #[test]
+    #[ignore = "fails on purpose"]
+    fn the_kernel_overlooks_the_death_of_a_head() {
+        check_deaths(1, |steps| {
+            let shared = Shared::<Semaphore>::new();
+            shared.object.start(1);
+            let mortal = spawn(&shared, move |shared| {
+                let me = shared.world.thread(1, Clock::Slow);
+                me.forgotten.set(true);
+                me.live(steps, |me| {
+                    shared.object.wait_for(me, 2, None, true);
+                })
+            });
+            let me = shared.world.thread(2, Clock::Slow);
+            assert_eq!(shared.object.wait_for(&me, 1, None, true), Outcome::Acquired);
+            shared.object.post_many(&me, 2, MAX).unwrap();
+            mortal.join().unwrap()
         });
     }
 

@@ -477,7 +477,7 @@ fn what_was_spoiled_once_can_be_used() {
         if let Ok(chance) = permits.wait_for_chance(me, moment()) {
             permits.settle_chance(me, chance, true);
         }
-        permits.wait_until_available(me, moment());
+        permits.wait_until_available(me, 1, moment());
         permits.waiters();
     });
 

@@ -25,7 +25,7 @@ fn counts_up_to_its_maximum() {
     assert_eq!(semaphore.value(), 1);
     let full = Semaphore::new(MAX).unwrap();
     assert_eq!(full.post(&thread, MAX), Err(Overflow));
-    assert_eq!(full.value(), MAX);
+    assert_eq!(full.value(), i64::from(MAX));
 }
 
 #[test]

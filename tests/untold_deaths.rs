@@ -250,8 +250,8 @@ fn waits_for(sleep: impl FnOnce(Option<Deadline>) -> bool) -> Child {
 fn a_permit_without_its_wake_up_is_late_at_most() {
     type Wait = fn(&Permits, Option<Deadline>) -> bool;
     let waits: [Wait; 3] = [
-        |permits, deadline| permits.wait(&me(), deadline) == Outcome::Acquired,
-        |permits, deadline| permits.wait_until_available(&me(), deadline) == Outcome::Acquired,
+        |permits, deadline| permits.wait_for(&me(), 1, deadline, true) == Outcome::Acquired,
+        |permits, deadline| permits.wait_for(&me(), 1, deadline, false) == Outcome::Acquired,
         |permits, deadline| {
             let chance = permits.wait_for_chance(&me(), deadline);
             chance.is_ok_and(|chance| permits.settle_chance(&me(), chance, true))

@@ -33,6 +33,11 @@ Bench.compare("Semaphore", "wait, post") do |c|
   Bench::Rivals.old_gem(c, "ProcessShared::Semaphore.new(1)", "x.wait; x.post")
 end
 
+Bench.compare("Semaphore", "acquire { }") do |c|
+  c.code("Semaphore#acquire { }", "x.acquire { }", x: ProcessShared::Semaphore.new(1))
+  c.code("Semaphore#wait, post", "x.wait; x.post", x: ProcessShared::Semaphore.new(1), goal: 1.3)
+end
+
 Bench.compare("Semaphore#to_mtx", "synchronize { }") do |c|
   c.code("to_mtx", "x.synchronize { }", x: ProcessShared::Semaphore.new(1).to_mtx)
   c.code("Thread::Mutex", "x.synchronize { }", x: Thread::Mutex.new, goal: 1.0)

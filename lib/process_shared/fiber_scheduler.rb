@@ -114,9 +114,9 @@ module ProcessShared
     private_constant :Helpers, :Helper
 
     class << self
-      # Until object (a lock or semaphore) may be free, or timeout seconds have passed.
-      def watch(object, timeout)
-        Helper.for(->(_) { object.__send__(:watch, timeout) }, &:value)
+      # Until object (a lock or semaphore) may be free, or timeout seconds have passed. amount is how much of it is wanted.
+      def watch(object, timeout, *amount)
+        Helper.for(->(_) { object.__send__(:watch, timeout, *amount) }, &:value)
       end
 
       # What a method of object returns. Ending the wait must leave nothing half done.

@@ -5,6 +5,8 @@ require "process_shared"
 module ProcessShared
   # A number of permits that processes take and give. The process that gives a permit need not be the one that took it.
   #
+  # The methods of +Concurrent::Semaphore+ are here too; those that take a number take or give so many permits in one step.
+  #
   # When a process that waits is killed, no permit and no wake-up is lost. A permit that a process has taken is gone
   # if that process is killed: to guard data, use a {Mutex}.
   #
@@ -46,7 +48,7 @@ module ProcessShared
     #   @raise [Errno::EOVERFLOW] if there are 2**31 - 1 already
 
     # @!method value
-    #   @return [Integer] free permits
+    #   @return [Integer] free permits; negative while more were taken by {#reduce_permits} than there were
 
     # @!method synchronize
     #   Takes a permit, runs the block, and gives the permit back. A child that was forked in the block, and leaves it,
@@ -54,6 +56,46 @@ module ProcessShared
     #   @yieldreturn [Object]
     #   @return [Object] the block's value
     #   @raise [ThreadError] without a block
+
+    # @!method acquire(permits = 1)
+    #   Takes so many permits, in one step; waits until there are so many. Those who want several stand in line, in the order
+    #   in which they came, and nobody who wants fewer overtakes them. With a block it gives them back afterwards, as
+    #   {#synchronize} does.
+    #   @param permits [Integer] from 0 to 2**30 - 1
+    #   @yieldreturn [Object]
+    #   @return [nil, Object] the block's value; nil without a block
+    #   @raise [ArgumentError] for any other number
+    #   @raise [ThreadError] if it would have to wait in a +trap+ handler
+
+    # @!method try_acquire(permits = 1, timeout = nil)
+    #   Takes so many permits, in one step, if there are so many at once, or within the timeout.
+    #   @param permits [Integer] from 0 to 2**30 - 1
+    #   @param timeout [Numeric, nil] seconds; a negative one counts as passed
+    #   @yieldreturn [Object]
+    #   @return [Boolean] whether it took them, without a block
+    #   @return [Object, nil] the block's value with one; nil if it took none
+    #   @raise [ArgumentError] for any other number
+
+    # @!method release(permits = 1)
+    #   Gives so many permits, in one step.
+    #   @param permits [Integer] from 0 to 2**31 - 1
+    #   @return [nil]
+    #   @raise [ArgumentError] for any other number
+    #   @raise [Errno::EOVERFLOW] if there would be more than 2**31 - 1; it gives none then
+
+    # @!method drain_permits
+    #   Takes all permits that are free.
+    #   @return [Integer] how many; a negative number is a debt of {#reduce_permits}, which is gone now
+
+    # @!method reduce_permits(reduction)
+    #   Takes permits without waiting: free ones, and then those that are given next. {#value} is negative meanwhile.
+    #   @param reduction [Integer] how many, from 0 to 2**31 - 1
+    #   @return [nil]
+    #   @raise [ArgumentError] for any other number, or if the value would be less than 1 - 2**30 (a BinarySemaphore's: less than 0)
+
+    # @!method available_permits
+    #   Same as {#value}.
+    #   @return [Integer]
 
     # @!method to_mtx
     #   @return [SemaphoreMutex] a lock over this semaphore, which checks no owner

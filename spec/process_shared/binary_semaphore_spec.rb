@@ -3,6 +3,15 @@
 RSpec.describe ProcessShared::BinarySemaphore do
   it_behaves_like "a semaphore"
 
+  it "has never more than one permit, and never fewer than none" do
+    binary = described_class.new
+    expect { binary.acquire(2) }.to raise_error(ArgumentError)
+    expect { binary.reduce_permits(2) }.to raise_error(ArgumentError)
+    expect { binary.release }.to raise_error(ProcessShared::ProcessError)
+    expect([binary.value, binary.reduce_permits(1), binary.value]).to eq [1, nil, 0]
+    expect([binary.release, binary.acquire { :inside }, binary.drain_permits]).to eq [nil, :inside, 1]
+  end
+
   it "starts with 0 or 1 only" do
     expect { described_class.new(2) }.to raise_error(ArgumentError, /0 (or|to) 1/)
   end

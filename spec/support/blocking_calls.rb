@@ -39,12 +39,14 @@ class BlockingCall
       end
     end
 
-    def permit(name, klass, &wait)
+    def two_permits(name, klass, &wait) = permit(name, klass, 2, &wait)
+
+    def permit(name, klass, count = 1, &wait)
       @makers[name] = lambda do
         empty = klass.new(0)
         new(enter: NOTHING, wait: -> { wait.call(empty) }, waiting: -> { empty.waiters == 1 },
-            intact: -> { empty.value.zero? && empty.waiters.zero? }, release: -> { empty.post },
-            leave: -> { empty.post }, sleeps: false, close: -> { empty.close })
+            intact: -> { empty.value.zero? && empty.waiters.zero? }, release: -> { empty.release(count) || true },
+            leave: -> { empty.release(count) || true }, sleeps: false, close: -> { empty.close })
       end
     end
 

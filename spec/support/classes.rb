@@ -47,7 +47,8 @@ class SharedClass
            waiters: [], wakeup_first: [] }
   monitor = %i[enter try_enter exit mon_enter mon_try_enter try_mon_enter mon_exit mon_locked? mon_owned? mon_check_owner
                mon_synchronize].to_h { |name| [name, []] }
-  semaphore = { wait: [], try_wait: [], post: [], value: [], synchronize: [], to_mtx: [], waiters: [] }
+  semaphore = { wait: [], try_wait: [], post: [], value: [], synchronize: [], to_mtx: [], waiters: [], acquire: [], try_acquire: [],
+                release: [], available_permits: [], drain_permits: [], reduce_permits: [1] }
   condition = { wait: [Object.new.tap { |object| def object.sleep(_) = nil }], signal: [], broadcast: [], waiters: [] }
 
   new(:Mutex, :synchronisation, calls: lock, use: "object.lock.unlock.synchronize { }", idle: "object.locked?", waits: {
@@ -59,7 +60,10 @@ class SharedClass
                                     "enter" => [:lock, ->(taken) { taken.enter || true }],
                                     "try_lock(60)" => [:lock, ->(taken) { taken.try_lock(60) }], "sleep" => [:sleep, :sleep.to_proc]
                                   })
-  new(:Semaphore, :synchronisation, arguments: [1], calls: semaphore, use: "object.wait.post.synchronize { }", idle: "object.value", waits: {
+  new(:Semaphore, :synchronisation, arguments: [1], calls: semaphore, use: "object.wait.post.synchronize { object.release || object.acquire }", idle: "object.value", waits: {
+        "acquire(1)" => [:permit, ->(empty) { empty.acquire || true }],
+        "try_acquire(2, 60)" => [:two_permits, ->(empty) { empty.try_acquire(2, 60) }],
+        "acquire(2)" => [:two_permits, ->(empty) { empty.acquire(2) || true }],
         "wait" => [:permit, :wait.to_proc], "try_wait(60)" => [:permit, ->(empty) { empty.try_wait(60) }],
         "to_mtx.lock" => [:permit, ->(empty) { empty.to_mtx.lock }]
       })

@@ -79,9 +79,37 @@ impl Semaphore {
         self.0.spin.run(PAUSE, || self.permits().try_wait())
     }
 
+    /// Takes `count` permits at once if there are so many, and nobody stands in line for them.
+    pub fn try_acquire(&self, thread: &Thread, count: u32) -> bool {
+        self.permits().try_acquire(thread, count)
+    }
+
+    /// Takes `count` permits if they come within a few microseconds.
+    pub fn acquire_soon(&self, thread: &Thread, count: u32) -> bool {
+        if count == 1 { self.wait_soon() } else { self.0.spin.run(PAUSE, || self.try_acquire(thread, count)) }
+    }
+
     /// Takes a permit as soon as there is one.
     pub fn wait(&self, thread: &Thread, deadline: Option<Deadline>) -> Outcome {
-        counted(self.waiting(), thread, || self.permits().wait(thread, deadline))
+        self.acquire(thread, 1, deadline)
+    }
+
+    /// Takes `count` permits, from 1 to `MOST_AT_ONCE`, in one step, as soon as there are so many.
+    pub fn acquire(&self, thread: &Thread, count: u32, deadline: Option<Deadline>) -> Outcome {
+        counted(self.waiting(), thread, || self.permits().wait_for(thread, count, deadline, true))
+    }
+
+    /// Takes all permits that are free, and returns how many. Less than 0: there was a debt, and it is ended.
+    pub fn drain(&self, thread: &Thread) -> i64 {
+        self.permits().drain(thread)
+    }
+
+    /// Takes `count` permits that are free, or the next to be given.
+    ///
+    /// # Errors
+    /// `Overflow` if there would be fewer than `least`, or than minus `MOST_AT_ONCE`.
+    pub fn reduce(&self, thread: &Thread, count: u32, least: i64) -> std::result::Result<(), Overflow> {
+        self.permits().reduce(thread, count, least)
     }
 
     /// Waits until there is a permit, without taking it. `settle_chance` has to follow, before this thread does anything
@@ -118,9 +146,9 @@ impl Semaphore {
         }
     }
 
-    /// Waits until there may be a permit, and leaves it to others: `Acquired` then.
-    pub fn wait_until_available(&self, thread: &Thread, deadline: Option<Deadline>) -> Outcome {
-        counted(self.waiting(), thread, || self.permits().wait_until_available(thread, deadline))
+    /// Waits until there may be `count` permits, and leaves them to others: `Acquired` then.
+    pub fn wait_until_available(&self, thread: &Thread, count: u32, deadline: Option<Deadline>) -> Outcome {
+        counted(self.waiting(), thread, || self.permits().wait_for(thread, count, deadline, false))
     }
 
     /// Gives a permit.
@@ -132,9 +160,17 @@ impl Semaphore {
         self.permits().post(thread, max)
     }
 
-    /// The permits that are free.
+    /// Gives `count` permits in one step.
+    ///
+    /// # Errors
+    /// As `post`.
+    pub fn post_many(&self, thread: &Thread, count: u32, max: u32) -> std::result::Result<(), Overflow> {
+        self.permits().post_many(thread, count, max)
+    }
+
+    /// The permits that are free; less than 0 if the next ones are taken already.
     #[inline]
-    pub fn value(&self) -> u32 {
+    pub fn value(&self) -> i64 {
         self.permits().value()
     }
 

@@ -13,7 +13,7 @@ struct Scene {
     /// Children that wait for a permit.
     waiters: RefCell<Vec<Child>>,
     /// Permits posted by this process.
-    posted: Cell<u32>,
+    posted: Cell<i64>,
 }
 
 impl Scene {
@@ -51,6 +51,31 @@ impl Scene {
         }
     }
 
+    fn acquire(&self, count: u32) {
+        let is_there = self.semaphore.try_acquire(&me(), count);
+        assert!(is_there || self.semaphore.acquire(&me(), count, None) == Outcome::Acquired);
+    }
+
+    /// Whoever comes gets what it wants once there is enough, and nothing is left of a debt or of the victim's claim.
+    fn assert_line_works(&self, wanted: u32) {
+        self.arrive_wanting(1, wanted);
+        for waiter in self.waiters.take() {
+            let is_short = || self.semaphore.value() < i64::from(wanted);
+            let settled = || waiter.is_over() || is_asleep(waiter.pid) && is_short();
+            while !waiter.is_over() {
+                assert!(comes_true(PATIENCE, settled), "there is enough and a waiter sleeps");
+                if !waiter.is_over() {
+                    self.post();
+                }
+            }
+            assert_eq!(waiter.reap(), 0);
+        }
+        self.semaphore.drain(&me());
+        assert_eq!((self.semaphore.value(), self.semaphore.waiters()), (0, 0));
+        self.post();
+        assert!(self.semaphore.try_wait());
+    }
+
     fn post(&self) {
         self.semaphore.post(&me(), MAX).unwrap();
         self.posted.set(self.posted.get() + 1);
@@ -58,15 +83,23 @@ impl Scene {
 
     /// Starts `count` waiters, unless there are some; returns once they are asleep.
     fn arrive(&self, count: usize) {
+        self.arrive_wanting(count, 1);
+    }
+
+    /// Starts `count` waiters, unless there are some; returns once they are asleep, or have what they want.
+    fn arrive_wanting(&self, count: usize, wanted: u32) {
         if !self.waiters.borrow().is_empty() {
             return;
         }
         for _ in 0..count {
             let waiter = fork(|| {
-                self.wait();
+                match wanted {
+                    1 => self.wait(),
+                    _ => self.acquire(wanted),
+                }
                 0
             });
-            waiter.until_asleep();
+            until("a waiter sleeps", || waiter.is_over() || is_asleep(waiter.pid));
             self.waiters.borrow_mut().push(waiter);
         }
     }
@@ -104,7 +137,53 @@ fn contended(wait: fn(&Scene)) -> Operation {
     }
 }
 
+/// The victim wants two permits. The other waiter, behind it, wants `behind`.
+fn contended_line(behind: u32) -> Operation {
+    Operation {
+        operation: |scene| scene.acquire(2),
+        asleep: |scene, _| scene.post(),
+        at_the_point: |scene| scene.post(),
+        check: match behind {
+            1 => |scene| scene.assert_line_works(1),
+            _ => |scene| scene.assert_line_works(2),
+        },
+        ..Operation::on(Scene::taken)
+    }
+}
+
 crash_tests! {
+    acquire_and_release_two => Operation {
+        operation: |scene| {
+            assert!(scene.semaphore.try_acquire(&me(), 2));
+            scene.semaphore.post_many(&me(), 2, MAX).unwrap();
+        },
+        check: |scene| scene.assert_line_works(2),
+        ..Operation::on(|| Scene::with_permits(2))
+    },
+
+    contended_acquire_with_a_single_behind => contended_line(1),
+
+    contended_acquire_with_another_behind => contended_line(2),
+
+    release_to_the_head_of_the_line => Operation {
+        operation: |scene| scene.semaphore.post_many(&me(), 2, MAX).unwrap(),
+        check: |scene| scene.assert_line_works(2),
+        ..Operation::on(|| {
+            let scene = Scene::free();
+            scene.arrive_wanting(1, 2);
+            scene
+        })
+    },
+
+    reduce_and_drain => Operation {
+        operation: |scene| {
+            scene.semaphore.reduce(&me(), 2, -9).unwrap();
+            scene.semaphore.drain(&me());
+        },
+        check: |scene| scene.assert_line_works(2),
+        ..Operation::on(Scene::free)
+    },
+
     wait_and_post => Operation {
         operation: |scene| {
             scene.wait();
@@ -154,7 +233,7 @@ crash_tests! {
     },
 
     watch => Operation {
-        operation: |scene| assert_eq!(scene.semaphore.wait_until_available(&me(), None), Outcome::Acquired),
+        operation: |scene| assert_eq!(scene.semaphore.wait_until_available(&me(), 1, None), Outcome::Acquired),
         asleep: |scene, _| {
             scene.arrive(1);
             scene.post();

@@ -31,7 +31,31 @@ pub fn wait_until(
     ruby: &Ruby,
     object: Value,
     timeout: Timeout,
+    attempt: impl FnMut() -> Result<bool, Error>,
+) -> Result<bool, Error> {
+    wait_until_ready(ruby, timeout, attempt, |scheduler, seconds| {
+        scheduler.funcall("watch", (object, seconds))
+    })
+}
+
+/// The same for `count` of what `object` has.
+pub fn wait_until_many(
+    ruby: &Ruby,
+    object: Value,
+    count: u32,
+    timeout: Timeout,
+    attempt: impl FnMut() -> Result<bool, Error>,
+) -> Result<bool, Error> {
+    wait_until_ready(ruby, timeout, attempt, |scheduler, seconds| {
+        scheduler.funcall("watch", (object, seconds, count))
+    })
+}
+
+fn wait_until_ready(
+    ruby: &Ruby,
+    timeout: Timeout,
     mut attempt: impl FnMut() -> Result<bool, Error>,
+    watch: impl Fn(RModule, Value) -> Result<Value, magnus::Error>,
 ) -> Result<bool, Error> {
     loop {
         if attempt()? {
@@ -40,7 +64,7 @@ pub fn wait_until(
         if timeout.has_passed() {
             return Ok(false);
         }
-        module(ruby)?.funcall::<_, _, Value>("watch", (object, seconds(ruby, timeout)))?;
+        watch(module(ruby)?, seconds(ruby, timeout))?;
     }
 }
 

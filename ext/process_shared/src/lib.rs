@@ -24,6 +24,7 @@ mod nogvl;
 mod object;
 mod owner;
 mod path;
+mod permits;
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 mod queue_block;
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]

@@ -156,7 +156,7 @@ impl Synchronize for MutexData {
         false
     }
 
-    unsafe fn end_slow(object: VALUE) -> VALUE {
+    unsafe fn end_slow(object: VALUE, _: Self::Begun) -> VALUE {
         // SAFETY: a method's receiver; the caller's promise.
         unsafe { slow(object, method!(left_block, 0)) }
     }

@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::errors::{self, Error};
 use crate::object::{self, Object, Shared};
-use crate::raw_methods::{Method0, define, require_block, slow};
+use crate::raw_methods::{Method0, answer_with, define, require_block, ruby, slow, value};
 use crate::synchronize::{self, Synchronize};
 use crate::timeout::Timeout;
 use crate::typed_data::{self, Data, of};
-use crate::{data_type, fiber_scheduler, nogvl, path, thread, trap_context};
+use crate::{data_type, fiber_scheduler, nogvl, path, permits, thread, trap_context};
 
 #[derive(Default)]
 pub struct SemaphoreData {
@@ -53,42 +53,50 @@ impl Object for SemaphoreData {
 }
 
 impl Synchronize for SemaphoreData {
-    type Begun = u32; // the fork depth
+    type Begun = Taken;
 
     #[inline(always)]
-    fn begin(&self) -> u32 {
-        fork_depth()
-    }
-
-    #[inline(always)]
-    fn is_here(begun: u32) -> bool {
-        begun == fork_depth()
+    fn begin(&self) -> Taken {
+        Taken { depth: fork_depth(), count: 1 }
     }
 
     #[inline(always)]
-    fn end(&self, _: u32) -> bool {
-        self.try_post()
+    fn is_here(begun: Taken) -> bool {
+        begun.depth == fork_depth()
     }
 
-    unsafe fn end_slow(object: VALUE) -> VALUE {
-        // SAFETY: a method's receiver; the caller's promise.
-        unsafe { slow(object, method!(left_block, 0)) }
+    #[inline(always)]
+    fn end(&self, begun: Taken) -> bool {
+        begun.count == 1 && self.try_post()
     }
 
-    /// The permit is the parent's, which gives it back.
-    fn end_in_child(&self, _: u32) -> bool {
+    unsafe fn end_slow(object: VALUE, begun: Taken) -> VALUE {
+        let give_back = || of::<SemaphoreData>(value(object)).give_back(&ruby(), begun.count);
+        answer_with(object, give_back)
+    }
+
+    /// The permits are the parent's, which gives them back.
+    fn end_in_child(&self, _: Taken) -> bool {
         true
     }
 }
 
-/// The end of a block whose permit could not be given back at once.
-fn left_block(ruby: &Ruby, object: Value) -> Result<Value, Error> {
-    of::<SemaphoreData>(object).give_back(ruby).map(|()| object)
+/// What was taken for a block.
+#[derive(Clone, Copy)]
+pub struct Taken {
+    pub depth: u32,
+    pub count: u32,
 }
 
 impl SemaphoreData {
-    fn is_binary(&self) -> bool {
-        self.max.load(Relaxed) == 1
+    pub fn is_binary(&self) -> bool {
+        self.max() == 1
+    }
+
+    /// The most permits it may have.
+    #[inline]
+    pub fn max(&self) -> u32 {
+        self.max.load(Relaxed)
     }
 
     #[inline]
@@ -99,44 +107,50 @@ impl SemaphoreData {
     #[inline]
     pub fn try_post(&self) -> bool {
         let (Some(semaphore), Some(thread)) = (self.shared.usable(), thread::known()) else { return false };
-        semaphore.post(&thread, self.max.load(Relaxed)).is_ok()
+        semaphore.post(&thread, self.max()).is_ok()
     }
 
-    /// Takes a permit for `object`, waiting for it if need be: true, or false if `timeout` passed. `check` refuses once
-    /// `object` has been closed, or the object `behind` it.
+    /// Takes `count` permits for `object`, waiting for them if need be: true, or false if `timeout` passed. `check` refuses
+    /// once `object` has been closed, or the object `behind` it.
     pub fn acquire(
         &self,
         ruby: &Ruby,
+        count: u32,
         object: Value,
         behind: Option<Value>,
         timeout: Timeout,
         check: impl Fn() -> Result<(), Error>,
     ) -> Result<bool, Error> {
         let semaphore = self.open(ruby)?;
-        if semaphore.try_wait() {
+        let try_acquire = || thread::current(ruby).map(|thread| semaphore.try_acquire(&thread, count));
+        if try_acquire()? {
             return Ok(true);
         }
         if timeout.has_passed() {
             return Ok(false);
         }
-        if semaphore.wait_soon() {
+        if semaphore.acquire_soon(&thread::current(ruby)?, count) {
             return Ok(true);
         }
         trap_context::refuse(ruby)?;
         if fiber_scheduler::is_non_blocking() {
-            return fiber_scheduler::wait_until(ruby, object, timeout, || {
+            let attempt = || {
                 check()?;
-                Ok(semaphore.try_wait())
-            });
+                try_acquire()
+            };
+            return match count {
+                1 => fiber_scheduler::wait_until(ruby, object, timeout, attempt),
+                _ => fiber_scheduler::wait_until_many(ruby, object, count, timeout, attempt),
+            };
         }
         let objects = [Some(object), behind];
         if self.is_binary() {
             return block_for_chance(ruby, semaphore, objects, timeout, check);
         }
         let give_back = |thread: &Thread| {
-            let _ = semaphore.post(thread, MAX); // after 2**31 - 1 posts of others meanwhile, one is lost
+            let _ = semaphore.post_many(thread, count, MAX); // after 2**31 - 1 posts of others meanwhile, some are lost
         };
-        let wait = |thread: &Thread| semaphore.wait(thread, timeout.deadline());
+        let wait = |thread: &Thread| semaphore.acquire(thread, count, timeout.deadline());
         let settle = |thread: &Thread, keep: bool| {
             if !keep {
                 give_back(thread);
@@ -151,29 +165,31 @@ impl SemaphoreData {
         Ok(acquired)
     }
 
-    /// Waits until there may be a permit, without taking it; `objects` as in `nogvl::block`, `check` as in `acquire`.
+    /// Waits until there may be `count` permits, without taking them; `objects` as in `nogvl::block`, `check` as in
+    /// `acquire`.
     pub fn watch(
         &self,
         ruby: &Ruby,
+        count: u32,
         objects: [Option<Value>; 2],
         timeout: Value,
         check: impl Fn() -> Result<(), Error>,
     ) -> Result<bool, Error> {
         let (semaphore, timeout) = (self.open(ruby)?, Timeout::parse(ruby, timeout)?);
-        let wait = |thread: &Thread| semaphore.wait_until_available(thread, timeout.deadline());
+        let wait = |thread: &Thread| semaphore.wait_until_available(thread, count, timeout.deadline());
         nogvl::block(ruby, objects, check, wait, nogvl::keep)
     }
 
-    pub fn post(&self, ruby: &Ruby) -> Result<(), Error> {
+    pub fn post(&self, ruby: &Ruby, count: u32) -> Result<(), Error> {
         self.check(ruby)?;
-        self.give_back(ruby)
+        self.give_back(ruby, count)
     }
 
-    /// `post`, also where this handle has been closed since the caller took a permit.
-    pub fn give_back(&self, ruby: &Ruby) -> Result<(), Error> {
+    /// `post`, also where this handle has been closed since the caller took the permits.
+    pub fn give_back(&self, ruby: &Ruby, count: u32) -> Result<(), Error> {
         let Some(semaphore) = self.shared.reached() else { return self.check(ruby) };
         let thread = thread::current(ruby)?;
-        semaphore.post(&thread, self.max.load(Relaxed)).map_err(|Overflow| {
+        semaphore.post_many(&thread, count, self.max()).map_err(|Overflow| {
             if self.is_binary() {
                 let text = "the binary semaphore is at 1 already: post without a wait";
                 errors::ownership(ruby, text.to_owned())
@@ -247,14 +263,14 @@ unsafe extern "C" fn wait(object: VALUE) -> VALUE {
 /// # Safety
 /// `data` is that of `object`; no frame between here and Ruby has anything to drop.
 #[inline(always)]
-unsafe fn wait_inline(object: VALUE, data: &SemaphoreData) -> VALUE {
+pub unsafe fn wait_inline(object: VALUE, data: &SemaphoreData) -> VALUE {
     // SAFETY: a method's receiver; the caller's promise.
     if data.try_wait() { object } else { unsafe { slow(object, method!(wait_slow, 0)) } }
 }
 
 fn wait_slow(ruby: &Ruby, object: Value) -> Result<Value, Error> {
     let data = of::<SemaphoreData>(object);
-    data.acquire(ruby, object, None, Timeout::Never, || data.check(ruby)).map(|_| object)
+    data.acquire(ruby, 1, object, None, Timeout::Never, || data.check(ruby)).map(|_| object)
 }
 
 unsafe extern "C" fn post(object: VALUE) -> VALUE {
@@ -266,7 +282,7 @@ unsafe extern "C" fn post(object: VALUE) -> VALUE {
 }
 
 fn post_slow(ruby: &Ruby, object: Value) -> Result<Value, Error> {
-    of::<SemaphoreData>(object).post(ruby).map(|()| object)
+    of::<SemaphoreData>(object).post(ruby, 1).map(|()| object)
 }
 
 unsafe extern "C" fn synchronize(object: VALUE) -> VALUE {
@@ -282,7 +298,7 @@ unsafe extern "C" fn synchronize(object: VALUE) -> VALUE {
 fn try_wait(ruby: &Ruby, object: Value, args: &[Value]) -> Result<Value, Error> {
     let data = of::<SemaphoreData>(object);
     let timeout = Timeout::of_try(ruby, args)?;
-    if data.acquire(ruby, object, None, timeout.unwrap_or(Timeout::Passed), || data.check(ruby))? {
+    if data.acquire(ruby, 1, object, None, timeout.unwrap_or(Timeout::Passed), || data.check(ruby))? {
         return Ok(object);
     }
     Err(match timeout {
@@ -291,7 +307,7 @@ fn try_wait(ruby: &Ruby, object: Value, args: &[Value]) -> Result<Value, Error> 
     })
 }
 
-fn value(ruby: &Ruby, object: Value) -> Result<u32, Error> {
+fn free(ruby: &Ruby, object: Value) -> Result<i64, Error> {
     of::<SemaphoreData>(object).open(ruby).map(Semaphore::value)
 }
 
@@ -299,10 +315,12 @@ fn waiters(ruby: &Ruby, object: Value) -> Result<usize, Error> {
     of::<SemaphoreData>(object).open(ruby).map(Semaphore::waiters)
 }
 
-/// Waits until there may be a permit, without taking it. For the helper threads of `fiber_scheduler.rb`.
-fn watch(ruby: &Ruby, object: Value, timeout: Value) -> Result<bool, Error> {
+/// Waits until there may be a permit, or several, without taking them. For the helper threads of `fiber_scheduler.rb`.
+fn watch(ruby: &Ruby, object: Value, args: &[Value]) -> Result<bool, Error> {
+    ruby.check_arity(args.len(), 1..=2)?;
     let data = of::<SemaphoreData>(object);
-    data.watch(ruby, [Some(object), None], timeout, || data.check(ruby))
+    let count = args.get(1).map_or(Ok(1), |count| u32::try_convert(*count))?;
+    data.watch(ruby, count, [Some(object), None], args[0], || data.check(ruby))
 }
 
 pub fn init(ruby: &Ruby, module: RModule) -> Result<(), Error> {
@@ -312,7 +330,8 @@ pub fn init(ruby: &Ruby, module: RModule) -> Result<(), Error> {
     define(class, "synchronize", synchronize as Method0)?;
     class.define_method("initialize", method!(initialize, -1))?;
     class.define_method("try_wait", method!(try_wait, -1))?;
-    class.define_method("value", method!(value, 0))?;
+    class.define_method("value", method!(free, 0))?;
     class.define_method("waiters", method!(waiters, 0))?;
-    Ok(class.define_private_method("watch", method!(watch, 1))?)
+    permits::init(class)?;
+    Ok(class.define_private_method("watch", method!(watch, -1))?)
 }

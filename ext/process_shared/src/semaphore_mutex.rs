@@ -68,7 +68,7 @@ impl Object for SemaphoreMutexData {
     fn describe(&self, behind: &Behind) -> String {
         match behind.data().shared.usable().map(Semaphore::value) {
             None => "closed",
-            Some(0) => "locked",
+            Some(..=0) => "locked",
             Some(_) => "unlocked",
         }
         .to_owned()
@@ -89,7 +89,7 @@ impl SemaphoreMutexData {
     fn acquire(&self, ruby: &Ruby, object: Value, timeout: Timeout) -> Result<bool, Error> {
         let behind = self.open(ruby)?;
         let check = || self.semaphore(ruby).map(|_| ());
-        behind.data().acquire(ruby, object, Some(behind.object()), timeout, check)
+        behind.data().acquire(ruby, 1, object, Some(behind.object()), timeout, check)
     }
 }
 
@@ -99,7 +99,7 @@ impl Lock for SemaphoreMutexData {
     }
 
     fn release(&self, ruby: &Ruby) -> Result<Held, Error> {
-        self.open(ruby)?.data().post(ruby).map(|()| Held::default())
+        self.open(ruby)?.data().post(ruby, 1).map(|()| Held::default())
     }
 
     fn retake(
@@ -141,7 +141,7 @@ impl Synchronize for SemaphoreMutexData {
         self.usable().is_some_and(SemaphoreData::try_post)
     }
 
-    unsafe fn end_slow(object: VALUE) -> VALUE {
+    unsafe fn end_slow(object: VALUE, _: Self::Begun) -> VALUE {
         // SAFETY: a method's receiver; the caller's promise.
         unsafe { slow(object, method!(left_block, 0)) }
     }
@@ -156,7 +156,7 @@ impl Synchronize for SemaphoreMutexData {
 fn left_block(ruby: &Ruby, object: Value) -> Result<Value, Error> {
     let data = of::<SemaphoreMutexData>(object);
     match data.0.get() {
-        Some(behind) => behind.data().give_back(ruby).map(|()| object),
+        Some(behind) => behind.data().give_back(ruby, 1).map(|()| object),
         None => data.check(ruby).map(|()| object),
     }
 }
@@ -222,7 +222,7 @@ fn try_lock(ruby: &Ruby, object: Value, args: &[Value]) -> Result<bool, Error> {
 }
 
 fn is_locked(ruby: &Ruby, object: Value) -> Result<bool, Error> {
-    Ok(of::<SemaphoreMutexData>(object).semaphore(ruby)?.value() == 0)
+    Ok(of::<SemaphoreMutexData>(object).semaphore(ruby)?.value() <= 0)
 }
 
 /// `sleep(timeout = nil)`: a wait for a condition that nobody else knows.
@@ -239,7 +239,7 @@ fn watch(ruby: &Ruby, object: Value, timeout: Value) -> Result<bool, Error> {
     let data = of::<SemaphoreMutexData>(object);
     let behind = data.open(ruby)?;
     let check = || data.semaphore(ruby).map(|_| ());
-    behind.data().watch(ruby, [Some(object), Some(behind.object())], timeout, check)
+    behind.data().watch(ruby, 1, [Some(object), Some(behind.object())], timeout, check)
 }
 
 fn to_mtx(ruby: &Ruby, semaphore: Value) -> Result<Value, Error> {

@@ -28,7 +28,7 @@ pub trait Synchronize: Data {
     ///
     /// # Safety
     /// No frame between here and Ruby has anything to drop.
-    unsafe fn end_slow(object: VALUE) -> VALUE;
+    unsafe fn end_slow(object: VALUE, begun: Self::Begun) -> VALUE;
 
     /// The end in a child that was forked in the block. False if falling out of the block is an error there, which `end_slow`
     /// raises.
@@ -60,7 +60,7 @@ pub unsafe fn run<T: Synchronize>(object: VALUE, data: &T, begun: T::Begun) -> V
     // An exception, a `throw` or the like does not come here, so no error of ours takes its place.
     if section.is_error_in_child.get() {
         // SAFETY: nothing to drop here.
-        unsafe { T::end_slow(object) };
+        unsafe { T::end_slow(object, begun) };
     }
     result
 }
@@ -76,5 +76,5 @@ unsafe extern "C" fn end<T: Synchronize>(section: VALUE) -> VALUE {
         return NIL;
     }
     // SAFETY: nothing to drop here.
-    unsafe { T::end_slow(section.object) }
+    unsafe { T::end_slow(section.object, section.begun) }
 }
