@@ -46,6 +46,17 @@ pub struct Event(Word);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Epoch(u32);
 
+impl Epoch {
+    /// As a number, for `Epoch::of`.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    pub fn of(number: u32) -> Self {
+        Epoch(number)
+    }
+}
+
 impl Event {
     /// Puts the event in order when no process uses it. It stays as it is, set or not.
     pub fn recover(&self) {

@@ -1,12 +1,13 @@
 //! Locks and memory shared between forked processes. No Ruby in it: the binding is `ext/process_shared`.
 //!
-//! `word`, `lock`, `semaphore`, `event`, `latch`, `limiter`, `participants` and `condition` are the protocols, over a
+//! `word`, `lock`, `semaphore`, `event`, `latch`, `barrier`, `limiter`, `participants` and `condition` are the protocols, over a
 //! `Kernel` that is passed in; `platform` is the real one; `arena` is where shared objects live; `objects` puts them
 //! together. `memory` stands alone: shared bytes. DESIGN.md tells the whole story.
 
 #[cfg(not(loom))]
 pub mod arena;
 mod atomic;
+pub mod barrier;
 pub mod condition;
 pub mod deadline;
 pub mod error;
@@ -37,9 +38,10 @@ pub use lock::Outcome;
 pub use objects::Queue;
 #[cfg(not(loom))]
 pub use objects::{
-    AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, Event, Mutex, Rate, RateLimiter,
+    AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, CyclicBarrier, Event, Mutex, Rate, RateLimiter,
     Semaphore, release_held_as_dead, transfer_held,
 };
+pub use participants::Ticket;
 #[cfg(not(loom))]
 pub use platform::Thread;
 

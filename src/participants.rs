@@ -405,6 +405,14 @@ impl<'a> Party<'a> {
         )
     }
 
+    /// The participants that are threads of the process `pid`.
+    pub fn of_process(self, pid: u32) -> impl Iterator<Item = Seen<'a>> {
+        self.iter().filter(move |seen| {
+            let owner = seen.entry.lock.owner();
+            owner != 0 && seen.entry.lock.pid(owner) == pid
+        })
+    }
+
     /// How many living participants there are. Knows of deaths that the kernel did not tell of.
     pub fn count<K: Kernel>(self, states: &[State]) -> usize {
         let count = self

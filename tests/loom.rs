@@ -7,6 +7,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 use process_shared_core::Deadline;
+use process_shared_core::barrier::{Arrival, Barrier};
 use process_shared_core::condition::waits::{Outstanding, Waits};
 use process_shared_core::condition::{Baton, Condition, Wait};
 use process_shared_core::event::Event;
@@ -620,6 +621,125 @@ mod latch {
     }
 }
 
+mod barrier {
+    use super::*;
+
+    pub type Scene = Shared<Barrier>;
+
+    pub fn party(shared: &Scene) -> Party<'_> {
+        Party::new(shared.seat(), shared.object.spare())
+    }
+
+    pub fn of(parties: u32) -> Arc<Scene> {
+        let shared = Scene::new();
+        shared.object.start(parties, 0);
+        shared
+    }
+
+    /// Whether all have passed.
+    pub fn wait(shared: &Scene, me: &Thread) -> bool {
+        let (barrier, party) = (&shared.object, party(shared));
+        match barrier.arrive(me, party, false) {
+            Arrival::Passed => true,
+            Arrival::Refused => false,
+            Arrival::Waiting(ticket) => {
+                assert_eq!(barrier.wait(me, party, ticket, None), Outcome::Acquired);
+                barrier.leave(me, party, ticket)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn shows_what_came_before_each_arrival() {
+        check(2, || {
+            let shared = of(2);
+            let other = spawn(&shared, |shared| {
+                assert!(wait(shared, &shared.world.thread(1, Clock::Slow)));
+                shared.data.with(|data| assert_eq!(unsafe { *data }, 1));
+            });
+            shared.data.with_mut(|data| unsafe { *data = 1 });
+            assert!(wait(&shared, &shared.world.thread(2, Clock::Slow)));
+            other.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn two_rounds_of_two() {
+        check(1, || {
+            let shared = of(2);
+            let twice = |shared: &Scene, id| {
+                let me = shared.world.thread(id, Clock::Slow);
+                (0..2).for_each(|_| assert!(wait(shared, &me)));
+            };
+            let other = spawn(&shared, move |shared| twice(shared, 1));
+            twice(&shared, 2);
+            other.join().unwrap();
+        });
+    }
+
+    /// One waits. What a mortal thread does to that epoch, and does not survive, is finished; if it has not begun, a reset
+    /// tells the one that waits.
+    fn outlives(
+        parties: u32,
+        steps: usize,
+        clock: Clock,
+        spoil: fn(&Thread),
+        act: fn(&Scene, &Thread),
+    ) -> bool {
+        let shared = of(parties);
+        let me = shared.world.thread(1, clock);
+        let Arrival::Waiting(ticket) = shared.object.arrive(&me, party(&shared), false) else { panic!() };
+        let other = spawn(&shared, move |shared: &Scene| {
+            assert_eq!(shared.object.wait(&me, party(shared), ticket, None), Outcome::Acquired);
+        });
+        let mortal = shared.world.thread(2, Clock::Slow);
+        spoil(&mortal);
+        let died = mortal.live(steps, |me| act(&shared, me));
+        if shared.object.arrived() == Some(1) {
+            reset(&shared, &shared.world.thread(3, Clock::Slow));
+        }
+        other.join().unwrap();
+        died
+    }
+
+    fn pass(shared: &Scene, me: &Thread) {
+        assert_eq!(shared.object.arrive(me, party(shared), false), Arrival::Passed);
+    }
+
+    fn reset(shared: &Scene, me: &Thread) {
+        shared.object.reset(me, party(shared));
+    }
+
+    /// Arrives, and does not wait. Whoever does wait looks for itself, as it does at least once after it has fallen asleep.
+    fn come_and_go(shared: &Scene, me: &Thread) {
+        let Arrival::Waiting(ticket) = shared.object.arrive(me, party(shared), false) else { panic!() };
+        shared.object.give_up(me, party(shared), ticket);
+    }
+
+    #[test]
+    fn outlives_one_of_several_parties() {
+        check_deaths(1, |steps| outlives(3, steps, Clock::Quick, |_| {}, come_and_go));
+    }
+
+    #[test]
+    fn outlives_the_last_party() {
+        check_deaths(2, |steps| outlives(2, steps, Clock::Slow, |_| {}, pass));
+    }
+
+    #[test]
+    fn outlives_whoever_resets_it() {
+        check_deaths(2, |steps| outlives(2, steps, Clock::Slow, |_| {}, reset));
+    }
+
+    /// What `proof` runs.
+    #[test]
+    #[ignore = "fails on purpose"]
+    fn the_kernel_overlooks_the_death_of_the_last_party() {
+        check_deaths(2, |steps| outlives(2, steps, Clock::Slow, |mortal| mortal.forgotten.set(true), pass));
+    }
+}
+
 mod participants {
     use super::*;
     use process_shared_core::participants::State;
@@ -1097,6 +1217,7 @@ mod proof {
         notices("proof::the_kernel_overlooks_the_death_of_a_setter", "deadlock");
         notices("proof::the_kernel_overlooks_the_death_of_a_head", "deadlock");
         notices("proof::an_order_is_weakened", "Causality violation");
+        notices("barrier::the_kernel_overlooks_the_death_of_the_last_party", "deadlock");
         notices("untold::a_waiter_does_not_look", "maximum number of branches");
     }
 

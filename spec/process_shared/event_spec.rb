@@ -93,6 +93,17 @@ RSpec.describe ProcessShared::Event do
     expect(log).to eq [:other, true]
   end
 
+  it "wakes a fiber also if it is set and reset before the thread that watches for the fiber begins" do
+    pulse = -> { event.set && event.reset }
+    event.define_singleton_method(:watch) { |*arguments| pulse.call && super(*arguments) }
+    woken = nil
+    in_thread do
+      Fiber.set_scheduler(Scheduler.new)
+      Fiber.schedule { woken = event.wait }
+    end.join
+    expect(woken).to be true
+  end
+
   it "refuses timeouts that are none" do
     expect { event.wait(-1) }.to raise_error(ArgumentError)
     expect { event.wait("1") }.to raise_error(TypeError)

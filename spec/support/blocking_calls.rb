@@ -87,6 +87,16 @@ class BlockingCall
       end
     end
 
+    # More parties than the specs have threads: a reset ends the wait.
+    def barrier(name, klass, &wait)
+      @makers[name] = lambda do
+        barrier = klass.new(10)
+        new(enter: NOTHING, wait: -> { [wait.call(barrier)] }, waiting: -> { barrier.number_waiting == 1 },
+            intact: -> { barrier.number_waiting.zero? && barrier.waiters.zero? }, release: -> { barrier.reset },
+            leave: -> { true }, sleeps: false, close: -> { barrier.close })
+      end
+    end
+
     def sleep(name, klass, &wait)
       @makers[name] = lambda do
         mutex = klass.new

@@ -87,6 +87,9 @@ class SharedClass
   latch = { wait: [0], count_down: [], count: [], waiters: [] }
   new(:CountDownLatch, :synchronisation, arguments: [1], calls: latch, use: "object.wait(0); object.count", idle: "object.count",
                                          waits: { "wait" => [:latch, :wait.to_proc], "wait(60)" => [:latch, ->(latch) { latch.wait(60) }] })
+  barrier = { wait: [0], reset: [], broken?: [], number_waiting: [], parties: [], waiters: [] }
+  new(:CyclicBarrier, :synchronisation, arguments: [1], calls: barrier, use: "object.wait && object.reset", idle: "object.number_waiting",
+                                        waits: { "wait" => [:barrier, :wait.to_proc], "wait(60)" => [:barrier, ->(barrier) { barrier.wait(60) }] })
   limiter = { try_acquire: [], acquire: [], retry_after: [], waiters: [] }
   new(:RateLimiter, :synchronisation, arguments: [1000], calls: limiter, use: "object.try_acquire", idle: "object.waiters")
 

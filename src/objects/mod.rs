@@ -4,6 +4,7 @@
 //! the calling thread, and can be called from any.
 
 mod atomic;
+mod barrier;
 mod condition_variable;
 mod event;
 mod latch;
@@ -14,6 +15,7 @@ mod rate_limiter;
 mod semaphore;
 
 pub use atomic::{AtomicBoolean, AtomicFixnum, OutOfRange};
+pub use barrier::CyclicBarrier;
 pub use condition_variable::ConditionVariable;
 pub use event::Event;
 pub use latch::CountDownLatch;

@@ -11,6 +11,7 @@
 mod operation;
 
 mod atomic;
+mod barrier;
 mod condition;
 mod event;
 #[cfg(not(feature = "simulated-mach"))]

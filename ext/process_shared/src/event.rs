@@ -1,6 +1,7 @@
 //! `ProcessShared::Event`.
 
 use magnus::{RModule, Ruby, Value, method, prelude::*};
+use process_shared_core::event::Epoch;
 use process_shared_core::{Event, Thread};
 use rb_sys::VALUE;
 use std::ffi::c_int;
@@ -113,15 +114,22 @@ fn await_event(ruby: &Ruby, object: Value, timeout: Timeout) -> Result<bool, Err
     trap_context::refuse(ruby)?;
     let check = || data.check(ruby);
     if fiber_scheduler::is_non_blocking() {
-        return fiber_scheduler::wait_until(ruby, object, timeout, || check().map(|()| event.is_over(epoch)));
+        let is_over = || check().map(|()| event.is_over(epoch));
+        return fiber_scheduler::wait_until_past(ruby, object, timeout, epoch.number(), is_over);
     }
-    let wait = |thread: &Thread| event.wait(thread, epoch, timeout.deadline());
-    nogvl::block(ruby, [Some(object), None], check, wait, nogvl::keep)
+    sleep(ruby, object, epoch, timeout)
 }
 
-/// Waits until it is set. For the helper threads of `fiber_scheduler.rb`.
-fn watch(ruby: &Ruby, object: Value, timeout: Value) -> Result<bool, Error> {
-    await_event(ruby, object, Timeout::parse(ruby, timeout)?)
+fn sleep(ruby: &Ruby, object: Value, epoch: Epoch, timeout: Timeout) -> Result<bool, Error> {
+    let data = of::<EventData>(object);
+    let event = data.open(ruby)?;
+    let wait = |thread: &Thread| event.wait(thread, epoch, timeout.deadline());
+    nogvl::block(ruby, [Some(object), None], || data.check(ruby), wait, nogvl::keep)
+}
+
+/// Waits until it has been set since an epoch. For the helper threads of `fiber_scheduler.rb`.
+fn watch(ruby: &Ruby, object: Value, timeout: Value, epoch: u32) -> Result<bool, Error> {
+    sleep(ruby, object, Epoch::of(epoch), Timeout::parse(ruby, timeout)?)
 }
 
 fn waiters(ruby: &Ruby, object: Value) -> Result<usize, Error> {
@@ -137,5 +145,5 @@ pub fn init(ruby: &Ruby, module: RModule) -> Result<(), Error> {
     class.define_method("try?", method!(try_set, 0))?;
     class.define_method("reset", method!(reset, 0))?;
     class.define_method("waiters", method!(waiters, 0))?;
-    Ok(class.define_private_method("watch", method!(watch, 1))?)
+    Ok(class.define_private_method("watch", method!(watch, 2))?)
 }

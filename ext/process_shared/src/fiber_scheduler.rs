@@ -51,6 +51,19 @@ pub fn wait_until_many(
     })
 }
 
+/// The same for what has epochs: until `epoch` is over, also if that comes before the helper begins.
+pub fn wait_until_past(
+    ruby: &Ruby,
+    object: Value,
+    timeout: Timeout,
+    epoch: u32,
+    attempt: impl FnMut() -> Result<bool, Error>,
+) -> Result<bool, Error> {
+    wait_until_ready(ruby, timeout, attempt, |scheduler, seconds| {
+        scheduler.funcall("watch", (object, seconds, epoch))
+    })
+}
+
 fn wait_until_ready(
     ruby: &Ruby,
     timeout: Timeout,

@@ -72,6 +72,7 @@ classes! {
     atomic_fixnum: atomic_fixnum::AtomicFixnumData,
     atomic_boolean: atomic_boolean::AtomicBooleanData,
     count_down_latch: count_down_latch::CountDownLatchData,
+    cyclic_barrier: cyclic_barrier::CyclicBarrierData,
     rate_limiter: rate_limiter::RateLimiterData,
     #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
     queue: queue::QueueData,

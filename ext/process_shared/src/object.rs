@@ -14,8 +14,8 @@ use magnus::{RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValu
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 use process_shared_core::Queue;
 use process_shared_core::{
-    AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, Error as CoreError, Event, Mutex,
-    RateLimiter, Semaphore,
+    AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, CyclicBarrier, Error as CoreError, Event,
+    Mutex, RateLimiter, Semaphore,
 };
 use rb_sys::VALUE;
 
@@ -42,7 +42,17 @@ macro_rules! core {
     )*};
 }
 
-core!(Mutex, Semaphore, ConditionVariable, Event, AtomicFixnum, AtomicBoolean, CountDownLatch, RateLimiter);
+core!(
+    Mutex,
+    Semaphore,
+    ConditionVariable,
+    Event,
+    AtomicFixnum,
+    AtomicBoolean,
+    CountDownLatch,
+    CyclicBarrier,
+    RateLimiter
+);
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 core!(Queue);
 
