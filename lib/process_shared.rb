@@ -7,6 +7,7 @@ require "process_shared/shared_array"
 require "process_shared/shared_memory_io"
 require "process_shared/object_buffer"
 require "process_shared/monitor_mixin"
+require "process_shared/presence"
 
 # Locks, semaphores, condition variables and memory shared between forked processes.
 #

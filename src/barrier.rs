@@ -408,6 +408,12 @@ impl Barrier {
         (stage.phase == OPEN && stage.count >= self.parties()).then_some(stage.epoch)
     }
 
+    /// Whether `epoch` is over.
+    pub fn is_past(&self, epoch: u32) -> bool {
+        let (_, stage) = self.load();
+        stage.phase != OPEN || stage.epoch != epoch
+    }
+
     /// Sleeps until `epoch` is over, for a thread that is no party of it.
     #[cold]
     pub fn watch<K: Kernel>(

@@ -24,6 +24,7 @@ pub mod memory;
 pub mod objects;
 pub mod participants;
 pub mod platform;
+pub mod presence;
 pub mod queue;
 pub mod semaphore;
 #[cfg(not(loom))]
@@ -38,8 +39,7 @@ pub use lock::Outcome;
 pub use objects::Queue;
 #[cfg(not(loom))]
 pub use objects::{
-    AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, CyclicBarrier, Event, Mutex, Rate, RateLimiter,
-    Semaphore, release_held_as_dead, transfer_held,
+    AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, CyclicBarrier, Event, Member, Mutex, Presence, Rate, RateLimiter, Refusal, Semaphore, release_held_as_dead, transfer_held,
 };
 pub use participants::Ticket;
 #[cfg(not(loom))]

@@ -158,6 +158,11 @@ impl Ticket {
     pub fn number(self) -> u64 {
         self.number
     }
+
+    /// The place of the entry in its table.
+    pub fn index(self) -> usize {
+        self.index
+    }
 }
 
 impl Participant {

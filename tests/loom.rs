@@ -15,6 +15,7 @@ use process_shared_core::latch::Latch;
 use process_shared_core::lock::{Lock, Outcome};
 use process_shared_core::participants::{Header, OWES, Participant, Party, Seat, Table};
 use process_shared_core::platform::{Clock, Thread, World, weakly};
+use process_shared_core::presence::Members;
 use process_shared_core::semaphore::{MAX, Semaphore};
 use process_shared_core::word::Word;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -826,6 +827,83 @@ mod participants {
     }
 }
 
+mod presence {
+    use super::*;
+    use loom::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+    /// The range of the members, and two words that each makes its number.
+    #[derive(Default)]
+    struct Record {
+        range: Word,
+        words: [AtomicU32; 2],
+    }
+
+    type Scene = Shared<Record>;
+
+    fn members(shared: &Scene) -> Members<'_> {
+        Members(Party::new(shared.seat(), shared.object.range.spare()))
+    }
+
+    /// All enter by the same entry, one after the other.
+    fn come_and_go(shared: &Scene, me: &Thread, value: u32) {
+        let write = |_| shared.object.words.iter().for_each(|word| word.store(value, Relaxed));
+        let ticket = members(shared).enter(me, write).unwrap();
+        members(shared).leave(me, ticket);
+    }
+
+    fn look(shared: &Scene) {
+        let read = |_| [0, 1].map(|index| shared.object.words[index].load(Relaxed));
+        for [first, second] in members(shared).each::<Thread, _>(read) {
+            assert_eq!(first, second, "half entered");
+        }
+    }
+
+    #[test]
+    fn shows_whole_members_only() {
+        check(3, || {
+            let shared = Scene::new();
+            let other = spawn(&shared, |shared| {
+                let me = shared.world.thread(1, Clock::Quick);
+                (1..=2).for_each(|value| come_and_go(shared, &me, value));
+            });
+            look(&shared);
+            other.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn shows_nobody_who_has_died() {
+        check_deaths(2, |steps| {
+            let shared = Scene::new();
+            let mortal = spawn(&shared, move |shared: &Scene| {
+                shared.world.thread(1, Clock::Quick).live(steps, |me| come_and_go(shared, me, 1))
+            });
+            look(&shared);
+            let died = mortal.join().unwrap();
+            assert_eq!(members(&shared).count::<Thread>(), 0);
+            died
+        });
+    }
+
+    /// What `proof` runs: nobody looks a second time.
+    #[test]
+    #[ignore = "fails on purpose"]
+    fn a_reader_looks_once() {
+        check(3, || {
+            let shared = Scene::new();
+            let other = spawn(&shared, |shared| {
+                let me = shared.world.thread(1, Clock::Quick);
+                (1..=2).for_each(|value| come_and_go(shared, &me, value));
+            });
+            members(&shared).each::<Thread, _>(|_| {
+                let [first, second] = [0, 1].map(|index| shared.object.words[index].load(Relaxed));
+                assert_eq!(first, second, "half entered");
+            });
+            other.join().unwrap();
+        });
+    }
+}
+
 mod condition {
     use super::*;
 
@@ -1217,6 +1295,7 @@ mod proof {
         notices("proof::the_kernel_overlooks_the_death_of_a_setter", "deadlock");
         notices("proof::the_kernel_overlooks_the_death_of_a_head", "deadlock");
         notices("proof::an_order_is_weakened", "Causality violation");
+        notices("presence::a_reader_looks_once", "half entered");
         notices("barrier::the_kernel_overlooks_the_death_of_the_last_party", "deadlock");
         notices("untold::a_waiter_does_not_look", "maximum number of branches");
     }

@@ -31,6 +31,7 @@ SharedClass.synchronisation.each do |entry|
     end
 
     it "refuses a block given to new, which open takes" do
+      skip "its block is the action" if klass == ProcessShared::CyclicBarrier
       expect { klass.new(*arguments) { nil } }.to raise_error(ArgumentError, "#{klass}.new takes no block: #{klass}.open does")
       subclass = stub_const("Sub", Class.new(klass))
       expect { subclass.new(*arguments) { nil } }.to raise_error(ArgumentError, "Sub.new takes no block: Sub.open does")

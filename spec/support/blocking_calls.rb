@@ -87,12 +87,12 @@ class BlockingCall
       end
     end
 
-    # More parties than the specs have threads: a reset ends the wait.
+    # More parties than the specs have threads: a party without patience ends the wait, for all and until a reset.
     def barrier(name, klass, &wait)
       @makers[name] = lambda do
         barrier = klass.new(10)
-        new(enter: NOTHING, wait: -> { [wait.call(barrier)] }, waiting: -> { barrier.number_waiting == 1 },
-            intact: -> { barrier.number_waiting.zero? && barrier.waiters.zero? }, release: -> { barrier.reset },
+        new(enter: -> { barrier.reset if barrier.broken? }, wait: -> { [wait.call(barrier)] }, waiting: -> { barrier.number_waiting == 1 },
+            intact: -> { barrier.number_waiting.zero? && barrier.waiters.zero? }, release: -> { barrier.wait(0) },
             leave: -> { true }, sleeps: false, close: -> { barrier.close })
       end
     end

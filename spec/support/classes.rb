@@ -90,6 +90,8 @@ class SharedClass
   barrier = { wait: [0], reset: [], broken?: [], number_waiting: [], parties: [], waiters: [] }
   new(:CyclicBarrier, :synchronisation, arguments: [1], calls: barrier, use: "object.wait && object.reset", idle: "object.number_waiting",
                                         waits: { "wait" => [:barrier, :wait.to_proc], "wait(60)" => [:barrier, ->(barrier) { barrier.wait(60) }] })
+  presence = { enter: [], leave: [], size: [], slots: [], pids: [], each: [] }
+  new(:Presence, :synchronisation, calls: presence, use: "object.enter { |me| me.memory.put_int8(0, 1) }", idle: "object.size")
   limiter = { try_acquire: [], acquire: [], retry_after: [], waiters: [] }
   new(:RateLimiter, :synchronisation, arguments: [1000], calls: limiter, use: "object.try_acquire", idle: "object.waiters")
 

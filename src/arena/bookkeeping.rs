@@ -6,7 +6,7 @@
 //! A process lets go of a home once all slots it knew of there are dropped, and what is deferred is done.
 //! The slot in a file is handed out over and over: each handle of the process is one.
 
-use super::home::Home;
+use super::home::{Home, Layout, PARTICIPANTS};
 use super::{Deferred, Holder, Place, Slot};
 use crate::error::Result;
 use crate::file::File;
@@ -65,7 +65,7 @@ impl Bookkeeping {
             Some(&address) => self.find(address).unwrap_or_else(|position| position),
             None => {
                 let slots = if self.chunks.iter().any(|chunk| chunk.own) { OTHERS } else { FIRST };
-                let home = Home::anonymous(slots)?;
+                let home = Home::anonymous(Layout { participants: PARTICIPANTS, slots, behind: 0 })?;
                 self.note_home(&home);
                 let address = home.span().0;
                 let position = self.find(address).unwrap_or_else(|position| position);
@@ -86,6 +86,16 @@ impl Bookkeeping {
             self.open.pop();
         }
         Ok(slot)
+    }
+
+    /// The slot of a home of its own.
+    pub fn hand_out_alone(&mut self, layout: Layout) -> Result<Slot> {
+        let home = Home::anonymous(layout)?;
+        self.note_home(&home);
+        let position = self.find(home.span().0).unwrap_or_else(|position| position);
+        let chunk = Chunk { home: Arc::new(home), own: true, fresh: 0, free: Vec::new(), live: 0 };
+        self.chunks.insert(position, chunk);
+        Ok(self.chunks[position].hand_out())
     }
 
     /// The slot in a file. Returns `file` too if its home is known already.

@@ -2,7 +2,7 @@
 //! home at different addresses.
 //!
 //! ```text
-//! | identity (64 bytes) | table: its header (64), entries of 64 bytes | slots of 128 bytes |
+//! | identity (64 bytes) | table: its header (64), entries of 64 bytes | slots of 128 bytes | more, for one object |
 //! ```
 //!
 //! The pages are anonymous, and then they hold the objects of this process and its children; or they are those of a file,
@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub const PARTICIPANTS: usize = 32_768;
 
 /// The home in a file: with the header it takes less than 64 KB.
-pub const IN_FILE: Layout = Layout { participants: 800, slots: 1 };
+pub const IN_FILE: Layout = Layout { participants: 800, slots: 1, behind: 0 };
 
 const _: () = assert!(IN_FILE.bytes() + crate::file::HEADER <= 64 << 10);
 
@@ -37,6 +37,8 @@ const IDENTITY: usize = 64;
 pub struct Layout {
     pub participants: usize,
     pub slots: usize,
+    /// Bytes behind the slots.
+    pub behind: usize,
 }
 
 impl Layout {
@@ -44,8 +46,12 @@ impl Layout {
         (IDENTITY + Table::bytes(self.participants)).next_multiple_of(SLOT)
     }
 
-    pub const fn bytes(self) -> usize {
+    const fn end_of_slots(self) -> usize {
         self.first_slot() + self.slots * SLOT
+    }
+
+    pub const fn bytes(self) -> usize {
+        self.end_of_slots() + self.behind
     }
 }
 
@@ -84,8 +90,7 @@ impl Home {
     ///
     /// # Errors
     /// `System` if the system has no pages left to map, or no random number.
-    pub fn anonymous(slots: usize) -> Result<Self> {
-        let layout = Layout { participants: PARTICIPANTS, slots };
+    pub fn anonymous(layout: Layout) -> Result<Self> {
         let identity = random()?;
         let address = platform::map(layout.bytes())?;
         // SAFETY: fresh pages, which begin with the identity.
@@ -133,6 +138,12 @@ impl Home {
         debug_assert!(index < self.layout.slots);
         // SAFETY: inside the mapping.
         unsafe { self.address.add(self.layout.first_slot() + index * SLOT) }
+    }
+
+    /// The address of what is behind the slots.
+    pub fn behind(&self) -> NonNull<u8> {
+        // SAFETY: inside the mapping, or at its end.
+        unsafe { self.address.add(self.layout.end_of_slots()) }
     }
 
     /// The index of the slot at an address.

@@ -16,7 +16,7 @@ use crate::platform::fork_epoch::{fork_epoch, step_fork_epoch};
 use crate::platform::fork_lock::ForkLock;
 use crate::spin::SpinBudget;
 use bookkeeping::Bookkeeping;
-use home::Home;
+use home::{Home, Layout};
 use std::cell::UnsafeCell;
 use std::path::Path;
 use std::ptr::NonNull;
@@ -140,6 +140,29 @@ impl Slot {
         // SAFETY: the slot is mapped, and nobody else has it.
         unsafe { platform::attach_os(slot.address) }?;
         Ok(slot)
+    }
+
+    /// A slot of zeroes with a table of its own for so many participants, and `behind` bytes of zeroes.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn with_table(participants: usize, behind: usize) -> Result<Self> {
+        register_atfork();
+        let layout = Layout { participants, slots: 1, behind };
+        let slot = with_bookkeeping(|books| books.hand_out_alone(layout))?;
+        // SAFETY: the slot is mapped, and nobody else has it.
+        unsafe { platform::attach_os(slot.address) }?;
+        Ok(slot)
+    }
+
+    /// The bytes that `with_table` has made.
+    pub fn behind(&self) -> NonNull<u8> {
+        self.home.behind()
+    }
+
+    /// What keeps them mapped.
+    pub fn keep(&self) -> Arc<impl Send + Sync + 'static> {
+        self.home.clone()
     }
 
     fn at_index(home: Arc<Home>, index: u32, fork_epoch: u32) -> Self {

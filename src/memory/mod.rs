@@ -1,5 +1,5 @@
 //! A stretch of zero-filled memory shared with every process forked later; that of a file, shared with all that open its
-//! path; or what a descriptor from elsewhere leads to.
+//! path; what a descriptor from elsewhere leads to; or a part of what something else has mapped.
 //!
 //! Invariant: from its making until its drop, `start .. start + size` is mapped, readable and writable. No process can
 //! shrink memory that has no name (Linux seals it), so an access inside those bounds never faults. A file can be
@@ -23,6 +23,7 @@ mod macos;
 #[cfg(target_os = "macos")]
 use macos as platform;
 
+use std::any::Any;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::ptr::{self, NonNull};
@@ -46,6 +47,8 @@ enum Behind {
     Descriptor(Descriptor),
     /// A file, behind its header: other handles of this process may have it too.
     File(Arc<File>),
+    /// A part of what something else has mapped, and keeps so.
+    Other { _keep: Arc<dyn Any + Send + Sync> },
 }
 
 // SAFETY: `start` and `size` never change, the mapping lives as long as the Region, and the descriptor is
@@ -101,6 +104,14 @@ impl Region {
         Ok(Region { start, size, behind: Behind::Descriptor(descriptor) })
     }
 
+    /// A part of what `keep` has mapped.
+    ///
+    /// # Safety
+    /// `start .. start + size` is mapped, readable and writable, for as long as `keep` lives.
+    pub unsafe fn within(keep: Arc<impl Send + Sync + 'static>, start: NonNull<u8>, size: usize) -> Region {
+        Region { start, size, behind: Behind::Other { _keep: keep } }
+    }
+
     /// Takes the memory from the system, from byte `done` on, and returns how far it came: a signal ends it
     /// early. A gigabyte takes some tenths of a second. To be called before anybody else has the memory.
     ///
@@ -126,6 +137,7 @@ impl Region {
         match &self.behind {
             Behind::Descriptor(descriptor) => descriptor.number(),
             Behind::File(file) => Some(file.descriptor().as_raw_fd()),
+            Behind::Other { .. } => None,
         }
     }
 
@@ -137,6 +149,9 @@ impl Region {
                 .descriptor()
                 .try_clone_to_owned()
                 .map_err(|error| Error::io("copy the descriptor of shared memory", &error)),
+            Behind::Other { .. } => {
+                Err(Error::System { attempt: "copy the descriptor of shared memory", errno: libc::EBADF })
+            }
         }
     }
 

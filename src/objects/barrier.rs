@@ -75,6 +75,11 @@ impl CyclicBarrier {
         self.barrier().busy_epoch()
     }
 
+    /// See `Barrier::is_past`.
+    pub fn is_past(&self, epoch: u32) -> bool {
+        self.barrier().is_past(epoch)
+    }
+
     /// The epoch of the calling party.
     pub fn epoch_of(&self, ticket: Ticket) -> u32 {
         self.party().table().entry(ticket).detail()

@@ -11,6 +11,7 @@ mod latch;
 mod mutex;
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 mod queue;
+pub mod presence;
 mod rate_limiter;
 mod semaphore;
 
@@ -23,6 +24,8 @@ pub use mutex::{Mutex, release_held_as_dead, transfer_held};
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 pub use queue::Queue;
 pub use rate_limiter::{Rate, RateLimiter};
+pub use presence::{Member, Presence, Refusal};
+pub use rate_limiter::RateLimiter;
 pub use semaphore::Semaphore;
 
 use crate::arena::{self, Slot};

@@ -25,6 +25,7 @@ mod mutex;
 #[cfg(not(feature = "simulated-mach"))]
 mod path;
 mod points;
+mod presence;
 #[cfg(not(feature = "simulated-mach"))]
 mod queue;
 mod rate_limiter;

@@ -3,7 +3,7 @@
 use magnus::rb_sys::{AsRawValue, FromRawValue};
 use magnus::{Integer, RModule, Ruby, Value, method, prelude::*};
 use process_shared_core::barrier::{Arrival, MAX};
-use process_shared_core::{CyclicBarrier, Outcome, Thread, Ticket};
+use process_shared_core::{CyclicBarrier, Thread, Ticket};
 use rb_sys::VALUE;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -137,7 +137,7 @@ fn run_action(
     result.map(|()| passed)
 }
 
-/// Waits as a party that has arrived. A child that a signal handler forks meanwhile is no party.
+/// Waits as a party that has arrived. A child that a signal handler forks meanwhile is none; it waits for the same.
 fn await_others(
     ruby: &Ruby,
     object: Value,
@@ -168,11 +168,11 @@ fn await_verdict(
     timeout: Timeout,
 ) -> Result<bool, Error> {
     trap_context::refuse(ruby)?;
+    let epoch = barrier.epoch_of(ticket);
     let check = || of::<CyclicBarrierData>(object).check(ruby);
-    let is_over = || !thread.is_here() || barrier.is_over(ticket);
+    let is_over = || if thread.is_here() { barrier.is_over(ticket) } else { barrier.is_past(epoch) };
     if fiber_scheduler::is_non_blocking() {
         barrier.wait_elsewhere(thread, ticket);
-        let epoch = barrier.epoch_of(ticket);
         let wait = |timeout| {
             fiber_scheduler::wait_until_past(ruby, object, timeout, epoch, || check().map(|()| is_over()))
         };
@@ -181,7 +181,7 @@ fn await_verdict(
     }
     let wait = |current: &Thread| match thread.is_here() {
         true => barrier.wait(current, ticket, timeout.deadline()),
-        false => Outcome::Acquired,
+        false => barrier.watch(current, epoch, timeout.deadline()),
     };
     nogvl::block(ruby, [Some(object), None], check, wait, nogvl::keep)
 }
@@ -193,7 +193,7 @@ fn await_end(ruby: &Ruby, object: Value, epoch: u32, timeout: Timeout) -> Result
     let barrier = data.open(ruby)?;
     let check = || data.check(ruby);
     if fiber_scheduler::is_non_blocking() {
-        let is_over = || check().map(|()| barrier.busy_epoch() != Some(epoch));
+        let is_over = || check().map(|()| barrier.is_past(epoch));
         return fiber_scheduler::wait_until_past(ruby, object, timeout, epoch, is_over);
     }
     let wait = |thread: &Thread| barrier.watch(thread, epoch, timeout.deadline());

@@ -73,6 +73,7 @@ classes! {
     atomic_boolean: atomic_boolean::AtomicBooleanData,
     count_down_latch: count_down_latch::CountDownLatchData,
     cyclic_barrier: cyclic_barrier::CyclicBarrierData,
+    presence: presence::PresenceData,
     rate_limiter: rate_limiter::RateLimiterData,
     #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
     queue: queue::QueueData,

@@ -15,7 +15,7 @@ use magnus::{RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValu
 use process_shared_core::Queue;
 use process_shared_core::{
     AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, CyclicBarrier, Error as CoreError, Event,
-    Mutex, RateLimiter, Semaphore,
+    Mutex, Presence, RateLimiter, Semaphore,
 };
 use rb_sys::VALUE;
 
@@ -51,6 +51,7 @@ core!(
     AtomicBoolean,
     CountDownLatch,
     CyclicBarrier,
+    Presence,
     RateLimiter
 );
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]

@@ -46,9 +46,21 @@ mod typed;
 mod types;
 mod window;
 
-use magnus::Ruby;
+use std::sync::Arc;
+
+use magnus::{Ruby, Value, prelude::*};
+use process_shared_core::memory::Region;
 
 use crate::errors::Error;
+
+/// A Pointer to all of a region.
+pub fn pointer_on(ruby: &Ruby, region: Region) -> Value {
+    let (start, size) = (region.start(), region.size());
+    let region = Some(Arc::new(region));
+    let elements = window::Elements::NONE;
+    let window = window::Window { start, size, type_size: 1, elements, swapped: false, whole: false, region };
+    ruby.obj_wrap(handle::Handle::on(window)).as_value()
+}
 
 pub fn init(ruby: &Ruby) -> Result<(), Error> {
     let pointer = pointer::init(ruby)?;
