@@ -47,7 +47,12 @@ module ProcessShared
       #   it leaves; after that, it may be another's.
       attr_reader :memory
 
-      # @private
+      # What {Presence#enter} and {Presence#each} know of a thread.
+      # @param pid [Integer]
+      # @param tid [Integer]
+      # @param name [String, nil]
+      # @param since [Time]
+      # @param memory [Pointer]
       def initialize(pid, tid, name, since, memory)
         @pid, @tid, @name, @since, @memory = pid, tid, name, since, memory
         freeze
