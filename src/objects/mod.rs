@@ -9,9 +9,9 @@ mod condition_variable;
 mod event;
 mod latch;
 mod mutex;
+pub mod presence;
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 mod queue;
-pub mod presence;
 mod rate_limiter;
 mod semaphore;
 
@@ -21,6 +21,7 @@ pub use condition_variable::ConditionVariable;
 pub use event::Event;
 pub use latch::CountDownLatch;
 pub use mutex::{Mutex, release_held_as_dead, transfer_held};
+pub use presence::{Member, Presence, Refusal};
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 pub use queue::Queue;
 pub use rate_limiter::{Rate, RateLimiter};
