@@ -39,7 +39,8 @@ pub use lock::Outcome;
 pub use objects::Queue;
 #[cfg(not(loom))]
 pub use objects::{
-    AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, CyclicBarrier, Event, Member, Mutex, Presence, Rate, RateLimiter, Refusal, Semaphore, release_held_as_dead, transfer_held,
+    AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, CyclicBarrier, Event, Member, Mutex,
+    Presence, Rate, RateLimiter, Refusal, Semaphore, release_held_as_dead, transfer_held,
 };
 pub use participants::Ticket;
 #[cfg(not(loom))]
