@@ -22,10 +22,8 @@ pub use event::Event;
 pub use latch::CountDownLatch;
 pub use mutex::{Mutex, release_held_as_dead, transfer_held};
 pub use presence::{Member, Presence, Refusal};
-pub use presence::{Member, Presence, Refusal};
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 pub use queue::Queue;
-pub use rate_limiter::RateLimiter;
 pub use rate_limiter::{Rate, RateLimiter};
 pub use semaphore::Semaphore;
 
