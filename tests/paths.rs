@@ -18,6 +18,7 @@ use process_shared_core::{
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 use support::{die, fork, shared, until};
@@ -428,6 +429,65 @@ fn use_spoiled(path: &Path, mut spoilt: impl FnMut(&Thread)) {
         0
     });
     assert_eq!(child.reap(), 0, "{}", path.display());
+}
+
+/// Two threads of one process have a lock on their lists, since others wrote into the file that it is free.
+#[test]
+fn a_lock_that_two_threads_took_is_harmless_while_they_hold_more_and_when_they_end() {
+    let _turn = turn();
+    let folder = Folder::on_tmpfs();
+    let path = folder.path("lock");
+    let child = fork(|| {
+        // SAFETY: it ends this process, if something goes round in circles.
+        unsafe { libc::alarm(60) };
+        let (shared, turns) = (Arc::new(mutex(&path)), Arc::new(AtomicU32::new(0)));
+        let take = |mutex: &Mutex| {
+            spoil(&path, 0);
+            assert!(mutex.try_lock(&me()).unwrap());
+            mutex.note_holder(&me());
+        };
+        let others = |count| {
+            let others: Vec<_> = (0..count).map(|_| Mutex::new().unwrap()).collect();
+            others.iter().for_each(|other| assert!(other.try_lock(&me()).unwrap()));
+            others.iter().for_each(|other| other.unlock(&me()));
+        };
+        std::thread::scope(|scope| {
+            let (first, second) = (shared.clone(), shared.clone());
+            drop(shared);
+            let turns = &turns;
+            let wait = |turn| until("it is this thread's turn", || turns.load(SeqCst) == turn);
+            scope.spawn(move || {
+                others(1);
+                take(&first);
+                turns.store(1, SeqCst);
+                wait(2);
+                others(3);
+                assert!(!first.is_held_by(&me()));
+                drop(first);
+                turns.store(3, SeqCst);
+                wait(4); // by now no handle is left
+                others(3);
+            });
+            scope.spawn(move || {
+                wait(1);
+                take(&second);
+                others(3);
+                turns.store(2, SeqCst);
+                wait(3);
+                others(3);
+                second.forget_holder();
+                second.unlock(&me());
+                drop(second);
+                turns.store(4, SeqCst);
+                others(3);
+            });
+        });
+        let again = mutex(&path);
+        assert!(again.try_lock(&me()).unwrap());
+        again.unlock(&me());
+        0
+    });
+    assert_eq!(child.reap(), 0);
 }
 
 #[test]

@@ -3,9 +3,12 @@
 require "pathname"
 require "socket"
 require "tmpdir"
+require_relative "../support/pid_namespaces"
 
 # Objects with a path: what holds for every class that takes one.
 RSpec.describe "An object with a path", skip: RUBY_PLATFORM.include?("linux") ? false : "macOS shares only memory so" do
+  include PidNamespaces
+
   around { |example| Dir.mktmpdir { |folder| (@folder = folder) && example.run } }
 
   def path(name = "object") = File.join(@folder, name)
@@ -19,6 +22,12 @@ RSpec.describe "An object with a path", skip: RUBY_PLATFORM.include?("linux") ? 
   def killed_elsewhere(script)
     output, status = ruby_with_status("path = #{path.inspect}\n#{script}\nProcess.kill(:KILL, $$)")
     raise output unless status.termsig == 9
+  end
+
+  def error_of
+    yield && nil
+  rescue SystemCallError => error
+    error.class.name
   end
 
   SharedClass.with_path.each do |entry|
@@ -200,6 +209,55 @@ RSpec.describe "An object with a path", skip: RUBY_PLATFORM.include?("linux") ? 
     expect { ProcessShared::RateLimiter.new(1, per: 2, path: path) }.to raise_error(ArgumentError, expected)
     expect { ProcessShared::RateLimiter.new(path: path) }.to raise_error(ArgumentError, /given 0, expected 1/)
     expect { ProcessShared::RateLimiter.new(1, rate: 1, path: path) }.to raise_error(ArgumentError, /unknown keyword: :rate/)
+  end
+
+  it "is new after a restart of the machine" do
+    killed_elsewhere(<<~RUBY)
+      ProcessShared::AtomicFixnum.new(3, path: path + ".number")
+      ProcessShared::SharedMemory.new(:int32, 2, path: path + ".memory").write_int32(7)
+      ProcessShared::Mutex.new(path: path + ".lock").lock
+      %w[number memory lock].each { |name| File.binwrite(path + "." + name, "another boot", 48) } # of the header
+    RUBY
+    expect(ProcessShared::AtomicFixnum.new(9, path: path + ".number").value).to eq 9
+    expect(ProcessShared::SharedMemory.new(:int32, 2, path: path + ".memory").read_int32).to eq 0
+    expect(ProcessShared::Mutex.new(path: path + ".lock").lock).not_to be_abandoned
+    expect(ProcessShared::AtomicFixnum.new(5, path: path + ".number").value).to eq 9
+  end
+
+  it "is refused where another user could have prepared it", skip: Process.uid.zero? ? false : "needs root" do
+    elsewhere("ProcessShared::Event.new(path: path, mode: 0o666)")
+    File.chmod(0o755, @folder)
+    expect(in_child { Process::UID.change_privilege(65_534) && ProcessShared::Event.new(path: path, mode: 0o666).set }).to be true
+    File.chown(65_534, nil, path)
+    expected = /belongs to user 65534, and this process runs as user 0.*Run as user 65534/
+    expect { ProcessShared::Event.new(path: path) }.to raise_error(ProcessShared::ProcessError, expected)
+  end
+
+  it "is refused to a process of another PID namespace, while it is open, and not afterwards",
+     skip: PidNamespaces.possible? ? false : "needs root" do
+    event = ProcessShared::Event.new(path: path).tap(&:set)
+    there = lambda do |script| # without a thread, which a process cannot have there
+      script = "begin; p(#{script}); rescue ProcessShared::ProcessError => error; puts error.message; end"
+      in_child { unshare_pids && IO.popen([RbConfig.ruby, "-I#{Rubies::LIB}", "-rprocess_shared", "-e", script], &:read) }
+    end
+    expect(there.call("ProcessShared::Event.new(path: #{path.inspect})")).to match(/is open in another PID namespace.*use another path/)
+    left = path("left")
+    elsewhere("ProcessShared::Event.new(path: #{left.inspect}).set")
+    expect(there.call("ProcessShared::Event.new(path: #{left.inspect}).set?")).to eq "true\n"
+    expect(event).to be_set
+  end
+
+  it "takes all its room at once, and leaves nothing where there is none" do
+    limit = lambda do |bytes|
+      in_child do
+        Process.setrlimit(:FSIZE, bytes)
+        error_of { ProcessShared::SharedMemory.new(100_000, path: path) }
+      end
+    end
+    expect(limit.call(50_000)).to eq "Errno::EFBIG"
+    expect(Dir.children(@folder)).to eq []
+    expect(limit.call(110_000)).to be_nil
+    expect(File.stat(path).blocks * 512).to be >= 100_000
   end
 
   describe "taken by unrelated processes" do

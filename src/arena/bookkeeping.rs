@@ -166,6 +166,10 @@ impl Bookkeeping {
     fn note_home(&mut self, home: &Home) {
         let (address, size) = home.span();
         let place = if home.file().is_some() { Place::File } else { Place::Anonymous };
+        if place == Place::File {
+            super::FILES_BEGIN.fetch_min(address, Relaxed);
+            super::FILES_END.fetch_max(address + size, Relaxed);
+        }
         let position = self.homes.partition_point(|home| home.address < address);
         self.homes.insert(position, Span { address, size, place });
     }

@@ -20,7 +20,7 @@ use home::{Home, Layout};
 use std::cell::UnsafeCell;
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Once};
 
 pub use home::PARTICIPANTS;
@@ -184,7 +184,6 @@ impl Slot {
     ) -> Result<Self> {
         register_atfork();
         platform::check_files()?;
-        HAS_FILES.store(true, Relaxed);
         let shape = file::Shape { class, details, size: home::IN_FILE.bytes() };
         let start = |bytes: file::Bytes| {
             start(home::slot_in(bytes.cast()));
@@ -212,6 +211,11 @@ impl Slot {
     #[inline]
     pub fn holder(&self) -> Option<&Holder> {
         self.home.file().map(|_| self.home.holder())
+    }
+
+    /// Never unmaps the home of this slot.
+    pub fn keep_for_good(&self) {
+        std::mem::forget(self.home.clone());
     }
 
     /// Whether this process has other handles of the same slot.
@@ -313,12 +317,14 @@ pub enum Place {
     Elsewhere,
 }
 
-/// Whether this process, or one it was forked from, has ever had a home in a file.
-static HAS_FILES: AtomicBool = AtomicBool::new(false);
+/// All homes in files that this process, or one it was forked from, has ever had are between these addresses.
+static FILES_BEGIN: AtomicUsize = AtomicUsize::new(usize::MAX);
+static FILES_END: AtomicUsize = AtomicUsize::new(0);
 
+/// No if there is no home in a file at `address`. It costs two loads; see `with_places` for an exact answer.
 #[inline]
-pub fn has_files() -> bool {
-    HAS_FILES.load(Relaxed)
+pub fn may_be_in_file(address: usize) -> bool {
+    address >= FILES_BEGIN.load(Relaxed) && address < FILES_END.load(Relaxed)
 }
 
 /// Sets the thread of the holder of the file that `address` is in, if it is in one.

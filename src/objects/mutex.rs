@@ -18,6 +18,22 @@ use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::ptr::NonNull;
 
+impl Holder {
+    /// As `Mutex::note_holder`. Returns another thread that was noted, if there was one.
+    #[inline(always)]
+    pub fn note(&self, thread: &Thread) -> Option<u64> {
+        let (before, name) = (self.thread.load(Relaxed), name_of(thread));
+        self.thread.store(name, Relaxed);
+        (before != 0 && before != name).then_some(before)
+    }
+
+    /// As `Mutex::forget_holder`.
+    #[inline(always)]
+    pub fn forget(&self) {
+        self.thread.store(0, Relaxed);
+    }
+}
+
 /// A lock with an owner, handed on when the owner dies, and a condition to sleep on while holding it.
 #[derive(Debug)]
 pub struct Mutex(ManuallyDrop<Slot>);
@@ -135,15 +151,26 @@ impl Mutex {
     /// says meanwhile. Without this, a handle that is dropped while it is held may leave a lock on the thread's list whose
     /// memory is gone, if others write to the file.
     pub fn note_holder(&self, thread: &Thread) {
-        if let Some(holder) = self.0.holder() {
-            holder.thread.store(name_of(thread), Relaxed);
+        if let Some(before) = self.0.holder().and_then(|holder| holder.note(thread)) {
+            self.keep_if_listed_by(before);
+        }
+    }
+
+    /// Follows `Holder::note`, which has found another thread there. Keeps the file mapped for good if that thread of this
+    /// process has the lock on its list too: others have written into the file that it is free, and that thread would go on
+    /// through unmapped memory.
+    #[cold]
+    pub fn keep_if_listed_by(&self, name: u64) {
+        let (thread, pid) = (futex_word(name), aux(name));
+        if pid == std::process::id() && process_of(thread) == Some(pid) {
+            self.0.keep_for_good();
         }
     }
 
     /// The calling thread is about to release it.
     pub fn forget_holder(&self) {
         if let Some(holder) = self.0.holder() {
-            holder.thread.store(0, Relaxed);
+            holder.forget();
         }
     }
 

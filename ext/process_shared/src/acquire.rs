@@ -57,7 +57,7 @@ impl MutexData {
         let (Some(mutex), Some(thread)) = (self.shared.usable(), thread::known()) else { return Taken::No };
         match mutex.try_lock(&thread) {
             Ok(true) => {
-                let fiber = self.own(object);
+                let fiber = self.own_as(object, Some(thread));
                 if mutex.is_inconsistent() { Taken::Abandoned } else { Taken::Yes(fiber, thread) }
             }
             _ => Taken::No,

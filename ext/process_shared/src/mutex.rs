@@ -5,7 +5,7 @@
 //! few nanoseconds, and hand all else to their slow paths.
 
 use magnus::{RModule, Ruby, Value, method, prelude::*, rb_sys::FromRawValue};
-use process_shared_core::arena::Holding;
+use process_shared_core::arena::{Holder, Holding};
 use process_shared_core::{Condition, Mutex, Thread};
 use rb_sys::VALUE;
 use std::ffi::c_int;
@@ -30,7 +30,7 @@ pub struct MutexData {
     /// What this process knows of the holder, unless that is `shared_holder`.
     pub own_holder: Holding,
     /// That of a lock with a path, which all its handles have, or null.
-    pub shared_holder: AtomicPtr<Holding>,
+    pub shared_holder: AtomicPtr<Holder>,
     /// The callable, or 0.
     pub on_abandoned: AtomicUsize,
 }

@@ -11,7 +11,7 @@
 //! fiber alive: `holders` does, an object that the collector looks at each time.
 
 use magnus::{Ruby, Value, rb_sys::AsRawValue};
-use process_shared_core::arena::{self, Holding};
+use process_shared_core::arena::{self, Holder, Holding};
 use process_shared_core::{Mutex, Thread};
 use rb_sys::{VALUE, rb_fiber_current, rb_gc_writebarrier};
 use std::cell::UnsafeCell;
@@ -32,11 +32,16 @@ fn current_fiber() -> usize {
 
 impl MutexData {
     /// Records that the calling fiber, which is returned, holds the lock, once.
-    #[inline]
     pub fn own(&self, object: VALUE) -> usize {
+        self.own_as(object, thread::known())
+    }
+
+    /// The same for a caller that knows its thread.
+    #[inline(always)]
+    pub fn own_as(&self, object: VALUE, thread: Option<Thread>) -> usize {
         let fiber = current_fiber();
-        if !self.shared_holder.load(Relaxed).is_null() {
-            self.own_shared(fiber);
+        if let Some(holder) = self.shared_holder() {
+            self.own_shared(holder, fiber, thread);
             return fiber;
         }
         self.own_holder.levels.store(1, Relaxed);
@@ -48,39 +53,44 @@ impl MutexData {
         fiber
     }
 
-    #[cold]
-    fn own_shared(&self, fiber: usize) {
-        let holder = self.holder();
-        holder.levels.store(1, Relaxed);
-        holder.fiber.store(fiber, Relaxed); // `holders` refers to it
-        if let (Some(mutex), Some(thread)) = (self.shared.get(), thread::known()) {
-            mutex.note_holder(&thread);
+    /// Apart, and the thread as it is, so that others need no memory for theirs.
+    #[inline(never)]
+    fn own_shared(&self, holder: &Holder, fiber: usize, thread: Option<Thread>) {
+        holder.binding.levels.store(1, Relaxed);
+        holder.binding.fiber.store(fiber, Relaxed); // `holders` refers to it
+        if let Some(other) = thread.and_then(|thread| holder.note(&thread)) {
+            if let Some(mutex) = self.shared.get() {
+                mutex.keep_if_listed_by(other);
+            }
         }
+    }
+
+    /// The holder that all handles of a lock with a path have.
+    #[inline(always)]
+    fn shared_holder(&self) -> Option<&Holder> {
+        // SAFETY: null, or that of the lock in `shared`, which lives as long as this.
+        unsafe { self.shared_holder.load(Relaxed).as_ref() }
     }
 
     /// What this process knows of the holder.
     #[inline(always)]
     pub fn holder(&self) -> &Holding {
-        let shared = self.shared_holder.load(Relaxed);
-        // SAFETY: null, or that of the lock in `shared`, which lives as long as this.
-        unsafe { shared.as_ref() }.unwrap_or(&self.own_holder)
+        self.shared_holder().map_or(&self.own_holder, |holder| &holder.binding)
     }
 
     /// Makes a lock with a path have the holder of all its handles. Part of `initialize`.
     pub fn share_holder(&self) {
         if let Some(holder) = self.shared.get().and_then(Mutex::holder) {
-            self.shared_holder.store(ptr::from_ref(&holder.binding).cast_mut(), Relaxed);
+            self.shared_holder.store(ptr::from_ref(holder).cast_mut(), Relaxed);
         }
     }
 
     /// A shared holder refers to its fiber until the lock is released: called before that.
     #[inline(always)]
-    pub fn forget_shared(&self, holder: &Holding) {
-        if !ptr::eq(holder, &self.own_holder) {
-            holder.fiber.store(0, Relaxed);
-            if let Some(mutex) = self.shared.get() {
-                mutex.forget_holder();
-            }
+    pub fn forget_shared(&self) {
+        if let Some(holder) = self.shared_holder() {
+            holder.binding.fiber.store(0, Relaxed);
+            holder.forget();
         }
     }
 

@@ -40,7 +40,7 @@ impl MutexData {
     /// The same, where the caller knows the holder.
     #[inline(always)]
     pub fn unlock_of(&self, holder: &Holding, mutex: &Mutex, thread: &Thread) {
-        self.forget_shared(holder);
+        self.forget_shared();
         if holder.repair.load(Relaxed) == IN_ORDER {
             mutex.unlock(thread);
         } else {
@@ -63,7 +63,7 @@ impl MutexData {
         let holder = self.holder();
         let repair = holder.repair.swap(IN_ORDER, Relaxed);
         let held = Held { levels: holder.levels.load(Relaxed), in_repair: repair == RUNNING };
-        self.forget_shared(holder);
+        self.forget_shared();
         if repair == RUNNING || repair == DUE && mutex.is_inconsistent() {
             mutex.release_as_dead(thread);
         } else {

@@ -84,7 +84,7 @@ impl Thread {
     /// False where the kernel might not reach one more lock when this thread dies.
     #[inline]
     pub fn may_hold_more(&self) -> bool {
-        self.record.held.get() < MAX_HELD
+        self.record.tally.held.get() < MAX_HELD
     }
 
     #[inline]
@@ -138,15 +138,13 @@ impl Kernel for Thread {
     #[inline(always)]
     fn robust_push(&self, word: &Word) {
         // SAFETY: this thread's own list, or its stand-in's. A word is mapped while it is held.
-        unsafe { robust_list::push(self.head(), word.entry()) };
-        self.record.held.set(self.record.held.get() + 1);
+        unsafe { robust_list::push(self.head(), word.entry(), &self.record.tally) };
     }
 
     #[inline(always)]
     fn robust_remove(&self, word: &Word) {
         // SAFETY: as above; this thread holds the word.
-        unsafe { robust_list::remove(self.head(), word.entry()) };
-        self.record.held.set(self.record.held.get() - 1);
+        unsafe { robust_list::remove(self.head(), word.entry(), &self.record.tally) };
     }
 
     fn wait(&self, word: &Word, expected: u32, deadline: Option<Deadline>, class: u32) -> Wake {
@@ -206,7 +204,7 @@ impl Own {
         let (id, pid) = unsafe { (libc::syscall(libc::SYS_gettid) as u32, libc::getpid() as u32) };
         record.head.set(head.as_ptr());
         // SAFETY: the calling thread's own.
-        record.held.set(unsafe { robust_list::entries(head.as_ptr()) }.len() as u32);
+        record.tally.held.set(unsafe { robust_list::entries(head.as_ptr()) }.len() as u32);
         record.name.set(pack(id, pid));
         Ok(Thread { name: pack(id, pid), record })
     }

@@ -11,7 +11,7 @@
 //! Invariant: a thread-local never leads to the record of another thread. A child whose fork ran no handlers may still
 //! have its parent's pointers in thread-locals, so such a child does not use its parent's records again.
 
-use super::robust_list::Head;
+use super::robust_list::{Head, Tally};
 use crate::error::{Error, Result};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
@@ -25,8 +25,8 @@ pub struct Record {
     pub name: Cell<u64>,
     /// The thread's robust list.
     pub head: Cell<*mut Head>,
-    /// How many locks are on that list.
-    pub held: Cell<u32>,
+    /// What is on that list.
+    pub tally: Tally,
     next_free: Cell<Option<&'static Record>>,
 }
 
@@ -38,7 +38,7 @@ pub const NOBODY: &Record = {
     static SHARED: Shared = Shared(Record {
         name: Cell::new(0),
         head: Cell::new(ptr::null_mut()),
-        held: Cell::new(0),
+        tally: Tally::new(),
         next_free: Cell::new(None),
     });
     &SHARED.0
@@ -135,7 +135,7 @@ impl Record {
     fn clear(&self) {
         self.name.set(0);
         self.head.set(ptr::null_mut());
-        self.held.set(0);
+        self.tally.clear();
         self.next_free.set(None);
     }
 }

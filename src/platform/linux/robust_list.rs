@@ -8,8 +8,9 @@
 //! The C library owns the list, for robust pthread mutexes. Our entries have the form that both glibc and musl give
 //! theirs: a `next` pointer that the list runs through, and right before it a `prev` pointer.
 //!
-//! An entry may be in a file, where anybody who can write the file can change both. So in a process that has had a file
-//! open, an entry that is not alone on the list is found from the head, which is private, and `prev` is not used.
+//! An entry may be in a file, where anybody who can write the file can change both. So an entry in a file that is not alone
+//! on the list is found from the head, which is private, and its `prev` is not used; neither is that of an entry that has
+//! stood beside one, unless it is the first. A `Tally` says whether there may be such.
 
 use crate::arena::{self, Place};
 use crate::error::{Error, Result};
@@ -75,17 +76,60 @@ pub unsafe fn set_pending(head: *mut Head, address: Link) {
     compiler_fence(Ordering::SeqCst);
 }
 
+/// What a thread knows of its list.
+#[derive(Debug)]
+pub struct Tally {
+    /// How many locks are on it; or more, where others have written to a file.
+    pub held: Cell<u32>,
+    /// Whether a lock in a file has had neighbours. Spoiled, it may have cut off those behind it: they count as held, and
+    /// their links may lead to where the file was mapped.
+    wary: Cell<bool>,
+}
+
+impl Tally {
+    pub const fn new() -> Self {
+        Tally { held: Cell::new(0), wary: Cell::new(false) }
+    }
+
+    pub fn clear(&self) {
+        self.held.set(0);
+        self.wary.set(false);
+    }
+
+    #[inline(always)]
+    fn add(&self, count: i32) {
+        self.held.set(self.held.get().wrapping_add_signed(count));
+    }
+}
+
+#[inline(always)]
+fn may_be_in_file(entry: &Entry) -> bool {
+    arena::may_be_in_file(entry.address().addr())
+}
+
 /// Makes `entry` the first of the list.
 ///
 /// # Safety
-/// As for `set_pending`. `entry` is on no other list, and stays mapped until it is removed.
+/// As for `set_pending`; `tally` is the same thread's. `entry` is on no other list, and stays mapped until it is removed.
 #[inline(always)]
-pub unsafe fn push(head: *mut Head, entry: &Entry) {
+pub unsafe fn push(head: *mut Head, entry: &Entry, tally: &Tally) {
     // SAFETY: the list is well formed: each entry on it is mapped, and has its `prev` right before its `next`.
     unsafe {
-        if strip((*head).list) != head.cast() && arena::has_files() {
-            remove_checked(head, entry); // it is there only if others have written to its file since it was taken
+        let first = strip((*head).list);
+        if first != head.cast() && (may_be_in_file(entry) || arena::may_be_in_file(first.addr())) {
+            return push_beside_file(head, entry, tally);
         }
+        put_first(head, entry);
+    }
+    tally.add(1);
+}
+
+/// # Safety
+/// As for `push`.
+#[inline(always)]
+unsafe fn put_first(head: *mut Head, entry: &Entry) {
+    // SAFETY: as in `push`.
+    unsafe {
         let first = (*head).list;
         entry.next.set(first);
         entry.prev.set(&raw mut (*head).list);
@@ -98,20 +142,34 @@ pub unsafe fn push(head: *mut Head, entry: &Entry) {
     }
 }
 
+/// # Safety
+/// As for `push`.
+#[cold]
+unsafe fn push_beside_file(head: *mut Head, entry: &Entry, tally: &Tally) {
+    tally.wary.set(true);
+    // SAFETY: the caller's promise. One in a file is there already if others have written there since it was taken.
+    unsafe {
+        let is_there = may_be_in_file(entry) && remove_checked(head, entry);
+        put_first(head, entry);
+        tally.add(i32::from(!is_there));
+    }
+}
+
 /// Takes `entry` off the list.
 ///
 /// # Safety
-/// As for `set_pending`. `entry` is on that list.
+/// As for `push`. `entry` is on that list, or in a file.
 #[inline(always)]
-pub unsafe fn remove(head: *mut Head, entry: &Entry) {
+pub unsafe fn remove(head: *mut Head, entry: &Entry, tally: &Tally) {
     let (prev, next) = (entry.prev.get(), entry.next.get());
     // SAFETY: as in `push`; `prev` is the address of the link that leads to this entry.
     unsafe {
-        if strip(next) == head.cast() && (*head).list == entry.address() {
+        let is_first = (*head).list == entry.address();
+        if is_first && strip(next) == head.cast() {
             compiler_fence(Ordering::SeqCst);
             ptr::write_volatile(&raw mut (*head).list, head.cast());
-        } else if arena::has_files() {
-            remove_checked(head, entry);
+        } else if may_be_in_file(entry) || tally.wary.get() && !is_first {
+            return remove_beside_file(head, entry, tally);
         } else {
             let neighbour = strip(next);
             if neighbour != head.cast() {
@@ -121,15 +179,45 @@ pub unsafe fn remove(head: *mut Head, entry: &Entry) {
             ptr::write_volatile(prev, next);
         }
     }
+    tally.add(-1);
 }
 
-/// The same, if it is there, believing no link in a file. An entry in a file that others have written to loses the entries behind it: the
-/// kernel does not reach them any more, and those who wait for their locks look for themselves.
+/// # Safety
+/// As for `remove`.
+#[cold]
+unsafe fn remove_beside_file(head: *mut Head, entry: &Entry, tally: &Tally) {
+    // SAFETY: the caller's promise.
+    let is_there = unsafe { remove_checked(head, entry) };
+    if may_be_in_file(entry) {
+        // If it is not there it may never have been: others can write a thread's number into a file.
+        tally.add(-i32::from(is_there));
+        return;
+    }
+    tally.add(-1);
+    let (mut ours, mut in_files) = (0, false);
+    arena::with_places(|place| {
+        // SAFETY: as above.
+        unsafe {
+            walk(head, place, |_, at| {
+                ours += u32::from(place(at.addr()) != Place::Elsewhere);
+                in_files |= place(at.addr()) == Place::File;
+                true
+            });
+        }
+    });
+    // All that is held is there, and none of it in a file.
+    if !in_files && ours == tally.held.get() {
+        tally.wary.set(false);
+    }
+}
+
+/// The same, if it is there, believing no link in a file; tells whether it was. An entry in a file that others have written
+/// to loses the entries behind it: the kernel does not reach them any more, and those who wait for their locks look for
+/// themselves.
 ///
 /// # Safety
 /// As for `remove`, but `entry` may have been lost.
-#[cold]
-unsafe fn remove_checked(head: *mut Head, entry: &Entry) {
+unsafe fn remove_checked(head: *mut Head, entry: &Entry) -> bool {
     let own = entry.address();
     arena::with_places(|place| {
         // SAFETY: as for `walk`; what is behind `entry` is the end, or is an entry too.
@@ -139,7 +227,7 @@ unsafe fn remove_checked(head: *mut Head, entry: &Entry) {
                 before = Some(link).filter(|_| at == own);
                 before.is_none()
             });
-            let Some(before) = before else { return };
+            let Some(before) = before else { return false };
             let mut next = entry.next.get();
             let neighbour = strip(next);
             if neighbour != head.cast() {
@@ -153,8 +241,9 @@ unsafe fn remove_checked(head: *mut Head, entry: &Entry) {
             }
             compiler_fence(Ordering::SeqCst);
             ptr::write_volatile(before, next);
+            true
         }
-    });
+    })
 }
 
 /// Whether an entry can be there, so that its links can be read: somewhere in a home.
