@@ -18,6 +18,7 @@ pub mod kernel;
 pub mod latch;
 pub mod limiter;
 pub mod lock;
+pub mod map;
 #[cfg(not(loom))]
 pub mod memory;
 #[cfg(not(loom))]

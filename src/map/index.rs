@@ -1,0 +1,168 @@
+//! The index: for each hash a bucket, and the buckets behind it, whose slots lead to entries. An entry keeps its slot as
+//! long as it is there, whatever becomes of its value; so who goes through all slots meets it once.
+
+use super::Refusal;
+use super::blocks::{Pair, Place};
+use super::entry::{Head, Key};
+use super::layout::LOGS;
+use super::redo::Redo;
+use super::shared::{Critical, Map};
+use super::slot::{Bucket, Lead, Slot, before_reuse};
+use crate::kernel::Kernel;
+use std::sync::atomic::{AtomicU64, Ordering::*};
+
+/// An entry, as it was when it was looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'m> {
+    pub slot: &'m Slot,
+    pub lead: Lead,
+    pub place: Place,
+    pub head: Head,
+}
+
+impl Map {
+    /// The buckets from the first one for a hash on. No more than there can be.
+    #[inline]
+    pub(super) fn chain<'m>(&'m self, first: &'m Bucket) -> impl Iterator<Item = &'m Bucket> {
+        let mut left = self.layout.blocks as u64 * u64::from(self.buckets_of_a_block());
+        std::iter::successors(Some(first), move |bucket| {
+            left = left.checked_sub(1)?;
+            self.bucket_in_block(bucket.next.load(Acquire))
+        })
+    }
+
+    /// What the slot leads to, if that is an entry of this key. `None` if it is not, or was not for a moment.
+    #[inline]
+    fn entry_of<'m>(&self, slot: &'m Slot, lead: Lead, key: &Key) -> Option<Found<'m>> {
+        let place = self.place(lead.location()?);
+        let head = self.head_at(place)?;
+        let same = head.hash == key.hash as u32
+            && head.class == key.class
+            && head.key == key.bytes.len() as u64
+            && self.has(self.on(place, head.key_at())?, key.bytes)?;
+        same.then_some(Found { slot, lead, place, head })
+    }
+
+    /// The entry of a key. Takes no lock; what is read of the entry counts only if its slot still leads there afterwards.
+    #[inline]
+    pub(super) fn look_up(&self, key: &Key) -> Option<Found<'_>> {
+        let first = self.bucket(self.shard_of(key.hash), key.hash as u32);
+        for bucket in self.chain(first) {
+            for slot in &bucket.slots {
+                let mut lead = slot.look();
+                while lead.may_be(key.hash) {
+                    let found = self.entry_of(slot, lead, key);
+                    if slot.still_leads(lead) {
+                        if found.is_some() {
+                            return found;
+                        }
+                        break;
+                    }
+                    lead = slot.look();
+                }
+            }
+        }
+        None
+    }
+}
+
+impl<'m, K: Kernel> Critical<'m, K> {
+    fn first_bucket(&self, hash: u32) -> &'m Bucket {
+        self.map.bucket(self.index, hash)
+    }
+
+    /// The entry of a key, expired or not.
+    #[inline]
+    pub(super) fn find(&self, key: &Key) -> Option<Found<'m>> {
+        for bucket in self.map.chain(self.first_bucket(key.hash as u32)) {
+            for slot in &bucket.slots {
+                let lead = slot.look();
+                if lead.may_be(key.hash)
+                    && let Some(found) = self.map.entry_of(slot, lead, key)
+                {
+                    return Some(found);
+                }
+            }
+        }
+        None
+    }
+
+    /// The slot that leads to the entry at a place, if one does.
+    pub(super) fn slot_of(&self, place: Place, head: &Head) -> Option<&'m Slot> {
+        let location = Some(self.map.location(place));
+        let chain = self.map.chain(self.first_bucket(head.hash));
+        chain.flat_map(|bucket| &bucket.slots).find(|slot| slot.look().location() == location)
+    }
+
+    /// Whether there is a slot for one more entry of this hash.
+    pub(super) fn empty_slot(&self, hash: u32) -> Option<&'m Slot> {
+        let chain = self.map.chain(self.first_bucket(hash));
+        chain.flat_map(|bucket| &bucket.slots).find(|slot| slot.look().is_empty())
+    }
+
+    /// How many blocks one more bucket needs.
+    pub(super) fn blocks_for_bucket(&self) -> u32 {
+        u32::from(Pair::of(self.shard().spare_buckets.load(Relaxed)).1 == 0)
+    }
+
+    /// Adds a bucket to those of this hash. The shard has the blocks that it needs.
+    pub(super) fn add_bucket(&self, hash: u32) -> Result<&'m Slot, Refusal> {
+        let (map, shard) = (self.map, self.shard());
+        if self.blocks_for_bucket() > 0 {
+            let mut redo = Redo::new(map);
+            let (block, _) = self.detach(&mut redo, 1, None)?;
+            let memory = map.bytes_at(Place { block, offset: 0 }).ok_or(Refusal::Corrupt)?;
+            before_reuse();
+            // SAFETY: a whole block, which nothing leads to.
+            unsafe { memory.write_bytes(0, map.layout.block as usize) };
+            let count = map.buckets_of_a_block();
+            redo.set(&shard.spare_buckets, Pair(block * count + 1, count).pack())?;
+            redo.commit(&shard.redo);
+        }
+        let Pair(number, count) = Pair::of(shard.spare_buckets.load(Relaxed));
+        let bucket = map.bucket_in_block(u64::from(number)).ok_or(Refusal::Corrupt)?;
+        let last = map.chain(self.first_bucket(hash)).last().ok_or(Refusal::Corrupt)?;
+        let next: &AtomicU64 = &last.next;
+        let mut redo = Redo::new(map);
+        redo.set(next, u64::from(number))?;
+        redo.set(&shard.spare_buckets, Pair(number + 1, count.saturating_sub(1)).pack())?;
+        redo.commit(&shard.redo);
+        bucket.slots.first().ok_or(Refusal::Corrupt)
+    }
+
+    /// Every slot of the shard that leads to an entry.
+    pub(super) fn all(&self) -> impl Iterator<Item = Found<'m>> + use<'_, 'm, K> {
+        let (map, shard) = (self.map, self.index);
+        let buckets = (0..map.layout.buckets).flat_map(move |index| map.chain(map.nth_bucket(shard, index)));
+        buckets.flat_map(|bucket| &bucket.slots).filter_map(move |slot| {
+            let lead = slot.look();
+            let place = map.place(lead.location()?);
+            Some(Found { slot, lead, place, head: map.head_at(place)? })
+        })
+    }
+
+    /// Counts what is there: after a death no count is certain.
+    pub(super) fn recount(&self) {
+        let (map, shard) = (self.map, self.shard());
+        for log in 0..LOGS {
+            let mut blocks = 0;
+            for segment in self.segments(log) {
+                if let Ok(block) = map.block(segment) {
+                    block.live.store(0, Relaxed);
+                    blocks += u64::from(Pair::of(block.extent.load(Relaxed)).1);
+                }
+            }
+            shard.blocks[log].store(blocks, Relaxed);
+        }
+        let (mut count, mut live) = (0, 0);
+        for found in self.all() {
+            if let Ok((_, block)) = map.segment_of(found.place.block) {
+                block.live.store(block.live.load(Relaxed).saturating_add(found.head.size()), Relaxed);
+            }
+            count += 1;
+            live += found.head.size();
+        }
+        shard.count.store(count, Relaxed);
+        shard.live.store(live, Relaxed);
+    }
+}

@@ -1,0 +1,142 @@
+//! A slot of the index: one word that leads to an entry, or to none.
+//!
+//! | bits | what                                                                              |
+//! |------|-----------------------------------------------------------------------------------|
+//! | 34   | location: which 8 bytes of the blocks the entry begins at, from 1; 0: no entry    |
+//! | 12   | tag: part of the key's hash, so that most other keys are told apart here          |
+//! | 16   | version: one higher with each change                                              |
+//! | 2    | worth: how often it was read since it was looked at, at most 3                    |
+//!
+//! One store of a slot publishes an entry, moves it or drops it. Entries do not change once they are published (but for
+//! words that change by one store), and the memory of an entry is not written again before its slot has changed. So a
+//! reader copies, and then looks whether the slot is what it was: then the copy is whole. It waits for nobody.
+//!
+//! A reader that is stopped in the middle could take a new entry for the old one if the same slot led to the same place
+//! again, with the same tag, after a multiple of 65,536 changes.
+//!
+//! Writers of a slot hold the lock of its shard. Only worth is changed by readers too, by a compare-and-swap that fails
+//! if the slot leads elsewhere; a writer may lose one of those.
+//!
+//! Memory order: a reader's first look (Acquire) pairs with the publishing store (Release). The fence before the second
+//! look pairs with `before_reuse`: a reader that copied any of the new bytes sees that the slot has changed.
+
+use crate::atomic::{AtomicU64, Ordering::*, fence};
+
+const WORTH_BITS: u32 = 2;
+const VERSION_BITS: u32 = 16;
+const TAG_BITS: u32 = 12;
+const VERSION_SHIFT: u32 = WORTH_BITS;
+const TAG_SHIFT: u32 = VERSION_SHIFT + VERSION_BITS;
+const LOCATION_SHIFT: u32 = TAG_SHIFT + TAG_BITS;
+
+const WORTH: u64 = (1 << WORTH_BITS) - 1;
+const VERSION: u64 = (1 << VERSION_BITS) - 1;
+const TAG: u64 = (1 << TAG_BITS) - 1;
+
+/// The value of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lead(u64);
+
+impl Lead {
+    pub fn is_empty(self) -> bool {
+        self.0 >> LOCATION_SHIFT == 0
+    }
+
+    /// Which 8 bytes the entry begins at, if there is one.
+    #[inline]
+    pub fn location(self) -> Option<u64> {
+        (self.0 >> LOCATION_SHIFT).checked_sub(1)
+    }
+
+    /// Whether the entry can have a key of this hash.
+    #[inline]
+    pub fn may_be(self, hash: u64) -> bool {
+        (self.0 >> TAG_SHIFT) & TAG == tag(hash) && !self.is_empty()
+    }
+
+    pub fn worth(self) -> u64 {
+        self.0 & WORTH
+    }
+
+    /// Apart from worth.
+    fn without_worth(self) -> u64 {
+        self.0 & !WORTH
+    }
+}
+
+fn tag(hash: u64) -> u64 {
+    (hash >> 40) & TAG
+}
+
+/// See above. All zeroes leads nowhere.
+#[repr(transparent)]
+#[derive(Default, Debug)]
+pub struct Slot(AtomicU64);
+
+impl Slot {
+    #[inline]
+    pub fn look(&self) -> Lead {
+        Lead(self.0.load(Acquire))
+    }
+
+    /// Whether what was copied since `look` gave `lead` is whole.
+    #[inline]
+    pub fn still_leads(&self, lead: Lead) -> bool {
+        fence(Acquire);
+        Lead(self.0.load(Relaxed)).without_worth() == lead.without_worth()
+    }
+
+    /// Leads to the entry at `location`, which is complete. The caller holds the shard's lock, as below.
+    pub fn lead_to(&self, location: u64, hash: u64, worth: u64) {
+        let version = (self.0.load(Relaxed) >> VERSION_SHIFT).wrapping_add(1) & VERSION;
+        let lead = (location + 1) << LOCATION_SHIFT | tag(hash) << TAG_SHIFT | version << VERSION_SHIFT;
+        self.0.store(lead | worth.min(WORTH), Release);
+    }
+
+    /// Leads to the same entry at another place, with that worth.
+    pub fn move_to(&self, location: u64, worth: u64) {
+        let hash = ((self.0.load(Relaxed) >> TAG_SHIFT) & TAG) << 40;
+        self.lead_to(location, hash, worth);
+    }
+
+    /// Leads nowhere any more.
+    pub fn clear(&self) {
+        let version = (self.0.load(Relaxed) >> VERSION_SHIFT).wrapping_add(1) & VERSION;
+        self.0.store(version << VERSION_SHIFT, Release);
+    }
+
+    /// A word of the entry has changed: what was read before is not what is there.
+    pub fn step(&self) {
+        let now = self.0.load(Relaxed);
+        let version = (now >> VERSION_SHIFT).wrapping_add(1) & VERSION;
+        self.0.store(now & !(VERSION << VERSION_SHIFT) | version << VERSION_SHIFT, Release);
+    }
+
+    /// The entry that `lead` leads to was read.
+    #[inline]
+    pub fn appreciate(&self, lead: Lead) {
+        if lead.worth() < WORTH {
+            let _ = self.0.compare_exchange(lead.0, lead.0 + 1, Relaxed, Relaxed);
+        }
+    }
+}
+
+/// To be called by a writer before it writes to memory that an entry was in.
+#[inline]
+pub fn before_reuse() {
+    fence(Release);
+}
+
+/// A cache line of slots, and where those are that did not fit.
+#[repr(C)]
+#[cfg_attr(not(loom), repr(align(64)))]
+#[derive(Default)]
+pub struct Bucket {
+    pub slots: [Slot; Bucket::SLOTS],
+    /// The number of the next bucket, in a block; 0: none. Once there is one it stays.
+    pub next: AtomicU64,
+}
+
+impl Bucket {
+    pub const SLOTS: usize = 7;
+}
