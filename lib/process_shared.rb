@@ -6,6 +6,8 @@ require "process_shared/queue"
 require "process_shared/shared_array"
 require "process_shared/shared_memory_io"
 require "process_shared/object_buffer"
+require "process_shared/map"
+require "process_shared/cache"
 require "process_shared/monitor_mixin"
 require "process_shared/presence"
 

@@ -1,8 +1,8 @@
 //! Locks and memory shared between forked processes. No Ruby in it: the binding is `ext/process_shared`.
 //!
-//! `word`, `lock`, `semaphore`, `event`, `latch`, `barrier`, `limiter`, `participants` and `condition` are the protocols, over a
-//! `Kernel` that is passed in; `platform` is the real one; `arena` is where shared objects live; `objects` puts them
-//! together. `memory` stands alone: shared bytes. DESIGN.md tells the whole story.
+//! `word`, `lock`, `semaphore`, `event`, `latch`, `barrier`, `limiter`, `participants`, `condition`, `queue` and `map`
+//! are the protocols, over a `Kernel` that is passed in; `platform` is the real one; `arena` is where shared objects
+//! live; `objects` puts them together. `memory` stands alone: shared bytes. DESIGN.md tells the whole story.
 
 #[cfg(not(loom))]
 pub mod arena;
@@ -36,13 +36,13 @@ pub use condition::Condition;
 pub use deadline::Deadline;
 pub use error::{Error, Result};
 pub use lock::Outcome;
-#[cfg(all(target_os = "linux", not(loom), not(feature = "simulated-mach")))]
-pub use objects::Queue;
 #[cfg(not(loom))]
 pub use objects::{
     AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, CyclicBarrier, Event, Member, Mutex,
     Presence, Rate, RateLimiter, Refusal, Semaphore, release_held_as_dead, transfer_held,
 };
+#[cfg(all(target_os = "linux", not(loom), not(feature = "simulated-mach")))]
+pub use objects::{Map, Queue};
 pub use participants::Ticket;
 #[cfg(not(loom))]
 pub use platform::Thread;

@@ -84,7 +84,7 @@ fn does_what_a_hash_does() {
     {
         let (map, mut model, mut random) = (make(bytes, false), HashMap::new(), Random(bytes + 17));
         let mut full = 0;
-        for step in 0..60_000 {
+        for step in 0..20_000 {
             let key = random.below(keys).to_string().into_bytes();
             let limit = 1 + random.below(longest);
             let length = random.below(limit) as usize;
@@ -114,12 +114,16 @@ fn does_what_a_hash_does() {
 
 #[test]
 fn a_cache_has_the_last_value_or_none() {
-    for (bytes, keys, longest) in
-        [(1, 3, 64), (4096, 50, 300), (64 << 10, 500, 4000), (1 << 20, 3000, 60_000), (16 << 20, 300_000, 300)]
-    {
+    for (bytes, keys, longest) in [
+        (1, 3, 64),
+        (4096, 50, 300),
+        (64 << 10, 500, 4000),
+        (1 << 20, 3000, 60_000),
+        (16 << 20, 300_000, 300),
+    ] {
         let (map, mut model, mut random) = (make(bytes, true), HashMap::new(), Random(bytes + 5));
         let mut refused = 0;
-        for step in 0..100_000 {
+        for step in 0..30_000 {
             let key = random.below(keys).to_string().into_bytes();
             let limit = 1 + random.below(longest);
             let length = random.below(limit) as usize;
@@ -254,7 +258,7 @@ fn readers_see_whole_values_while_writers_are_killed() {
         };
         let start = Instant::now();
         let (mut seed, mut hits) = (1, 0_u64);
-        while start.elapsed() < Duration::from_secs(2) {
+        while start.elapsed() < Duration::from_millis(700) {
             let children = [fork(|| writer(seed)), fork(|| writer(seed + 1))];
             seed += 2;
             let round = Instant::now();
@@ -283,7 +287,8 @@ fn readers_see_whole_values_while_writers_are_killed() {
         let fill = |map: &Map| {
             (0..)
                 .take_while(|number: &u64| {
-                    store(map, number.to_string().as_bytes(), &value, 0).is_ok() && (!evicts || *number < 1000)
+                    store(map, number.to_string().as_bytes(), &value, 0).is_ok()
+                        && (!evicts || *number < 1000)
                 })
                 .count()
         };
@@ -296,7 +301,7 @@ fn a_value_is_computed_by_one_at_a_time() {
     let map = make(1 << 20, false);
     let hash = map.key(1, 0, b"key").hash;
     let Ok(Claim::Ours(mark)) = map.claim(&me(), hash, Patient) else { panic!() };
-    assert_eq!(map.claim(&me(), hash, Patient), Ok(Claim::Already));
+    assert_eq!(map.claim(&me(), hash, Patient), Ok(Claim::Already(mark)));
     let other = fork(|| match map.claim(&me(), hash, Patient) {
         Ok(Claim::Others(mark)) => {
             map.await_release(&me(), mark, None);
@@ -312,4 +317,79 @@ fn a_value_is_computed_by_one_at_a_time() {
     assert_eq!(other.reap(), 1);
     // It died with the mark.
     assert!(matches!(map.claim(&me(), hash, Patient), Ok(Claim::Ours(_))));
+}
+
+/// Keys by Zipf's law: the n-th is asked for as often as 1 / n^s says.
+struct Zipf(Vec<f64>);
+
+impl Zipf {
+    fn new(keys: usize, exponent: f64) -> Self {
+        let mut sum = 0.0;
+        let sums: Vec<f64> = (1..=keys)
+            .map(|rank| {
+                sum += (rank as f64).powf(-exponent);
+                sum
+            })
+            .collect();
+        Zipf(sums.iter().map(|part| part / sum).collect())
+    }
+
+    fn next(&self, random: &mut Random) -> u64 {
+        let point = random.below(1 << 40) as f64 / (1_u64 << 40) as f64;
+        self.0.partition_point(|part| *part < point) as u64
+    }
+}
+
+/// The hits of a cache that has room for so many entries and drops the one that was used least recently.
+fn hits_of_lru(capacity: usize, keys: impl Iterator<Item = u64>) -> usize {
+    let (mut used, mut order, mut hits) = (HashMap::new(), std::collections::BTreeMap::new(), 0);
+    for (instant, key) in keys.enumerate() {
+        if let Some(before) = used.insert(key, instant) {
+            order.remove(&before);
+            hits += 1;
+        }
+        order.insert(instant, key);
+        if order.len() > capacity {
+            let (_, oldest) = order.pop_first().unwrap();
+            used.remove(&oldest);
+        }
+    }
+    hits
+}
+
+#[test]
+fn a_cache_hits_at_least_as_often_as_one_that_drops_the_least_recently_used() {
+    let bytes = 2 << 20;
+    for exponent in [0.8, 1.0, 1.2] {
+        for scan in [0, 200] {
+            let (zipf, mut random) = (Zipf::new(100_000, exponent), Random(99));
+            let mut next = 1_u64 << 32;
+            let keys: Vec<u64> = (0..400_000)
+                .map(|step| {
+                    // A scan of a thousand keys that nobody asks for again, now and then.
+                    if scan > 0 && step % 5000 < 5 * scan {
+                        next += 1;
+                        next
+                    } else {
+                        zipf.next(&mut random)
+                    }
+                })
+                .collect();
+            let map = make(bytes, true);
+            let value = value_of(1, 100);
+            let mut hits = 0;
+            for key in &keys {
+                let key = format!("{key:012}");
+                match get(&map, key.as_bytes()) {
+                    Some(_) => hits += 1,
+                    None => store(&map, key.as_bytes(), &value, 0).unwrap(),
+                }
+            }
+            // As many as there would be room for, had it nothing but entries.
+            let lru = hits_of_lru((bytes / 128) as usize, keys.iter().copied());
+            let percent = |hits: usize| hits as f64 * 100.0 / keys.len() as f64;
+            println!("s {exponent}, scan {scan}: {:.2} %, LRU {:.2} %", percent(hits), percent(lru));
+            assert!(hits >= lru, "{exponent} {scan}: {hits} {lru}");
+        }
+    }
 }

@@ -97,6 +97,18 @@ class BlockingCall
       end
     end
 
+    # The caller computes the value, in a thread of its own.
+    def computed(name, klass, &wait)
+      @makers[name] = lambda do
+        map, begun, go = klass.new(1 << 16), ProcessShared::Event.new, ProcessShared::Event.new
+        Thread.new { map.fetch(:key) { begun.set && go.wait } }
+        begun.wait
+        new(enter: NOTHING, wait: -> { wait.call(map) }, waiting: -> { map.waiters == 1 },
+            intact: -> { !map.key?(:key) && map.waiters.zero? }, release: -> { go.set }, leave: -> { true },
+            sleeps: false, close: -> { map.close })
+      end
+    end
+
     def sleep(name, klass, &wait)
       @makers[name] = lambda do
         mutex = klass.new

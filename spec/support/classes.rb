@@ -10,6 +10,7 @@ class SharedClass
   attr_reader :name, :kind, :arguments, :calls, :use, :idle, :cost, :ending
 
   # kind       :synchronisation, :memory, :queue, or :other for what is no class of shared objects
+  # kind       :synchronisation, :memory, :map, or :other for what is no class of shared objects
   # arguments  the fewest that `new` takes
   # calls      methods and their arguments: a handle that cannot be used refuses them
   # use        Ruby text that uses a fresh `object` once, without waiting, and leaves it as it was
@@ -94,6 +95,16 @@ class SharedClass
   new(:Presence, :synchronisation, calls: presence, use: "object.enter { |me| me.memory.put_int8(0, 1) }", idle: "object.size")
   limiter = { try_acquire: [], acquire: [], retry_after: [], waiters: [] }
   new(:RateLimiter, :synchronisation, arguments: [1000], calls: limiter, use: "object.try_acquire", idle: "object.waiters")
+
+  map = { "[]": [1], get: [1], "[]=": [1, 2], put: [1, 2], store: [1, 2], fetch: [1, 2], key?: [1], put_if_absent: [1, 2], add: [1, 2],
+          replace_if_exists: [1, 2], replace_pair: [1, 2, 3], get_and_set: [1, 2], delete: [1], delete_pair: [1, 2], touch: [1], increment: [1],
+          decrement: [1], expires_in: [1], expires_at: [1], size: [], length: [], empty?: [], clear: [], keys: [], values: [], stats: [], bytes: [],
+          waiters: [], key: [1], value?: [1] }
+  %i[Map Cache].each do |name|
+    new(name, :map, arguments: [1 << 16], calls: map, cost: :memory, use: "(object[1] = 2) && object.delete(1)", idle: "object.size",
+                    waits: { "fetch" => [:computed, ->(map) { map.fetch(:key) { true } }],
+                             "compute" => [:computed, ->(map) { map.compute(:key) { true } }] })
+  end
 
   new(:SharedMemory, :memory, arguments: [:int32, 2000], cost: :memory, use: "object.put_object(4000, [1]) && object.get_object(4000)")
   new(:SharedArray, :memory, arguments: [:double, 4], cost: :memory, use: "(object[1] = 2.0) && object.sort")

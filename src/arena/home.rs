@@ -185,7 +185,11 @@ pub fn slot_in(bytes: NonNull<u8>) -> NonNull<u8> {
     unsafe { bytes.add(IN_FILE.first_slot()) }
 }
 
-fn random() -> Result<u64> {
+/// A random number.
+///
+/// # Errors
+/// `System` if the system has none.
+pub fn random() -> Result<u64> {
     let mut bytes = [0; 8];
     let (start, length) = (bytes.as_mut_ptr().cast::<libc::c_void>(), bytes.len());
     // The libc crate has no getentropy(3) of musl's.

@@ -23,9 +23,9 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Once};
 
-pub use home::PARTICIPANTS;
 #[cfg(test)]
 pub use home::layout;
+pub use home::{PARTICIPANTS, random};
 
 /// Bytes of shared memory for one object.
 pub const SLOT: usize = 128;

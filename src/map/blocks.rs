@@ -38,7 +38,10 @@ impl Map {
     #[inline]
     pub(super) fn place(&self, location: u64) -> Place {
         let (position, block) = (location * 8, u64::from(self.layout.block));
-        Place { block: u32::try_from(position / block).unwrap_or(u32::MAX), offset: (position % block) as u32 }
+        Place {
+            block: u32::try_from(position / block).unwrap_or(u32::MAX),
+            offset: (position % block) as u32,
+        }
     }
 
     #[inline]

@@ -19,6 +19,9 @@ use crate::kernel::Kernel;
 use crate::lock::{Lock, Outcome};
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
+/// A key's mark is one of so many in a row.
+const WINDOW: usize = 16;
+
 /// See above. All zeroes is a free one.
 #[repr(C, align(64))]
 pub struct Mark {
@@ -34,8 +37,8 @@ pub enum Claim {
     Ours(usize),
     /// Another thread does, or too many keys are being computed: `await_release` of that mark, then try again.
     Others(usize),
-    /// The calling thread does so already.
-    Already,
+    /// The calling thread does so already, by that mark.
+    Already(usize),
 }
 
 impl Map {
@@ -57,13 +60,13 @@ impl Map {
     fn claim_marked<K: Kernel>(&self, kernel: &K, hash: u64) -> Claim {
         let begin = hash as usize % MARKS;
         let mut free = None;
-        for index in (begin..MARKS).chain(0..begin) {
+        for index in (begin..begin + WINDOW).map(|index| index % MARKS) {
             let mark = self.mark(index);
             mark.lock.reap_if_owner_dead::<K>();
             if mark.hash.load(Relaxed) == hash {
                 match mark.lock.owner() {
                     0 if mark.lock.try_lock(kernel) => return self.ours(kernel, index, hash),
-                    owner if owner == kernel.id() => return Claim::Already,
+                    owner if owner == kernel.id() => return Claim::Already(index),
                     _ => return Claim::Others(index),
                 }
             }

@@ -176,8 +176,7 @@ impl Layout {
         let marks_at = cells_at + CELLS * size_of::<Cell>();
         let shards_at = marks_at + MARKS * size_of::<Mark>();
         let ghosts_at = shards_at + many(size_of::<Shard>(), shards)?;
-        let buckets_at =
-            (ghosts_at + many(size_of::<AtomicU32>(), ghosts * shards)?).next_multiple_of(64);
+        let buckets_at = (ghosts_at + many(size_of::<AtomicU32>(), ghosts * shards)?).next_multiple_of(64);
         let table_at = buckets_at + many(size_of::<Bucket>(), buckets * shards)?;
         let blocks_at = (table_at + many(size_of::<Block>(), blocks)?).next_multiple_of(4096);
         Some(Layout {

@@ -8,6 +8,7 @@ use super::room::{NEW, PROVEN, add, now, subtract};
 use super::segments::log_of;
 use super::shared::{Critical, Map, Patience};
 use crate::kernel::Kernel;
+use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
 /// An entry that was read.
@@ -35,6 +36,9 @@ pub struct Stats {
     pub free: u64,
 }
 
+/// The tag of a value that does not fit; no value has it.
+pub const TOO_LONG: u16 = u16::MAX;
+
 /// A word, read by one load.
 const WORD_LENGTH: usize = WORD as usize;
 
@@ -47,6 +51,60 @@ impl Map {
         let count = if tag.is_some() { &cell.hits } else { &cell.misses };
         count.fetch_add(1, Relaxed);
         tag
+    }
+
+    /// The same for a short value: its tag and length, or as much as `room` has if it does not fit, and `TOO_LONG`. What
+    /// does not fit is not counted.
+    #[inline]
+    pub fn get_short<K: Kernel>(
+        &self,
+        kernel: &K,
+        key: &Key,
+        room: &mut [MaybeUninit<u8>],
+    ) -> Option<(u16, usize)> {
+        let found = self.peek_short(key, room);
+        if !matches!(found, Some((TOO_LONG, _))) {
+            let cell = self.cell(kernel.id());
+            let count = if found.is_some() { &cell.hits } else { &cell.misses };
+            count.fetch_add(1, Relaxed);
+        }
+        found
+    }
+
+    #[inline]
+    fn peek_short(&self, key: &Key, room: &mut [MaybeUninit<u8>]) -> Option<(u16, usize)> {
+        loop {
+            let found = self.look_up(key)?;
+            let length = found.head.value as usize;
+            if length > room.len() {
+                return Some((TOO_LONG, 0));
+            }
+            let expiry = self.expiry_at(found.place, &found.head);
+            let place = self.on(found.place, found.head.value_at());
+            let read = match place {
+                Some(place) if length == WORD_LENGTH && place.offset % 8 == 0 => {
+                    self.word_at(place).map(|word| {
+                        room[..WORD_LENGTH]
+                            .copy_from_slice(&word.load(Relaxed).to_ne_bytes().map(MaybeUninit::new));
+                    })
+                }
+                // SAFETY: there is room for so many.
+                Some(place) => unsafe { self.read(place, length, room.as_mut_ptr().cast()) },
+                None => None,
+            };
+            if !found.slot.still_leads(found.lead) {
+                continue;
+            }
+            let expiry = expiry?;
+            read?;
+            if expiry != 0 && expiry <= now() {
+                return None;
+            }
+            if self.evicts {
+                found.slot.appreciate(found.lead);
+            }
+            return Some((found.head.tag, length));
+        }
     }
 
     /// The same, uncounted. Returns the instant of its expiry too, or 0.

@@ -201,13 +201,7 @@ impl<'m, K: Kernel> Critical<'m, K> {
         Ok(segment)
     }
 
-    fn detach_segment(
-        &self,
-        redo: &mut Redo,
-        log: usize,
-        count: u32,
-        large: bool,
-    ) -> Result<u32, Refusal> {
+    fn detach_segment(&self, redo: &mut Redo, log: usize, count: u32, large: bool) -> Result<u32, Refusal> {
         let (first, last) = self.detach(redo, count, None)?;
         let block = self.map.block(first)?;
         block.used.store(0, Relaxed);

@@ -230,12 +230,7 @@ impl Map {
     }
 
     /// Takes a lock that is held for short times only.
-    pub(super) fn take<K: Kernel>(
-        &self,
-        kernel: &K,
-        lock: &Lock,
-        patience: Patience,
-    ) -> Result<(), Refusal> {
+    pub(super) fn take<K: Kernel>(&self, kernel: &K, lock: &Lock, patience: Patience) -> Result<(), Refusal> {
         if lock.try_lock(kernel) || self.spin.run(LONG_PAUSE, || lock.try_lock(kernel)) {
             return Ok(());
         }

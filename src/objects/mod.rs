@@ -8,6 +8,8 @@ mod barrier;
 mod condition_variable;
 mod event;
 mod latch;
+#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+mod map;
 mod mutex;
 pub mod presence;
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
@@ -20,6 +22,8 @@ pub use barrier::CyclicBarrier;
 pub use condition_variable::ConditionVariable;
 pub use event::Event;
 pub use latch::CountDownLatch;
+#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+pub use map::Map;
 pub use mutex::{Mutex, release_held_as_dead, transfer_held};
 pub use presence::{Member, Presence, Refusal};
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]

@@ -21,6 +21,8 @@ mod filter;
 #[path = "../support/folder.rs"]
 mod folder;
 mod latch;
+#[cfg(not(feature = "simulated-mach"))]
+mod map;
 mod mutex;
 #[cfg(not(feature = "simulated-mach"))]
 mod path;

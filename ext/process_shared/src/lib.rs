@@ -18,6 +18,12 @@ mod leave_to_system;
 mod lock;
 #[cfg(any(target_os = "macos", feature = "simulated-mach"))]
 mod mach;
+#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+mod map_changes;
+#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+mod map_computing;
+#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+mod map_keys;
 mod memory;
 mod migrating_thread;
 mod nogvl;
@@ -79,6 +85,10 @@ classes! {
     queue: queue::QueueData,
     #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
     sized_queue: queue::QueueData,
+    #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+    map: map::MapData,
+    #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+    cache: map::MapData,
 }
 
 /// The locks that ConditionVariable#wait knows.

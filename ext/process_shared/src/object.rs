@@ -11,12 +11,12 @@ use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use magnus::{RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue};
-#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
-use process_shared_core::Queue;
 use process_shared_core::{
     AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, CyclicBarrier, Error as CoreError, Event,
     Mutex, Presence, RateLimiter, Semaphore,
 };
+#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+use process_shared_core::{Map, Queue};
 use rb_sys::VALUE;
 
 use crate::close_wakeups;
@@ -55,7 +55,7 @@ core!(
     RateLimiter
 );
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
-core!(Queue);
+core!(Map, Queue);
 
 /// This process's handle of a shared thing: set once, closed at most once.
 pub struct Shared<T> {

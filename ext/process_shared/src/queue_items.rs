@@ -25,14 +25,14 @@ use crate::raw_methods::{NIL as RUBY_NIL, raising};
 const NIL: u32 = 0;
 const TRUE: u32 = 1;
 const FALSE: u32 = 2;
-const FIXNUM: u32 = 3;
-const FLOAT: u32 = 4;
-const SYMBOL: u32 = 5;
-const STRING: u32 = 6;
+pub const FIXNUM: u32 = 3;
+pub const FLOAT: u32 = 4;
+pub const SYMBOL: u32 = 5;
+pub const STRING: u32 = 6;
 const OBJECT: u32 = 7;
 
 /// Where a tag has the number of the encoding.
-const ENCODING: u32 = 8;
+pub const ENCODING: u32 = 8;
 
 /// An object as bytes.
 pub struct Item {
@@ -237,4 +237,28 @@ pub fn load(ruby: &Ruby, tag: u32, bytes: Bytes) -> Result<VALUE, Error> {
 /// `value`, kept alive until here: its bytes were in use.
 pub fn keep_alive(value: Value) {
     std::hint::black_box(value.as_raw());
+}
+
+/// The same for the kinds that nothing but a lack of memory can go wrong with; `None` for all else.
+#[inline]
+pub fn load_plain(tag: u32, bytes: &[u8]) -> Option<VALUE> {
+    // SAFETY: Ruby's functions for a String, a number and the encodings that are always there.
+    unsafe {
+        let kind = tag & ((1 << ENCODING) - 1);
+        if kind == STRING {
+            let (start, length) = (bytes.as_ptr().cast(), bytes.len() as _);
+            return match (tag >> ENCODING) as i32 {
+                index if index == rb_sys::rb_utf8_encindex() => Some(rb_sys::rb_utf8_str_new(start, length)),
+                index if index == rb_sys::rb_ascii8bit_encindex() => Some(rb_sys::rb_str_new(start, length)),
+                _ => None,
+            };
+        }
+        match kind {
+            NIL => Some(RUBY_NIL),
+            TRUE => Some(rb_sys::Qtrue as VALUE),
+            FALSE => Some(rb_sys::Qfalse as VALUE),
+            FIXNUM => Some(rb_sys::rb_ll2inum(i64::from_ne_bytes(bytes.try_into().ok()?))),
+            _ => None,
+        }
+    }
 }
