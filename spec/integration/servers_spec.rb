@@ -112,6 +112,29 @@ RSpec.describe "Objects shared under", :unstressed, limit: 120 do
       answers += ask(server, gone: answers.map(&:first))
       expect(configured(answers)).to be_one_object
     end
+
+    it "through a restart by USR2: there is one leader, and numbers go on, also for a console, by their paths" do
+      application = <<~RUBY
+        require "process_shared"
+        COUNT = ProcessShared::AtomicFixnum.new(path: "#{@dir}/count")
+        LEADER = ProcessShared::Mutex.new(path: "#{@dir}/leader")
+        Thread.new { LEADER.synchronize { sleep } }
+        run ->(_env) { [200, {}, ["\#{Process.pid} \#{COUNT.increment}"]] }
+      RUBY
+      configuration = "listen '#{@dir}/socket'\npid '#{@dir}/pid'\nworker_processes 1\n"
+      server = start({ "unicorn.rb" => configuration, "config.ru" => application }, RbConfig.ruby, "-S", "unicorn", "-c", "unicorn.rb")
+      answers = ask(server, workers: 1)
+      old = answers.last.first
+      leader = ProcessShared::Mutex.new(path: "#{@dir}/leader")
+      wait_until("a leader", within: 60) { leader.owner_pid == old }
+      server.signal(:USR2)
+      answers += ask(server, workers: 1, gone: [old])
+      expect(leader.owner_pid).to eq old
+      server.signal(:QUIT)
+      wait_until("another leader", within: 60) { leader.owner_pid == answers.last.first }
+      expect(here(answers)).to eq (1..answers.size).to_a
+      expect(ruby("p ProcessShared::AtomicFixnum.new(path: #{"#{@dir}/count".inspect}).value")).to eq "#{answers.size}\n"
+    end
   end
 
   describe "Sidekiq" do
