@@ -7,7 +7,7 @@ require "tmpdir"
 
 # What `gem install` does before and after the compiler: extconf.rb says what is missing, and the Makefile it writes keeps
 # nothing of a build. Things are really taken away: from PATH, or covered by an empty directory in a mount namespace.
-RSpec.describe "Installation", :unstressed, limit: 120 do
+RSpec.describe "Installation", :unstressed, limit: 600 do
   root = File.expand_path("../..", __dir__)
   extconf = "#{root}/ext/process_shared/extconf.rb"
   before { skip "the sources are not here" unless File.exist?(extconf) }
