@@ -8,11 +8,12 @@ mod folder;
 mod support;
 
 use folder::{Folder, turn};
-use process_shared_core::Error;
 use process_shared_core::file::{self, HEADER, Shape};
+use process_shared_core::{Deadline, Error, Queue, Thread};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
 
 const SHAPE: Shape = Shape { class: "Fuzzed", details: "4096 bytes", size: 4096 };
 const ROUNDS: u32 = 10_000;
@@ -123,4 +124,69 @@ fn a_header_that_changes_meanwhile_harms_nobody() {
         assert_eq!(opener.reap(), 0);
     }
     writer.kill();
+}
+
+/// Uses a queue whatever is in its memory.
+fn use_queue(queue: &Queue, random: &mut Random) {
+    let thread = Thread::current().unwrap();
+    let at_once = || Deadline::after(Duration::ZERO);
+    let items = queue.items();
+    for _ in 0..4 {
+        let _ = queue.push(&thread, 7, &vec![1; random.below(6000)], at_once());
+        if let Ok(Ok(taken)) = queue.take(&thread, &mut Vec::new(), at_once()) {
+            let _ = match random.below(3) {
+                0 => items.finish(&thread, &taken),
+                1 => items.put_back(&thread, &taken),
+                _ => Ok(()),
+            };
+        }
+        let _ = items.pop(&thread, None, &mut Vec::new(), at_once());
+        if let Ok(critical) = items.enter(&thread, at_once()) {
+            let _ = (critical.size(), critical.in_flight().is_ok());
+        }
+    }
+    let _ = items.clear(&thread);
+}
+
+#[test]
+fn queues_of_any_bytes_are_used_or_refused() {
+    let _turn = turn();
+    let folder = Folder::on_tmpfs();
+    let path = folder.path("fuzzed");
+    let first: Vec<_> = [10, 5000, 3000, 0].map(|length| vec![2; length]).to_vec();
+    let first: Vec<_> = first.iter().map(|item| (7, item.as_slice())).collect();
+    let open = || Queue::in_file(&path, 0o600, "Queue", 20_000, 0, &first);
+    let maker = support::fork(|| {
+        let queue = open().unwrap();
+        let thread = Thread::current().unwrap();
+        (0..2).for_each(|_| assert!(queue.take(&thread, &mut Vec::new(), None).unwrap().is_ok()));
+        support::die()
+    });
+    maker.reap();
+    let good = fs::read(&path).unwrap();
+    let memory = good.windows(8).position(|bytes| bytes == b"psqueue1").unwrap() - 64;
+    let child = support::fork(|| {
+        let mut random = Random(0x2545_f491_4f6c_dd1d);
+        let mut opened = 0;
+        for _ in 0..500 {
+            let mut bytes = good.clone();
+            for _ in 0..=random.below(20) {
+                // The header, all of it, or the tables.
+                let most = [512, 512, bytes.len() - memory, 200_000][random.below(4)];
+                bytes[memory + random.below(most.min(good.len() - memory))] = random.byte();
+            }
+            fs::write(&path, &bytes).unwrap();
+            match open() {
+                Ok(queue) => {
+                    opened += 1;
+                    use_queue(&queue, &mut random);
+                }
+                Err(Error::Incompatible(_) | Error::Invalid(_)) => {}
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        println!("{opened} of 500 queues were opened");
+        i32::from(opened < 100)
+    });
+    assert_eq!(child.reap(), 0);
 }

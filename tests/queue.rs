@@ -579,6 +579,20 @@ fn memory_goes_back_as_the_queue_drains() {
 }
 
 /// Whatever the memory holds: an error or a wrong item, but no access outside and no loop without an end.
+/// A writer that dies counts no more.
+#[test]
+fn a_limit_does_not_count_what_a_dead_process_was_copying() {
+    let queue = queue_with(1 << 16, 1);
+    let child = fork(|| {
+        let me = me();
+        let _room = queue.enter(&me, None).unwrap().push(0, &[1; 10_000]).unwrap();
+        support::die()
+    });
+    child.reap();
+    try_push(&queue, b"1").unwrap();
+    assert_eq!(try_push(&queue, b"2"), Err(Refusal::Full));
+}
+
 #[test]
 fn overwritten_memory_harms_nobody() {
     const BYTES: u64 = 64 << 10;

@@ -21,6 +21,10 @@ module ProcessShared
   # *Memory.* The queue takes memory as it fills and gives it back as it drains. It uses no descriptor. When it is full,
   # {#push} waits.
   #
+  # *With a path* the queue is in a file, with what is in it, and processes that are not related share it. It survives all
+  # of them: whoever opens it next finds the items that were in flight back at the front, with one delivery more. The
+  # file takes room for all bytes when it is made, and gives none back. After a reboot the queue is new.
+  #
   # {#close} is core's: for everybody, for ever. The handle ends with the object, or by {#release}. After that all calls but
   # {#release}, {#released?}, {#inspect} and {#to_s} raise {ClosedError}.
   #
@@ -35,6 +39,14 @@ module ProcessShared
   #   jobs.concat([1, 2, 3]).close
   #   workers.each { |pid| Process.wait(pid) }
   #   results.pop_all.sort # => [1, 4, 9]
+  #
+  # @example A spool that outlives its users
+  #   require "tmpdir"
+  #   Dir.mktmpdir do |folder|
+  #     options = { path: "#{folder}/mails", bytes: 1 << 20 }
+  #     Process.wait(fork { ProcessShared::Queue.new(**options).push("mail 1").push("mail 2") })
+  #     ProcessShared::Queue.new(**options).pop # => "mail 1"
+  #   end
   #
   # @example Poison: set aside what three workers did not survive
   #   jobs = ProcessShared::Queue.new([:poison])
@@ -53,10 +65,14 @@ module ProcessShared
     #   Refuses to be marshalled: the object is the shared thing, not a description of it.
     #   @raise [TypeError] always
 
-    # @!method initialize(items = nil, bytes: 64 << 20)
-    #   @param items [#to_a, nil] what is in it at first
+    # @!method initialize(items = nil, bytes: 64 << 20, path: nil, mode: 0600)
+    #   @param items [#to_a, nil] what is in it at first; left out where there is a queue at +path+
     #   @param bytes [Integer] how many bytes there is room for, rounded up to blocks of 4 KB or more: also those of the largest item
-    #   @raise [ArgumentError] if there can be no queue of that size
+    #   @param path [String, Pathname, nil] opens the queue in this file, or makes it: see {ProcessShared}
+    #   @param mode [Integer] permissions of a new file
+    #   @raise [ArgumentError] if there can be no queue of that size; if another class's file, or a queue of another number of
+    #     bytes, is at +path+; if all +items+ do not fit into a new file
+    #   @raise [ProcessError, IncompatibleError, SystemCallError] if there is a +path+ that cannot be used: see {ProcessShared}
     #   @raise [IndexError] if one of the items is larger than the queue
     #   @raise [TypeError] if +items+ is no Array and cannot become one
     #   @raise [NotImplementedError] except on Linux
@@ -143,6 +159,9 @@ module ProcessShared
 
     # @!method waiters
     #   Same as {#num_waiting}.
+
+    # @!method path
+    #   @return [String, nil] the absolute path of its file; nil if it has none
 
     # @!method release
     #   Ends this handle in this process; others go on using the queue. A thread of this process that waits raises {ClosedError}.

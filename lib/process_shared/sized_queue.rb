@@ -19,10 +19,13 @@ module ProcessShared
   #   Process.wait(producer)
   #   read # => ["a", "b", "c", "d"]
   class SizedQueue
-    # @!method initialize(max, bytes: 64 << 20)
-    #   @param max [Integer] the most items
+    # @!method initialize(max, bytes: 64 << 20, path: nil, mode: 0600)
+    #   @param max [Integer] the most items; left out where there is a queue at +path+, which keeps its own
     #   @param bytes [Integer] how many bytes there is room for; see {Queue#initialize}
-    #   @raise [ArgumentError] if +max+ is not positive, or there can be no queue of that size
+    #   @param path [String, Pathname, nil] as for {Queue#initialize}
+    #   @param mode [Integer] permissions of a new file
+    #   @raise [ArgumentError] if +max+ is not positive, or there can be no queue of that size; as {Queue#initialize}
+    #   @raise [ProcessError, IncompatibleError, SystemCallError] if there is a +path+ that cannot be used: see {ProcessShared}
 
     # @!method max
     #   @return [Integer] the most items

@@ -229,6 +229,74 @@ RSpec.describe ProcessShared::Queue do
     expect([queue.size, queue.in_flight]).to eq [0, {}]
   end
 
+  describe "with a path", skip: RUBY_PLATFORM.include?("linux") ? false : "Linux only" do
+    around { |example| Dir.mktmpdir { |folder| (@path = "#{folder}/queue") && example.run } }
+
+    def at_path(items = nil, **options) = described_class.new(items, bytes: 100_000, path: @path, **options)
+
+    # Runs the script in a process that is not related to this one; `killed` if it does not end by itself.
+    def elsewhere(script, killed: false)
+      making = "queue = ProcessShared::Queue.new(bytes: 100_000, path: #{@path.inspect})"
+      output, status = ruby_with_status("#{making}\n#{script}")
+      expect([status.termsig, output]).to eq([9, ""]) if killed
+      output
+    end
+
+    it "begins once, and survives a restart of all its users" do
+      queue = at_path([1, :two, "three" * 2000])
+      expect([queue.size, queue.path]).to eq [3, @path]
+      queue.push([4]).close
+      queue.release
+      expect(elsewhere("p queue.pop, queue.size")).to eq "1\n3\n"
+      queue = at_path([9])
+      expect([*Array.new(3) { queue.pop }, queue.pop, queue.closed?]).to eq [:two, "three" * 2000, [4], nil, true]
+    end
+
+    it "has what everybody had in flight who is gone, at the front, with one delivery more" do
+      at_path([1, "2" * 20_000, 3, 4]).release
+      dying = "queue.pop { |one| queue.pop { |two| queue.pop(timeout: 0) { Process.kill(:KILL, $$) } } }"
+      2.times { elsewhere(dying, killed: true) }
+      queue = at_path
+      taken = Array.new(4) { queue.pop { |item, deliveries| [item, deliveries] } }
+      expect(taken).to eq [[1, 3], ["2" * 20_000, 3], [3, 3], [4, 1]]
+      expect([queue.size, queue.in_flight]).to eq [0, {}]
+      expect(queue.push("x" * 100_000).pop.size).to be 100_000
+    end
+
+    it "hands what a stranger had who was killed to one who waits" do
+      queue = at_path
+      thread = in_thread { queue.pop { |item, deliveries| [item, deliveries] } }
+      wait_until { queue.waiters == 1 }
+      elsewhere("queue.push(:job); queue.release", killed: false)
+      expect(thread.value).to eq [:job, 1]
+      elsewhere("queue.push(:next); queue.pop { Process.kill(:KILL, $$) }", killed: true)
+      expect(queue.pop { |item, deliveries| [item, deliveries] }).to eq [:next, 2]
+    end
+
+    it "is one queue however often it is opened" do
+      one, two = at_path, at_path
+      one.push(1).push(2)
+      expect(two.pop { |item| [item, one.in_flight, two.size] }).to eq [1, { Process.pid => 1 }, 1]
+      one.release
+      expect(two.pop).to be 2
+    end
+
+    it "takes all its memory when it is made, and refuses another size, or more items than it has room for" do
+      at_path
+      expect(File.stat(@path).blocks * 512).to be >= 100_000
+      expect { at_path(nil, bytes: 50_000) }.to raise_error(ArgumentError, /100000 bytes.*50000 bytes/)
+      expect { described_class.new(["x" * 5000] * 9, bytes: 5000, path: "#{@path}2") }.to raise_error(ArgumentError, /fit/)
+      expect { described_class.new(["x" * 5001], bytes: 5000, path: "#{@path}2") }.to raise_error(IndexError)
+      expect(Dir.children(File.dirname(@path))).to eq ["queue"]
+    end
+
+    it "says so where the file has been overwritten" do
+      at_path.push(1).release
+      File.binwrite(@path, "overwritten", File.binread(@path).index("psqueue1"))
+      expect { at_path }.to raise_error(ProcessShared::IncompatibleError, /overwritten/)
+    end
+  end
+
   it "is used in signal handlers, where it does not wait" do
     child = fork_child do |parent|
       trap(:USR1) do

@@ -7,7 +7,7 @@ require_relative "blocking_calls"
 class SharedClass
   ALL = [] # rubocop:disable Style/MutableConstant -- filled below
 
-  attr_reader :name, :kind, :arguments, :calls, :use, :idle, :cost, :ending
+  attr_reader :name, :kind, :arguments, :calls, :use, :idle, :cost, :ending, :in_file
 
   # kind       :synchronisation, :memory, :queue, or :other for what is no class of shared objects
   # kind       :synchronisation, :memory, :map, or :other for what is no class of shared objects
@@ -16,11 +16,13 @@ class SharedClass
   # use        Ruby text that uses a fresh `object` once, without waiting, and leaves it as it was
   # idle       Ruby text of what can be asked of `object` in any process, and has the same answer while nobody uses it
   # waits      the calls that can wait: a maker of BlockingCall, the call's name, and the call
+  # in_file    more keywords for an object with a path, so that its file is small
   # ending     the methods that end a handle, and that tell whether it has ended
   # cost       how long `use` takes, for specs that do it over and over: :lock, :wait or :memory
   def initialize(name, kind, arguments: [], calls: {}, use: "object", idle: "object.closed?", waits: {}, cost: :lock,
-                 ending: %i[close closed?])
+                 ending: %i[close closed?], in_file: {})
     @name, @kind, @arguments, @calls, @use, @idle, @cost, @ending = name, kind, arguments, calls, use, idle, cost, ending
+    @in_file = in_file
     waits.each { |call, (maker, wait)| BlockingCall.public_send(maker, "#{name}##{call}", klass, &wait) }
     ALL << self
   end
@@ -29,8 +31,8 @@ class SharedClass
   def file = "process_shared/#{name.to_s.gsub(/(?<=[a-z])(?=[A-Z])/, "_").downcase}"
   def make = klass.new(*arguments)
   def making = "ProcessShared::#{name}.new(#{arguments.map(&:inspect).join(", ")})"
-  def at(path, **options) = klass.new(*arguments, path:, **options)
-  def making_at(path) = "ProcessShared::#{name}.new(*#{arguments.inspect}, path: #{path.inspect})"
+  def at(path, **options) = klass.new(*arguments, path:, **in_file, **options)
+  def making_at(path) = "ProcessShared::#{name}.new(*#{arguments.inspect}, path: #{path.inspect}, **#{in_file.inspect})"
   def takes_path? = shared? && klass.method_defined?(:path)
   def in_use(object) = eval(use, binding, __FILE__, __LINE__) # rubocop:disable Security/Eval -- our own text
   def when_idle(object) = eval(idle, binding, __FILE__, __LINE__) # rubocop:disable Security/Eval -- our own text
@@ -111,13 +113,13 @@ class SharedClass
 
   queue = { push: [1], :<< => [1], pop: [true], pop_all: [1], concat: [[1]], size: [], empty?: [], close: [], closed?: [], clear: [],
             num_waiting: [], waiters: [], in_flight: [] }
-  new(:Queue, :queue, calls: queue, cost: :memory, use: "object.push(1) && object.pop", idle: "object.size", ending: %i[release released?],
+  new(:Queue, :queue, in_file: { bytes: 5000 }, calls: queue, cost: :memory, use: "object.push(1) && object.pop", idle: "object.size", ending: %i[release released?],
                       waits: {
                         "pop" => [:item, :pop.to_proc], "pop(timeout: 60)" => [:item, ->(empty) { empty.pop(timeout: 60) }],
                         "pop with a block" => [:item, ->(empty) { empty.pop { |item| item } }],
                         "pop_all" => [:item, ->(empty) { empty.pop_all(1) }]
                       })
-  new(:SizedQueue, :queue, arguments: [1], calls: queue.merge(max: [], :max= => [2]), cost: :memory, use: "object.push(1) && object.pop",
+  new(:SizedQueue, :queue, arguments: [1], in_file: { bytes: 5000 }, calls: queue.merge(max: [], :max= => [2]), cost: :memory, use: "object.push(1) && object.pop",
                            idle: "object.size", ending: %i[release released?], waits: {
                              "push" => [:room, ->(full) { full.push(2) }],
                              "push(timeout: 60)" => [:room, ->(full) { full.push(2, timeout: 60) }]

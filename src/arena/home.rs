@@ -98,9 +98,9 @@ impl Home {
         Ok(Home { address, layout, identity, file: None, holder: Holder::default() })
     }
 
-    /// The pages of a file, which has `IN_FILE.bytes()` behind its header.
+    /// The pages of a file, which has at least `IN_FILE.bytes()` behind its header.
     pub fn in_file(file: Arc<File>) -> Self {
-        debug_assert!(file.bytes().len() == IN_FILE.bytes());
+        debug_assert!(file.bytes().len() >= IN_FILE.bytes());
         let (device, inode) = file.id();
         Home {
             address: file.bytes().cast(),
@@ -119,9 +119,10 @@ impl Home {
         &self.holder
     }
 
-    /// The addresses of this home in this process.
+    /// The addresses of this home in this process: those of the whole object, if it is in a file.
     pub fn span(&self) -> (usize, usize) {
-        (self.address.addr().get(), self.layout.bytes())
+        let size = self.file.as_ref().map_or(self.layout.bytes(), |file| file.bytes().len());
+        (self.address.addr().get(), size)
     }
 
     pub fn slots(&self) -> usize {
@@ -184,6 +185,9 @@ pub fn slot_in(bytes: NonNull<u8>) -> NonNull<u8> {
     // SAFETY: inside the bytes, as above.
     unsafe { bytes.add(IN_FILE.first_slot()) }
 }
+
+/// Where in the bytes of a file the memory begins that an object has beside its slot: at a page, where pages have 4 KB.
+pub const MORE_AT: usize = IN_FILE.bytes().next_multiple_of(4096);
 
 /// A random number.
 ///

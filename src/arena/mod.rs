@@ -15,6 +15,7 @@ use crate::platform;
 use crate::platform::fork_epoch::{fork_epoch, step_fork_epoch};
 use crate::platform::fork_lock::ForkLock;
 use crate::spin::SpinBudget;
+use crate::word::Word;
 use bookkeeping::Bookkeeping;
 use home::{Home, Layout};
 use std::cell::UnsafeCell;
@@ -182,20 +183,58 @@ impl Slot {
         start: impl Fn(NonNull<u8>),
         recover: impl Fn(NonNull<u8>),
     ) -> Result<Self> {
-        register_atfork();
-        platform::check_files()?;
         let shape = file::Shape { class, details, size: home::IN_FILE.bytes() };
         let start = |bytes: file::Bytes| {
             start(home::slot_in(bytes.cast()));
             Ok(())
         };
         let recover = |bytes: file::Bytes| {
-            // SAFETY: the bytes of a file of this shape, which no other process has open.
-            unsafe { home::clear_table(bytes.cast()) };
             recover(home::slot_in(bytes.cast()));
             Ok(())
         };
-        let file = file::open(path, mode, &shape, start, recover)?;
+        Self::in_file_of(path, mode, &shape, start, recover)
+    }
+
+    /// The same for an object that has `size` bytes beside its slot, see `beside`, which is all that `start` and `recover` get.
+    /// `details` are as in `Shape`.
+    ///
+    /// # Errors
+    /// As `in_file`, and what `start` and `recover` say.
+    pub fn in_file_with(
+        path: &Path,
+        mode: u32,
+        (class, details): (&str, &str),
+        size: usize,
+        start: impl Fn(NonNull<u8>) -> Result<()>,
+        recover: impl Fn(NonNull<u8>) -> Result<()>,
+    ) -> Result<Self> {
+        let shape = file::Shape { class, details, size: home::MORE_AT.saturating_add(size) };
+        // SAFETY: inside the bytes of a file of this shape.
+        let beside = |bytes: file::Bytes| unsafe { bytes.cast::<u8>().add(home::MORE_AT) };
+        let start = |bytes: file::Bytes| start(beside(bytes));
+        let recover = |bytes: file::Bytes| {
+            // SAFETY: a slot is a word that counts those that wait, and no other process has the file open.
+            unsafe { home::slot_in(bytes.cast()).cast::<Word>().as_ref() }.recover(0);
+            recover(beside(bytes))
+        };
+        Self::in_file_of(path, mode, &shape, start, recover)
+    }
+
+    fn in_file_of(
+        path: &Path,
+        mode: u32,
+        shape: &file::Shape,
+        start: impl Fn(file::Bytes) -> Result<()>,
+        recover: impl Fn(file::Bytes) -> Result<()>,
+    ) -> Result<Self> {
+        register_atfork();
+        platform::check_files()?;
+        let recover = |bytes: file::Bytes| {
+            // SAFETY: the bytes of a file of this shape, which no other process has open.
+            unsafe { home::clear_table(bytes.cast()) };
+            recover(bytes)
+        };
+        let file = file::open(path, mode, shape, start, recover)?;
         // What is not needed is dropped outside: a file takes the lock of the registry to close.
         let (slot, spare) = with_bookkeeping(|books| books.hand_out_in_file(file));
         drop(spare);
@@ -205,6 +244,12 @@ impl Slot {
     /// The file that the slot is in.
     pub fn file(&self) -> Option<&File> {
         self.home.file().map(Arc::as_ref)
+    }
+
+    /// The memory beside the slot of an object that was opened by `in_file_with`.
+    pub fn beside(&self) -> Option<NonNull<u8>> {
+        // SAFETY: inside the bytes of the file, which are mapped as long as this.
+        self.file().map(|file| unsafe { file.bytes().cast::<u8>().add(home::MORE_AT) })
     }
 
     /// See `Holder`; for a slot in a file.

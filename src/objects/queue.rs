@@ -9,6 +9,7 @@ use crate::participants::Party;
 use crate::platform::{Thread, map, unmap};
 use crate::queue::{Participant, Queue as Items, Refusal, Taken};
 use crate::word::Word;
+use std::path::Path;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, Ordering::*};
 use std::time::Duration;
@@ -16,12 +17,14 @@ use std::time::Duration;
 /// How long a finalizer waits for the lock of a queue before it leaves the memory mapped.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// A queue of items of bytes. Its slot counts those that wait; its memory has neither a descriptor nor a name.
+/// A queue of items of bytes. Its slot counts those that wait. Its memory has neither a descriptor nor a name, or is that of
+/// a file, beside the slot.
 #[derive(Debug)]
 pub struct Queue {
     slot: Slot,
     items: Items,
-    memory: NonNull<u8>,
+    /// The memory, if it is not the slot's.
+    memory: Option<NonNull<u8>>,
     length: usize,
     /// This process's membership, or that of the process it was forked from, or null.
     membership: AtomicPtr<Participant>,
@@ -32,27 +35,77 @@ unsafe impl Send for Queue {}
 // SAFETY: as above; the membership is changed by a compare-and-swap, and freed by the drop only.
 unsafe impl Sync for Queue {}
 
+fn cannot_be(bytes: u64) -> Error {
+    Error::Invalid(format!("a queue cannot have {bytes} bytes"))
+}
+
 impl Queue {
     /// A queue for `bytes`, with at most `max` items if that is not 0.
     ///
     /// # Errors
     /// `Invalid` if there can be no queue of that size, `System` if there is no memory for it.
     pub fn new(bytes: u64, max: u64) -> Result<Self> {
-        let invalid = || Error::Invalid(format!("a queue cannot have {bytes} bytes"));
-        let length = Items::memory_for(bytes).ok_or_else(invalid)?;
+        let length = Items::memory_for(bytes).ok_or_else(|| cannot_be(bytes))?;
         let slot = Slot::new()?;
         let memory = map(length)?;
         // SAFETY: fresh zeroes, which stay mapped until the drop.
         match unsafe { Items::create(memory, length, bytes, max, true) } {
             Ok(items) => {
-                Ok(Queue { slot, items, memory, length, membership: AtomicPtr::new(ptr::null_mut()) })
+                let membership = AtomicPtr::new(ptr::null_mut());
+                Ok(Queue { slot, items, memory: Some(memory), length, membership })
             }
             Err(_) => {
                 // SAFETY: nobody has used it.
                 unsafe { unmap(memory, length) };
-                Err(invalid())
+                Err(cannot_be(bytes))
             }
         }
+    }
+
+    /// The queue in the file at `path`, of `class`: opened, with what is in it, or made with `mode`, with at most `max` items if
+    /// that is not 0, and with the items `first`, of which each has a tag. All of its memory is taken then.
+    ///
+    /// # Errors
+    /// As `new` and `Slot::in_file`; `Invalid` if there is no room for `first`, `Incompatible` if the file has been overwritten.
+    pub fn in_file(
+        path: &Path,
+        mode: u32,
+        class: &str,
+        bytes: u64,
+        max: u64,
+        first: &[(u32, &[u8])],
+    ) -> Result<Self> {
+        let length = Items::memory_for(bytes).ok_or_else(|| cannot_be(bytes))?;
+        let thread = Thread::current()?;
+        let start = |memory| {
+            // SAFETY: zeroes of a file, which stay mapped until the drop, or the end of this.
+            let items = unsafe { Items::create(memory, length, bytes, max, false) };
+            let items = items.map_err(|_| cannot_be(bytes))?;
+            let at_once = || Deadline::after(Duration::ZERO);
+            let pushed = first.iter().try_for_each(|(tag, item)| items.push(&thread, *tag, item, at_once()));
+            pushed.map_err(|_| Error::Invalid(format!("{} items do not fit in the queue", first.len())))
+        };
+        let overwritten = |_| {
+            let path = path.display();
+            Error::Incompatible(format!(
+                "the queue in {path} has been overwritten: delete the file when nobody uses it"
+            ))
+        };
+        // SAFETY: the memory of a file of this shape, mapped as long as it runs.
+        let recover = |memory| unsafe { Items::recover(memory, length, bytes) }.map_err(overwritten);
+        let details = format!("{bytes} bytes");
+        let slot = Slot::in_file_with(path, mode, (class, &details), length, start, recover)?;
+        let memory = slot.beside().ok_or_else(|| overwritten(Refusal::Corrupt))?;
+        // SAFETY: mapped as long as the slot.
+        let items = unsafe { Items::attach(memory, length, false) }.map_err(overwritten)?;
+        if items.bytes() != bytes {
+            return Err(overwritten(Refusal::Corrupt));
+        }
+        // If the lock is held, the next to enter sees to it.
+        if let Some(critical) = items.try_enter(&thread) {
+            critical.reap().map_err(overwritten)?;
+        }
+        Ok(Queue { slot, items, memory: None, length, membership: AtomicPtr::new(ptr::null_mut()) })
     }
 
     /// What can be done with it at once.
@@ -168,10 +221,14 @@ impl Drop for Queue {
             let is_here = membership.is_here();
             let left = membership.leave(&self.items, Deadline::after(PATIENCE));
             if is_here && left.is_err() {
-                return; // the kernel will look for the member's word when the thread that holds it ends
+                // The kernel will look for the member's word when the thread that holds it ends.
+                self.slot.keep_for_good();
+                return;
             }
         }
-        // SAFETY: mapped by `new`; nobody uses it any more.
-        unsafe { unmap(self.memory, self.length) };
+        if let Some(memory) = self.memory {
+            // SAFETY: mapped by `new`; nobody uses it any more.
+            unsafe { unmap(memory, self.length) };
+        }
     }
 }

@@ -346,6 +346,9 @@ impl<K: Kernel> Critical<'_, K> {
 
     /// The first and the last block of a small payload.
     fn small_blocks(&self, cursor: Cursor, length: u64) -> Result<(u32, u32), Refusal> {
+        if length > self.queue.largest_small() as u64 {
+            return Err(Corrupt);
+        }
         let mut end = cursor;
         end.skip(self.queue, length as usize)?;
         Ok((cursor.block, end.block))

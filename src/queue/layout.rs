@@ -154,6 +154,29 @@ const _: () = {
     assert!(size_of::<Entry>() == 64 && size_of::<Member>() == 64 && size_of::<Writer>() == 64);
 };
 
+/// As `participants::layout`.
+#[cfg(test)]
+pub fn layout() -> Vec<(&'static str, usize)> {
+    use std::mem::offset_of;
+    let smallest = Layout::for_bytes(1).map_or(0, |layout| layout.size);
+    vec![
+        ("queue's head", offset_of!(Header, head)),
+        ("tail", offset_of!(Header, tail)),
+        ("returned", offset_of!(Header, returned)),
+        ("max", offset_of!(Header, max)),
+        ("closed", offset_of!(Header, closed)),
+        ("dirty", offset_of!(Header, dirty)),
+        ("parking", offset_of!(Header, parking)),
+        ("redo", offset_of!(Header, redo)),
+        ("items", offset_of!(Header, items)),
+        ("room", offset_of!(Header, room)),
+        ("trimmer", offset_of!(Header, trimmer)),
+        ("entry's place", offset_of!(Entry, place)),
+        ("queue's header", size_of::<Header>()),
+        ("smallest queue", smallest),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

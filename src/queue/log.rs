@@ -216,9 +216,10 @@ impl<K: Kernel> Critical<'_, K> {
         Ok(())
     }
 
-    /// How many items the log has.
+    /// How many items the log has: no more than there is room for, whatever the memory says.
     pub(super) fn logged(&self) -> u32 {
-        distance(self.head().ordinal, self.tail().ordinal)
+        let most = u64::from(self.queue.layout.blocks) * u64::from(self.queue.layout.block) / HEAD as u64;
+        distance(self.head().ordinal, self.tail().ordinal).min(u32::try_from(most).unwrap_or(u32::MAX))
     }
 
     /// Whether the log can count `more` items.

@@ -82,6 +82,15 @@ impl<K: Kernel> Critical<'_, K> {
         Ok(())
     }
 
+    /// Sees to all that the dead have left, members and writers.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub fn reap(&self) -> Result<(), Refusal> {
+        self.reap_members()?;
+        self.reap_writers().map(|_| ())
+    }
+
     /// Gets back what dead members had in flight.
     pub(super) fn reap_members(&self) -> Result<(), Refusal> {
         for index in 0..self.members_used() {

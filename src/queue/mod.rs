@@ -67,6 +67,8 @@ mod words;
 #[cfg(not(loom))]
 mod writers;
 
+#[cfg(all(test, not(loom)))]
+pub use layout::layout;
 #[cfg(not(loom))]
 pub use {
     in_flight::Taken,

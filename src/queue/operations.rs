@@ -122,11 +122,22 @@ impl<K: Kernel> Critical<'_, K> {
         if self.is_closed() {
             return Err(Refusal::Closed);
         }
+        if self.has_max(items - 1) {
+            self.reap_reserved()?;
+        }
         if self.has_max(items - 1) || !self.can_count(items) {
             return Err(Refusal::Full);
         }
         // One that needs much room must not wait for ever because those that need little take it.
         if !in_line && header.room.is_waited_at() { Err(Refusal::Full) } else { Ok(()) }
+    }
+
+    /// Large items that are being copied count; those of dead writers end here.
+    fn reap_reserved(&self) -> Result<(), Refusal> {
+        if self.header().reserved.load(Relaxed) > 0 {
+            self.reap_writers()?;
+        }
+        Ok(())
     }
 
     /// Whether there are as many items as there may be, or would be with so many more.

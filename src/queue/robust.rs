@@ -9,7 +9,7 @@
 //! Changes hands under the queue's lock only, so unlike a `Lock` it has nobody to compete with.
 
 use crate::kernel::Kernel;
-use crate::word::{OWNER, WAITERS, Word, futex_word, pack};
+use crate::word::{OWNER, OWNER_DIED, WAITERS, Word, futex_word, pack};
 use std::sync::atomic::Ordering::*;
 
 /// See above. All zeroes is nobody's.
@@ -50,6 +50,15 @@ impl Robust {
         kernel.clear_pending();
     }
 
+    /// Ends a hold of the calling thread's, also if the word has been overwritten: nothing on its robust list may lead here.
+    pub fn let_go<K: Kernel>(&self, kernel: &K) {
+        if self.is_held_by(kernel) {
+            self.release(kernel);
+        } else if crate::arena::may_be_in_file((&raw const self.0).addr()) {
+            kernel.robust_remove(&self.0);
+        }
+    }
+
     /// What the dead holder left has been seen to.
     pub fn bury(&self) {
         self.0.state.store(pack(0, 0), Release);
@@ -63,6 +72,13 @@ impl Robust {
     /// Finds out whether its holder is dead, where the system does not see to that.
     pub fn reap_if_owner_dead<K: Kernel>(&self) {
         K::reap_if_owner_dead(&self.0);
+    }
+
+    /// When no process uses the word: whoever holds it is dead.
+    pub fn recover(&self) {
+        if self.holder() != Holder::Nobody {
+            self.0.recover(pack(OWNER_DIED, 0));
+        }
     }
 
     /// The process it was held for.

@@ -93,6 +93,33 @@ impl Queue {
         }
     }
 
+    /// Puts a queue for `bytes` in order that no process uses. Those that used it are dead: what they held is seen to by the
+    /// next to enter.
+    ///
+    /// # Errors
+    /// `Corrupt` if there is none.
+    ///
+    /// # Safety
+    /// As for `create`.
+    pub unsafe fn recover(memory: NonNull<u8>, length: usize, bytes: u64) -> Result<(), Refusal> {
+        // SAFETY: the caller's promise.
+        let queue = unsafe { Self::attach(memory, length, false)? };
+        if queue.bytes() != bytes {
+            return Err(Corrupt);
+        }
+        let header = queue.header();
+        [&header.lock, &header.trimmer].into_iter().for_each(Lock::recover);
+        [&header.items, &header.room].into_iter().for_each(Gate::recover);
+        (0..MEMBERS).for_each(|index| queue.member(index).holder.recover());
+        (0..WRITERS).for_each(|index| queue.writer(index).holder.recover());
+        Ok(())
+    }
+
+    /// Where it is.
+    pub fn memory(&self) -> NonNull<u8> {
+        self.memory
+    }
+
     /// How many bytes it is for: those of the largest item.
     pub fn bytes(&self) -> u64 {
         self.layout.bytes

@@ -32,16 +32,22 @@ impl<K: Kernel> Critical<'_, K> {
             return Ok(false);
         }
         header.trimmer.make_consistent();
+        let freed = self.free_trimming(list);
+        header.trimmer.unlock(self.kernel);
+        freed.map(|()| true)
+    }
+
+    fn free_trimming(&self, list: List) -> Result<(), Refusal> {
+        let count = list.count.min(BATCH);
         let mut last = list.first;
-        for _ in 1..list.count.min(BATCH) {
+        for _ in 1..count {
             last = self.queue.next_block(last)?;
         }
         let mut redo = Redo::new(self.queue);
-        self.release(&mut redo, Chain { first: list.first, last, count: list.count.min(BATCH) })?;
-        redo.set(&header.trimming, 0)?;
+        self.release(&mut redo, Chain { first: list.first, last, count })?;
+        redo.set(&self.header().trimming, 0)?;
         redo.commit();
-        header.trimmer.unlock(self.kernel);
-        Ok(true)
+        Ok(())
     }
 }
 

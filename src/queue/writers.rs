@@ -92,7 +92,16 @@ impl<K: Kernel> Critical<'_, K> {
     /// Adds the item, whose bytes have all been written, to the queue.
     pub(super) fn publish_reserved(&self, reservation: &Reservation) -> Result<(), Refusal> {
         let slot = self.queue.writer(reservation.slot);
-        if !slot.holder.is_held_by(self.kernel) || reservation.written != reservation.length {
+        if reservation.written != reservation.length {
+            return self.give_up(reservation).and(Err(Refusal::NotHeld));
+        }
+        let published = self.publish_from(slot, reservation);
+        slot.holder.let_go(self.kernel);
+        published
+    }
+
+    fn publish_from(&self, slot: &Writer, reservation: &Reservation) -> Result<(), Refusal> {
+        if !slot.holder.is_held_by(self.kernel) {
             return Err(Refusal::NotHeld);
         }
         let header = self.header();
@@ -104,19 +113,16 @@ impl<K: Kernel> Critical<'_, K> {
         redo.set(&slot.count, 0)?;
         redo.set(&header.reserved, header.reserved.load(Relaxed).wrapping_sub(1))?;
         self.signal_item(|| redo.commit());
-        slot.holder.release(self.kernel);
         Ok(())
     }
 
     /// Gives the room back.
     pub(super) fn give_up(&self, reservation: &Reservation) -> Result<(), Refusal> {
         let slot = self.queue.writer(reservation.slot);
-        if !slot.holder.is_held_by(self.kernel) {
-            return Err(Refusal::NotHeld);
-        }
-        self.free_reserved(slot)?;
-        slot.holder.release(self.kernel);
-        Ok(())
+        let is_held = slot.holder.is_held_by(self.kernel);
+        let freed = if is_held { self.free_reserved(slot) } else { Err(Refusal::NotHeld) };
+        slot.holder.let_go(self.kernel);
+        freed
     }
 
     /// Gives back the room of writers that died. True if there were any.

@@ -74,6 +74,16 @@ struct Case<'a> {
     items: &'a [(u32, usize)],
     operation: &'a dyn Fn(&Queue, u32),
     allowed: &'a [&'a [u32]],
+    /// What is done before anybody else uses the queue.
+    then: fn(&Queue),
+}
+
+fn go_on(_: &Queue) {}
+
+/// As if nobody had the queue's file open any more: it is put in order, and opened by somebody else.
+fn open_alone(queue: &Queue) {
+    // SAFETY: the scenario keeps its memory mapped, and nobody else uses it.
+    unsafe { Queue::recover(queue.memory(), Queue::memory_for(BYTES).unwrap(), BYTES).unwrap() }
 }
 
 /// The sizes of an item in a block, of one that lies in two, and of one with blocks of its own.
@@ -105,6 +115,7 @@ fn try_case_before(case: &Case, before: &dyn Fn(&Queue, u32)) {
             asleep: &|_| {},
             at_the_point: &|| {},
         });
+        (case.then)(&queue);
         let own = join(&queue);
         let context = case.name;
         assert_eq!(queue.enter(&me(), None).unwrap().in_flight().unwrap(), [], "{context}");
@@ -130,6 +141,7 @@ fn push_and_pop() {
             items: &[(1, SMALL), (2, WIDE)],
             operation: &|queue, _| push_one(queue, length),
             allowed: &[&[1, 2], &[1, 2, 3]],
+            then: go_on,
         });
     }
     for (name, length) in [("pop small", SMALL), ("pop wide", WIDE), ("pop large", LARGE)] {
@@ -141,6 +153,7 @@ fn push_and_pop() {
                 pop(queue, one);
             },
             allowed: &[&[1, 2, 3], &[2, 3], &[3]],
+            then: go_on,
         });
     }
 }
@@ -159,6 +172,7 @@ fn many_at_once() {
             assert_eq!(critical.push_all(&items).unwrap(), items.len());
         },
         allowed: &[&[1, 2], &all],
+        then: go_on,
     });
 }
 
@@ -175,6 +189,7 @@ fn take_and_finish_or_put_back() {
                 queue.finish(&me(), &first).unwrap();
             },
             allowed: &[&[1, 2, 3, 4], &[1, 3, 4], &[3, 4]],
+            then: go_on,
         });
         try_case(&Case {
             name,
@@ -188,8 +203,32 @@ fn take_and_finish_or_put_back() {
                 assert_eq!((second.tag, second.deliveries), (2, 2));
             },
             allowed: &[&[1, 2, 3, 4], &[2, 3, 4]],
+            then: go_on,
         });
     }
+}
+
+/// Everybody who had the queue's file open is gone.
+#[test]
+fn open_what_the_dead_left() {
+    try_case(&Case {
+        name: "push large, and open alone",
+        items: &[(1, SMALL), (2, WIDE)],
+        operation: &|queue, _| push(queue, 3, LARGE),
+        allowed: &[&[1, 2], &[1, 2, 3]],
+        then: open_alone,
+    });
+    try_case(&Case {
+        name: "take, finish and put back, and open alone",
+        items: &[(1, WIDE), (2, LARGE), (3, SMALL)],
+        operation: &|queue, one| {
+            let (first, second) = (take(queue, one), take(queue, one));
+            queue.finish(&me(), &second).unwrap();
+            queue.put_back(&me(), &first).unwrap();
+        },
+        allowed: &[&[1, 2, 3], &[1, 3]],
+        then: open_alone,
+    });
 }
 
 #[test]
@@ -199,6 +238,7 @@ fn clear_and_close() {
         items: &[(1, SMALL), (2, LARGE), (3, WIDE)],
         operation: &|queue, _| queue.clear(&me()).unwrap(),
         allowed: &[&[1, 2, 3], &[2, 3], &[3], &[]],
+        then: go_on,
     });
 }
 
@@ -226,6 +266,7 @@ fn see_to_what_the_dead_left() {
                 assert_eq!(take(queue, one).tag, 1);
             },
             allowed: &[&[1, 2, 3, 4]],
+            then: go_on,
         },
         &die_with_items,
     );
@@ -241,6 +282,7 @@ fn see_to_what_the_dead_left() {
                 queue.enter(&me, None).unwrap().publish(room).unwrap();
             },
             allowed: &[&[1, 2, 3], &[1, 2, 3, 4]],
+            then: go_on,
         },
         &|queue, one| {
             die_with_items(queue, one);
@@ -269,6 +311,7 @@ fn gather_what_is_in_flight() {
                 queue.enter(&me, None).unwrap().abandon(room).unwrap();
             },
             allowed: &[&[4, 8, 12, 16, 20, 24]],
+            then: go_on,
         },
         &|queue, one| {
             // Every fourth stays.

@@ -3,12 +3,13 @@
 
 use magnus::scan_args::{get_kwargs, scan_args};
 use magnus::{ExceptionClass, RArray, RHash, RModule, Ruby, TryConvert, Value, method, prelude::*};
-use magnus::rb_sys::{AsRawValue, FromRawValue};
+use magnus::rb_sys::AsRawValue;
 use process_shared_core::queue::{Critical, Pushed, Refusal};
 use process_shared_core::{Outcome, Queue, Thread};
 use rb_sys::{VALUE, rb_eThreadError};
 use std::cell::Cell;
 use std::ffi::c_int;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::classes::Known;
@@ -16,6 +17,7 @@ use crate::errors::{self, Error};
 use crate::object::{self, Object, Shared};
 use crate::queue_items::{Item, keep_alive};
 use crate::queue_taking::{self, Wanted};
+use crate::path::{self, Given};
 use crate::raw_methods::{MethodN, NIL, answer, arguments, define, raising, ruby, value};
 use crate::timeout::Timeout;
 use crate::typed_data::{self, Data, of};
@@ -37,6 +39,7 @@ impl Data for QueueData {
 
 impl Object for QueueData {
     type Core = Queue;
+    const TAKES_PATH: bool = true;
 
     fn shared(&self) -> &Shared<Queue> {
         &self.shared
@@ -171,11 +174,12 @@ fn push_item(
 
 fn refuse_too_large(ruby: &Ruby, queue: &Queue, length: usize) -> Result<(), Error> {
     let most = queue.items().bytes();
-    if length as u64 <= most {
-        return Ok(());
-    }
+    if length as u64 <= most { Ok(()) } else { Err(too_large(ruby, length, most)) }
+}
+
+fn too_large(ruby: &Ruby, length: usize, most: u64) -> Error {
     let text = format!("the item takes {length} bytes, and the queue has {most}");
-    Err(Error::new(ruby.exception_index_error(), text))
+    Error::new(ruby.exception_index_error(), text)
 }
 
 /// Adds an item as soon as there is room.
@@ -268,17 +272,27 @@ fn concat(ruby: &Ruby, object: Value, array: Value) -> Result<Value, Error> {
     Ok(object)
 }
 
-fn push_all(ruby: &Ruby, object: Value, array: RArray) -> Result<(), Error> {
-    let data = of::<QueueData>(object);
-    let mut items: Vec<(u32, Vec<u8>)> = Vec::with_capacity(array.len());
+/// What the elements are as items, which may run any code.
+fn in_bytes(array: RArray) -> Result<Vec<(u32, Vec<u8>)>, Error> {
+    let mut items = Vec::with_capacity(array.len());
     for each in array {
         let item = Item::of(each.as_raw())?;
         // SAFETY: copied at once.
         items.push((item.tag, unsafe { item.bytes() }.to_vec()));
     }
+    Ok(items)
+}
+
+fn borrowed(items: &[(u32, Vec<u8>)]) -> Vec<(u32, &[u8])> {
+    items.iter().map(|(tag, bytes)| (*tag, bytes.as_slice())).collect()
+}
+
+fn push_all(ruby: &Ruby, object: Value, array: RArray) -> Result<(), Error> {
+    let data = of::<QueueData>(object);
+    let items = in_bytes(array)?;
     let queue = data.open(ruby)?;
     items.iter().try_for_each(|(_, bytes)| refuse_too_large(ruby, queue, bytes.len()))?;
-    let items: Vec<(u32, &[u8])> = items.iter().map(|(tag, bytes)| (*tag, bytes.as_slice())).collect();
+    let items = borrowed(&items);
     let mut rest = items.as_slice();
     while let Some((tag, bytes)) = rest.first() {
         let queue = data.open(ruby)?;
@@ -405,29 +419,34 @@ fn watch(ruby: &Ruby, object: Value, timeout: Value) -> Result<bool, Error> {
     nogvl::block(ruby, [Some(object), None], || data.check(ruby), wait, nogvl::keep)
 }
 
-/// `new(items = nil, bytes: 64 << 20)`.
+/// `new(items = nil, bytes: 64 << 20, path: nil, mode: 0600)`.
 fn initialize(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
-    let args = scan_args::<(), (Option<Value>,), (), (), _, ()>(args)?;
-    let items = match args.optional.0 {
+    let given = path::given(ruby, args, &["bytes"])?;
+    ruby.check_arity(given.positional.len(), 0..=1)?;
+    let items = match given.positional.first() {
         // SAFETY: any object; what it raises is caught.
-        Some(items) => Some(raising(|| unsafe {
+        Some(items) => raising(|| unsafe {
             let array = rb_sys::ruby_value_type::RUBY_T_ARRAY as c_int;
             rb_sys::rb_convert_type(items.as_raw(), array, c"Array".as_ptr(), c"to_a".as_ptr())
-        })?),
-        None => None,
+        })?,
+        None => ruby.ary_new().as_raw(),
     };
-    begin(ruby, object, args.keywords, 0)?;
-    match items {
-        // SAFETY: an Array.
-        Some(items) => push_all(ruby, object, RArray::try_convert(unsafe { Value::from_raw(items) })?),
-        None => Ok(()),
-    }
+    let items = RArray::try_convert(value(items))?;
+    // Where there is a path, what the queue begins with is made with it.
+    let begins_with = if given.location.is_some() { in_bytes(items)? } else { Vec::new() };
+    begin(ruby, object, &given, 0, &begins_with)?;
+    if given.location.is_none() { push_all(ruby, object, items) } else { Ok(()) }
 }
 
-/// Makes the queue, with at most `max` items if that is not 0.
-pub fn begin(ruby: &Ruby, object: Value, keywords: RHash, max: u64) -> Result<(), Error> {
-    let keywords = get_kwargs::<_, (), (Option<Value>,), ()>(keywords, &[], &["bytes"])?;
-    let bytes = match keywords.optional.0 {
+/// Makes or opens the queue. A new one has at most `max` items if that is not 0; one in a file begins with `items`.
+pub fn begin(
+    ruby: &Ruby,
+    object: Value,
+    given: &Given,
+    max: u64,
+    items: &[(u32, Vec<u8>)],
+) -> Result<(), Error> {
+    let bytes = match given.extra[0] {
         None => 64 << 20,
         Some(bytes) => {
             let bytes = magnus::Integer::try_convert(bytes)?;
@@ -436,11 +455,16 @@ pub fn begin(ruby: &Ruby, object: Value, keywords: RHash, max: u64) -> Result<()
             })?
         }
     };
-    object::refuse_block(ruby, object)?;
+    if let Some((_, item)) = items.iter().find(|(_, item)| item.len() as u64 > bytes) {
+        return Err(too_large(ruby, item.len(), bytes));
+    }
     let data = of::<QueueData>(object);
-    data.is_sized.store(max != 0, Relaxed);
-    data.initialized(ruby, Queue::new(bytes, max))?;
-    // Ractors may share it as it is: core's queues cannot be frozen. SAFETY: an object of ours, whose data is for all Ractors.
+    let (is_sized, items) = (max != 0, borrowed(items));
+    let class = if is_sized { "SizedQueue" } else { "Queue" };
+    data.is_sized.store(is_sized, Relaxed);
+    let open = |path: &Path, mode| Queue::in_file(path, mode, class, bytes, max, &items);
+    data.initialize(ruby, object, given.location.as_ref(), || Queue::new(bytes, max), open)?;
+    // SAFETY: an object of ours, whose data is for all Ractors. They may share it as it is: core's queues cannot be frozen.
     unsafe { (*(object.as_raw() as *mut rb_sys::RBasic)).flags |= SHAREABLE };
     Ok(())
 }

@@ -1,12 +1,12 @@
 //! `ProcessShared::SizedQueue`: a Queue with a limit to the number of items.
 
-use magnus::scan_args::scan_args;
 use magnus::{RClass, RModule, Ruby, TryConvert, Value, method, prelude::*};
 
 use crate::errors::Error;
 use crate::object::{self, Object};
 use crate::queue::{QueueData, begin, locked};
 use crate::typed_data::of;
+use crate::path;
 
 fn limit(ruby: &Ruby, max: Value) -> Result<u64, Error> {
     let text = "queue size must be positive";
@@ -17,10 +17,14 @@ fn limit(ruby: &Ruby, max: Value) -> Result<u64, Error> {
         .ok_or_else(|| Error::new(ruby.exception_arg_error(), text))
 }
 
-/// `new(max, bytes: 64 << 20)`.
+/// `new(max, bytes: 64 << 20, path: nil, mode: 0600)`.
 fn initialize(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
-    let args = scan_args::<(Value,), (), (), (), _, ()>(args)?;
-    begin(ruby, object, args.keywords, limit(ruby, args.required.0)?)
+    let given = path::given(ruby, args, &["bytes"])?;
+    let [max] = given.positional else {
+        let text = format!("wrong number of arguments (given {}, expected 1)", given.positional.len());
+        return Err(Error::new(ruby.exception_arg_error(), text));
+    };
+    begin(ruby, object, &given, limit(ruby, *max)?, &[])
 }
 
 fn max(ruby: &Ruby, object: Value) -> Result<u64, Error> {
