@@ -103,7 +103,7 @@ mortal_atomic!(AtomicU64, u64);
 
 /// One thread asleep.
 struct Sleeper {
-    word: *const Word,
+    words: Vec<*const Word>,
     class: u32,
     thread: u32,
     timed: bool,
@@ -145,6 +145,8 @@ pub struct Thread {
     pub mute: Cell<bool>,
     /// The kernel does nothing at its death. For tests of the model itself.
     pub forgotten: Cell<bool>,
+    /// Its process, where that matters.
+    pub process: Cell<u32>,
 }
 
 impl Default for World {
@@ -165,6 +167,7 @@ impl World {
             held: RefCell::default(),
             mute: Cell::new(false),
             forgotten: Cell::new(false),
+            process: Cell::new(0),
         }
     }
 
@@ -187,7 +190,7 @@ impl World {
         let mut queue = self.lock();
         let mut woken = 0;
         let (chosen, asleep) = std::mem::take(&mut queue.asleep).into_iter().partition(|sleeper| {
-            let matches = sleeper.word == word && sleeper.class & classes != 0 && woken < count;
+            let matches = sleeper.words.contains(&word) && sleeper.class & classes != 0 && woken < count;
             woken += usize::from(matches);
             matches
         });
@@ -214,6 +217,13 @@ impl Thread {
                 true
             }
             Err(reason) => resume_unwind(reason),
+        }
+    }
+
+    /// Ends this thread, which does nothing itself, with its process.
+    pub fn end(&self) {
+        if !self.forgotten.get() {
+            self.die();
         }
     }
 
@@ -258,6 +268,10 @@ impl Kernel for Thread {
         self.id
     }
 
+    fn pid(&self) -> u32 {
+        self.process.get()
+    }
+
     fn set_pending(&self, word: &Word) {
         step();
         self.pending.set(word);
@@ -279,26 +293,11 @@ impl Kernel for Thread {
     }
 
     fn wait(&self, address: &Word, expected: u32, deadline: Option<Deadline>, class: u32) -> Wake {
-        step();
-        let mut queue = self.world.lock();
-        if futex_word(address.state.0.load(Relaxed)) != expected {
-            return Wake::Woken;
-        }
-        if deadline.is_some() && self.clock == Clock::Quick {
-            drop(queue);
-            loom::thread::yield_now();
-            return Wake::TimedOut;
-        }
-        let (timed, bell) = (deadline.is_some(), self.bell.clone());
-        queue.asleep.push(Sleeper { word: address, class, thread: self.id, timed, bell });
-        while queue.asleep.iter().any(|sleeper| sleeper.thread == self.id) {
-            queue = self.bell.wait(queue).unwrap_or_else(std::sync::PoisonError::into_inner);
-        }
-        let expired = queue.expired.contains(&self.id);
-        queue.expired.retain(|&thread| thread != self.id);
-        drop(queue);
-        step();
-        if expired { Wake::TimedOut } else { Wake::Woken }
+        self.sleep(&[(address, expected)], deadline, class)
+    }
+
+    fn wait_for_any(&self, words: &[(&Word, u32)], deadline: Option<Deadline>) -> Option<Wake> {
+        Some(self.sleep(words, deadline, ANY_CLASS))
     }
 
     fn wake(&self, word: &Word, count: i32, classes: u32) -> usize {
@@ -307,5 +306,31 @@ impl Kernel for Thread {
             return 1;
         }
         self.world.wake(word, count as usize, classes)
+    }
+}
+
+impl Thread {
+    fn sleep(&self, words: &[(&Word, u32)], deadline: Option<Deadline>, class: u32) -> Wake {
+        step();
+        let mut queue = self.world.lock();
+        if words.iter().any(|(word, expected)| futex_word(word.state.0.load(Relaxed)) != *expected) {
+            return Wake::Woken;
+        }
+        if deadline.is_some() && self.clock == Clock::Quick {
+            drop(queue);
+            loom::thread::yield_now();
+            return Wake::TimedOut;
+        }
+        let (timed, bell) = (deadline.is_some(), self.bell.clone());
+        let words = words.iter().map(|(word, _)| std::ptr::from_ref(*word)).collect();
+        queue.asleep.push(Sleeper { words, class, thread: self.id, timed, bell });
+        while queue.asleep.iter().any(|sleeper| sleeper.thread == self.id) {
+            queue = self.bell.wait(queue).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        let expired = queue.expired.contains(&self.id);
+        queue.expired.retain(|&thread| thread != self.id);
+        drop(queue);
+        step();
+        if expired { Wake::TimedOut } else { Wake::Woken }
     }
 }

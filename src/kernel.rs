@@ -46,6 +46,12 @@ pub trait Kernel {
     /// wake-up that chose this thread is always reported as `Woken`.
     fn wait(&self, word: &Word, expected: u32, deadline: Option<Deadline>, class: u32) -> Wake;
 
+    /// Sleeps while each of `words` has the value beside it, until a `wake` for one of them chooses this thread, the
+    /// deadline, or a signal. `None` if the system cannot, or not with so many words.
+    fn wait_for_any(&self, _words: &[(&Word, u32)], _deadline: Option<Deadline>) -> Option<Wake> {
+        None
+    }
+
     /// Wakes at most `count` of the threads that sleep on `word` in one of `classes`, in the order they came. Returns
     /// how many.
     fn wake(&self, word: &Word, count: i32, classes: u32) -> usize;

@@ -1,8 +1,8 @@
 //! Locks and memory shared between forked processes. No Ruby in it: the binding is `ext/process_shared`.
 //!
-//! `word`, `lock`, `semaphore`, `event`, `latch`, `barrier`, `limiter`, `participants`, `condition`, `queue` and `map`
-//! are the protocols, over a `Kernel` that is passed in; `platform` is the real one; `arena` is where shared objects
-//! live; `objects` puts them together. `memory` stands alone: shared bytes. DESIGN.md tells the whole story.
+//! `word`, `lock`, `semaphore`, `robust_semaphore`, `event`, `latch`, `barrier`, `limiter`, `participants`, `condition`,
+//! `queue` and `map` are the protocols, over a `Kernel` that is passed in; `platform` is the real one; `arena` is where
+//! shared objects live; `objects` puts them together. `memory` stands alone: shared bytes. DESIGN.md tells the whole story.
 
 #[cfg(not(loom))]
 pub mod arena;
@@ -27,6 +27,7 @@ pub mod participants;
 pub mod platform;
 pub mod presence;
 pub mod queue;
+pub mod robust_semaphore;
 pub mod semaphore;
 #[cfg(not(loom))]
 mod spin;
@@ -39,7 +40,8 @@ pub use lock::Outcome;
 #[cfg(not(loom))]
 pub use objects::{
     AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, CyclicBarrier, Event, Member, Mutex,
-    Presence, Rate, RateLimiter, Refusal, Semaphore, release_held_as_dead, transfer_held,
+    Presence, Rate, RateLimiter, Refusal, Semaphore, SemaphoreKind, SemaphoreRefusal, release_held_as_dead,
+    transfer_held,
 };
 #[cfg(all(target_os = "linux", not(loom), not(feature = "simulated-mach")))]
 pub use objects::{Map, Queue};

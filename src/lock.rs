@@ -191,6 +191,25 @@ impl Lock {
         }
     }
 
+    /// For a thread that wants to be woken when the holder dies or unlocks: the value of the word until then. `None` if it
+    /// has happened.
+    pub fn watch(&self) -> Option<u32> {
+        let mut state = self.0.state.load(Acquire);
+        loop {
+            let held = futex_word(state);
+            if held & OWNER == 0 || held & OWNER_DIED != 0 {
+                return None;
+            }
+            if held & WAITERS != 0 {
+                return Some(held);
+            }
+            match self.0.state.compare_exchange(state, pack(held | WAITERS, aux(state)), Relaxed, Acquire) {
+                Ok(_) => return Some(held | WAITERS),
+                Err(now) => state = now,
+            }
+        }
+    }
+
     /// Finds out whether its holder is dead, where the system has not said so.
     #[inline]
     pub fn reap_if_owner_dead<K: Kernel>(&self) {

@@ -16,6 +16,7 @@ use process_shared_core::lock::{Lock, Outcome};
 use process_shared_core::participants::{Header, OWES, Participant, Party, Seat, Table};
 use process_shared_core::platform::{Clock, Thread, World, weakly};
 use process_shared_core::presence::Members;
+use process_shared_core::robust_semaphore::{Memory, Refusal, Robust, RobustSemaphore};
 use process_shared_core::semaphore::{MAX, Semaphore};
 use process_shared_core::word::Word;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -447,6 +448,151 @@ mod line {
             assert!(shared.object.try_acquire(&me, 1));
             assert_eq!(shared.object.value(), 0);
             died
+        });
+    }
+}
+
+/// Processes with permits of their own. Each has a thread that does nothing but live as long as the process.
+mod robust {
+    use super::*;
+
+    pub struct Process {
+        pub me: Thread,
+        pub guardian: Thread,
+        memory: Memory,
+    }
+
+    impl Process {
+        pub fn new<T>(shared: &Shared<T>, pid: u32) -> Self {
+            let threads = [pid, pid + 10].map(|id| shared.world.thread(id, Clock::Slow));
+            threads.iter().for_each(|thread| thread.process.set(pid));
+            let [me, guardian] = threads;
+            Process { me, guardian, memory: Memory::default() }
+        }
+
+        fn semaphore<'a>(&'a self, shared: &'a Shared<RobustSemaphore>) -> Robust<'a> {
+            let semaphore = &shared.object;
+            Robust {
+                semaphore,
+                holders: Party::new(shared.seat(), semaphore.ranges()[0]),
+                memory: &self.memory,
+            }
+        }
+
+        pub fn take(&self, shared: &Shared<RobustSemaphore>, count: u32) {
+            let join = |holders: Party<'_>, state| holders.join(&self.guardian, state, 0);
+            let semaphore = self.semaphore(shared);
+            if semaphore.try_acquire(&self.me, count, join) != Ok(true) {
+                assert_eq!(semaphore.acquire(&self.me, count, None, true, join), Ok(Outcome::Acquired));
+            }
+        }
+
+        fn give(&self, shared: &Shared<RobustSemaphore>, count: u32) -> Result<(), Refusal> {
+            self.semaphore(shared).release(&self.me, count)
+        }
+
+        fn assert_all_free(&self, shared: &Shared<RobustSemaphore>, limit: i32) {
+            assert_eq!(self.semaphore(shared).value(&self.me), limit);
+            assert_eq!(self.semaphore(shared).holders(&self.me), Ok(Vec::new()));
+        }
+    }
+
+    pub fn with(limit: i32) -> Arc<Shared<RobustSemaphore>> {
+        let shared = Shared::<RobustSemaphore>::new();
+        shared.object.start(limit);
+        shared
+    }
+
+    /// One process does `life` and ends, at any step of it or after it. Another wants all permits, and gets them.
+    fn outlives(steps: usize, life: fn(&Shared<RobustSemaphore>, &Process)) -> bool {
+        let shared = with(2);
+        let mortal = spawn(&shared, move |shared| {
+            let process = Process::new(shared, 1);
+            let died = process.me.live(steps, |_| life(shared, &process));
+            process.guardian.end();
+            died
+        });
+        let other = Process::new(&shared, 2);
+        other.take(&shared, 2);
+        other.give(&shared, 2).unwrap();
+        let died = mortal.join().unwrap();
+        other.assert_all_free(&shared, 2);
+        died
+    }
+
+    #[test]
+    fn outlives_whoever_takes_one() {
+        check_deaths(1, |steps| outlives(steps, |shared, process| process.take(shared, 1)));
+    }
+
+    #[test]
+    fn outlives_whoever_gives_one() {
+        check_deaths(1, |steps| {
+            outlives(steps, |shared, process| {
+                process.take(shared, 1);
+                process.give(shared, 1).unwrap();
+            })
+        });
+    }
+
+    /// It lives on while its permit is given back.
+    #[test]
+    fn a_permit_that_is_given_back_wakes_the_head_of_the_line() {
+        check(2, || {
+            let shared = with(1);
+            let [first, second] = [1, 2].map(|pid| {
+                spawn(&shared, move |shared| {
+                    let process = Process::new(shared, pid);
+                    process.take(shared, 1);
+                    process.give(shared, 1).unwrap();
+                    process
+                })
+            });
+            let first = first.join().unwrap();
+            second.join().unwrap();
+            first.assert_all_free(&shared, 1);
+        });
+    }
+
+    /// Whoever changes the limit holds nothing, so nobody watches it.
+    #[test]
+    fn outlives_whoever_changes_the_limit() {
+        check_deaths(2, |steps| {
+            let shared = with(0);
+            let waiter = spawn(&shared, |shared| {
+                let process = Process::new(shared, 2);
+                process.take(shared, 1);
+                process.give(shared, 1).unwrap();
+            });
+            let raise = |process: &Process| {
+                process.semaphore(&shared).resize(&process.me, |_| Some(1)).unwrap();
+            };
+            let process = Process::new(&shared, 1);
+            let died = process.me.live(steps, |_| raise(&process));
+            if died && shared.object.limit() == 0 {
+                raise(&Process::new(&shared, 3));
+            }
+            waiter.join().unwrap();
+            died
+        });
+    }
+
+    /// A process is killed, and its threads die one after the other: one of them goes on for a while.
+    #[test]
+    fn a_thread_that_dies_late_takes_nothing_with_it() {
+        check(2, || {
+            let shared = with(1);
+            let process = Process::new(&shared, 1);
+            process.take(&shared, 1);
+            let mortal = spawn(&shared, move |shared| {
+                process.guardian.end();
+                let _ = process.give(shared, 1);
+            });
+            let other = Process::new(&shared, 2);
+            other.take(&shared, 1);
+            mortal.join().unwrap();
+            assert_eq!(other.give(&shared, 1), Ok(()));
+            other.assert_all_free(&shared, 1);
         });
     }
 }
@@ -1296,6 +1442,7 @@ mod proof {
         notices("proof::the_kernel_overlooks_a_death", "deadlock");
         notices("proof::the_kernel_overlooks_the_death_of_a_setter", "deadlock");
         notices("proof::the_kernel_overlooks_the_death_of_a_head", "deadlock");
+        notices("proof::the_kernel_overlooks_the_death_of_a_process", "deadlock");
         notices("proof::an_order_is_weakened", "Causality violation");
         notices("presence::a_reader_looks_once", "half entered");
         notices("barrier::the_kernel_overlooks_the_death_of_the_last_party", "deadlock");
@@ -1375,6 +1522,23 @@ mod proof {
             assert_eq!(shared.object.wait_for(&me, 1, None, true), Outcome::Acquired);
             shared.object.post_many(&me, 2, MAX).unwrap();
             mortal.join().unwrap()
+        });
+    }
+
+    /// With permits of a robust semaphore.
+    #[test]
+    #[ignore = "fails on purpose"]
+    fn the_kernel_overlooks_the_death_of_a_process() {
+        check(1, || {
+            let shared = robust::with(1);
+            let mortal = spawn(&shared, |shared| {
+                let process = robust::Process::new(shared, 1);
+                process.take(shared, 1);
+                process.guardian.forgotten.set(true);
+                process.guardian.end();
+            });
+            robust::Process::new(&shared, 2).take(&shared, 1);
+            mortal.join().unwrap();
         });
     }
 

@@ -13,7 +13,7 @@ use process_shared_core::kernel::Kernel;
 use process_shared_core::word::pack;
 use process_shared_core::{
     AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, Deadline, Error, Event, Mutex, Outcome,
-    Rate, RateLimiter, Semaphore, Thread,
+    Rate, RateLimiter, Semaphore, SemaphoreKind, Thread,
 };
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -39,7 +39,7 @@ fn mutex(path: &Path) -> Mutex {
 }
 
 fn semaphore(path: &Path, value: u32) -> Semaphore {
-    Semaphore::in_file(path, 0o600, "Semaphore", value, 100).unwrap()
+    Semaphore::in_file(path, 0o600, "Semaphore", SemaphoreKind::Plain { value, max: 100 }).unwrap()
 }
 
 fn soon() -> Option<Deadline> {

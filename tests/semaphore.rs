@@ -5,8 +5,8 @@
 
 mod support;
 
-use process_shared_core::semaphore::{MAX, Overflow};
-use process_shared_core::{Deadline, Outcome, Semaphore, Thread};
+use process_shared_core::semaphore::MAX;
+use process_shared_core::{Deadline, Outcome, Semaphore, SemaphoreRefusal, Thread};
 use std::time::Duration;
 use support::{Child, fork};
 
@@ -21,10 +21,10 @@ fn counts_up_to_its_maximum() {
     let (semaphore, thread) = (Semaphore::new(1).unwrap(), Thread::current().unwrap());
     assert!(semaphore.try_wait() && !semaphore.try_wait());
     assert_eq!(semaphore.post(&thread, 1), Ok(()));
-    assert_eq!(semaphore.post(&thread, 1), Err(Overflow));
+    assert_eq!(semaphore.post(&thread, 1), Err(SemaphoreRefusal::Overflow));
     assert_eq!(semaphore.value(), 1);
     let full = Semaphore::new(MAX).unwrap();
-    assert_eq!(full.post(&thread, MAX), Err(Overflow));
+    assert_eq!(full.post(&thread, MAX), Err(SemaphoreRefusal::Overflow));
     assert_eq!(full.value(), i64::from(MAX));
 }
 

@@ -155,9 +155,10 @@ impl Worker<'_> {
         let count = if self.dice.roll(3) == 0 { PERMITS } else { 1 };
         self.seat.permits.store(count, SeqCst);
         self.at(Step::TakePermit);
-        while !permits.try_acquire(&self.thread, count)
-            && !self.until_acquired(|thread, deadline| permits.acquire(thread, count, deadline))
-        {}
+        while permits.try_acquire(&self.thread, count) != Ok(true)
+            && !self.until_acquired(|thread, deadline| permits.acquire(thread, count, deadline).unwrap())
+        {
+        }
         self.at(Step::HavePermit);
         if self.dice.roll(4) == 0 {
             std::thread::yield_now();

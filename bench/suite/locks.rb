@@ -33,6 +33,11 @@ Bench.compare("Semaphore", "wait, post") do |c|
   Bench::Rivals.old_gem(c, "ProcessShared::Semaphore.new(1)", "x.wait; x.post")
 end
 
+Bench.compare("Semaphore", "wait, post, robust") do |c|
+  c.code("Semaphore, robust", "x.wait; x.post", x: ProcessShared::Semaphore.new(1, robust: true))
+  c.code("Semaphore", "x.wait; x.post", x: ProcessShared::Semaphore.new(1), goal: 1.5)
+end
+
 Bench.compare("Semaphore", "acquire { }") do |c|
   c.code("Semaphore#acquire { }", "x.acquire { }", x: ProcessShared::Semaphore.new(1))
   c.code("Semaphore#wait, post", "x.wait; x.post", x: ProcessShared::Semaphore.new(1), goal: 1.3)

@@ -313,6 +313,11 @@ impl Slot {
         Seat { table: self.home.table(), key: self.index() * SEATS + role }
     }
 
+    /// Where it is in this process.
+    pub fn address(&self) -> NonNull<u8> {
+        self.address
+    }
+
     /// Its place in the home.
     fn index(&self) -> u32 {
         self.home.index_of(self.address)

@@ -29,7 +29,7 @@ pub use presence::{Member, Presence, Refusal};
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 pub use queue::Queue;
 pub use rate_limiter::{Rate, RateLimiter};
-pub use semaphore::Semaphore;
+pub use semaphore::{Kind as SemaphoreKind, Refusal as SemaphoreRefusal, Semaphore};
 
 use crate::arena::{self, Slot};
 use crate::atomic::AtomicU64;

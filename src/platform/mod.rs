@@ -33,7 +33,7 @@
 //! the parent's.
 //!
 //! Common to the platforms that are real: `current` remembers the calling thread, `StandIn` is a thread that owns locks
-//! for others, and `map` and `unmap` are for pages that forked children share.
+//! for others, a `guardian` one that does so for the process, and `map` and `unmap` are for pages that forked children share.
 
 #[cfg(all(target_os = "linux", not(loom), not(feature = "simulated-mach")))]
 mod linux;
@@ -45,6 +45,8 @@ mod current;
 pub mod fork_epoch;
 #[cfg(not(loom))]
 pub(crate) mod fork_lock;
+#[cfg(not(loom))]
+pub mod guardian;
 #[cfg(not(loom))]
 mod mapping;
 #[cfg(not(loom))]

@@ -31,6 +31,8 @@ mod presence;
 #[cfg(not(feature = "simulated-mach"))]
 mod queue;
 mod rate_limiter;
+#[cfg(not(feature = "simulated-mach"))]
+mod robust_semaphore;
 mod semaphore;
 #[path = "../support/mod.rs"]
 mod support;

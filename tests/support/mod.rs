@@ -109,7 +109,8 @@ pub fn state(pid: libc::pid_t) -> char {
 /// Whether a process sleeps in a futex call.
 pub fn is_asleep(pid: libc::pid_t) -> bool {
     let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-    call.starts_with(&format!("{} ", libc::SYS_futex)) && state(pid) == 'S'
+    let number = call.split(" ").next().and_then(|number| number.parse().ok());
+    matches!(number, Some(libc::SYS_futex | libc::SYS_futex_waitv)) && state(pid) == 'S'
 }
 
 /// Returns once all threads of this process but the calling one sleep in a futex.

@@ -2,17 +2,17 @@
 
 use std::ffi::c_int;
 
-use magnus::{Integer, RClass, Ruby, Value, method, prelude::*};
+use magnus::{Integer, RClass, RHash, Ruby, Value, method, prelude::*};
 use process_shared_core::platform::fork_depth;
-use process_shared_core::semaphore::{MAX, MOST_AT_ONCE, Overflow};
+use process_shared_core::semaphore::{MAX, MOST_AT_ONCE};
+use process_shared_core::{Semaphore, SemaphoreRefusal};
 use rb_sys::VALUE;
 
-use crate::errors::Error;
+use crate::errors::{self, Error};
 use crate::object::Object;
 use crate::raw_methods::{MethodN, NIL, answer, arguments, define, ruby, value};
 use crate::semaphore::{SemaphoreData, Taken, wait_inline};
 use crate::synchronize;
-use crate::thread;
 use crate::timeout::Timeout;
 use crate::typed_data::{self, of};
 
@@ -123,8 +123,9 @@ fn release(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
 }
 
 fn drain_permits(ruby: &Ruby, object: Value) -> Result<i64, Error> {
-    let semaphore = of::<SemaphoreData>(object).open(ruby)?;
-    Ok(semaphore.drain(&thread::current(ruby)?))
+    let data = of::<SemaphoreData>(object);
+    let semaphore = prepared(ruby, data)?;
+    data.patiently(ruby, 0, |thread| semaphore.drain(thread))
 }
 
 fn reduce_permits(ruby: &Ruby, object: Value, reduction: Value) -> Result<(), Error> {
@@ -132,10 +133,47 @@ fn reduce_permits(ruby: &Ruby, object: Value, reduction: Value) -> Result<(), Er
     let semaphore = data.open(ruby)?;
     let reduction = count(ruby, Some(reduction), MAX)?;
     let least = if data.is_binary() { 0 } else { -i64::from(MOST_AT_ONCE) };
-    semaphore.reduce(&thread::current(ruby)?, reduction, least).map_err(|Overflow| {
-        let text = format!("the value is {}, and cannot be less than {least}", semaphore.value());
-        Error::new(ruby.exception_arg_error(), text)
-    })
+    let reduced =
+        data.patiently(ruby, reduction, |thread| match semaphore.reduce(thread, reduction, least) {
+            Err(SemaphoreRefusal::Overflow) => Ok(false),
+            reduced => reduced.map(|()| true),
+        })?;
+    if reduced {
+        return Ok(());
+    }
+    let text = format!("the value is {}, and cannot be less than {least}", semaphore.value());
+    Err(Error::new(ruby.exception_arg_error(), text))
+}
+
+fn prepared<'a>(ruby: &Ruby, data: &'a SemaphoreData) -> Result<&'a Semaphore, Error> {
+    let semaphore = data.open(ruby)?;
+    semaphore.prepare().map_err(|error| errors::to_ruby(ruby, error))?;
+    Ok(semaphore)
+}
+
+/// The semaphore, if it is robust.
+fn robust<'a>(ruby: &Ruby, data: &'a SemaphoreData) -> Result<&'a Semaphore, Error> {
+    let semaphore = data.open(ruby)?;
+    match semaphore.is_robust() {
+        true => Ok(semaphore),
+        false => Err(errors::ownership(ruby, "the semaphore is not robust: see robust: of new".to_owned())),
+    }
+}
+
+fn resize(ruby: &Ruby, object: Value, limit: Value) -> Result<Value, Error> {
+    let data = of::<SemaphoreData>(object);
+    let (semaphore, limit) = (robust(ruby, data)?, count(ruby, Some(limit), MAX)?);
+    data.patiently(ruby, limit, |thread| semaphore.resize(thread, limit)).map(|()| object)
+}
+
+fn holders(ruby: &Ruby, object: Value) -> Result<RHash, Error> {
+    let data = of::<SemaphoreData>(object);
+    let semaphore = robust(ruby, data)?;
+    let hash = ruby.hash_new();
+    for (pid, held) in data.patiently(ruby, 0, |thread| semaphore.holders(thread))? {
+        hash.aset(pid, held)?;
+    }
+    Ok(hash)
 }
 
 pub fn init(class: RClass) -> Result<(), Error> {
@@ -144,5 +182,7 @@ pub fn init(class: RClass) -> Result<(), Error> {
     class.define_method("release", method!(release, -1))?;
     class.define_method("drain_permits", method!(drain_permits, 0))?;
     class.define_method("reduce_permits", method!(reduce_permits, 1))?;
+    class.define_method("resize", method!(resize, 1))?;
+    class.define_method("holders", method!(holders, 0))?;
     Ok(class.define_alias("available_permits", "value")?)
 }

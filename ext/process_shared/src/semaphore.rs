@@ -1,9 +1,10 @@
 //! `ProcessShared::Semaphore`: its methods, and its data, which `BinarySemaphore` shares.
 
 use magnus::{RModule, Ruby, Value, method, prelude::*};
+use process_shared_core::kernel::Kernel;
 use process_shared_core::platform::fork_depth;
-use process_shared_core::semaphore::{MAX, Overflow};
-use process_shared_core::{Outcome, Semaphore, Thread};
+use process_shared_core::semaphore::MAX;
+use process_shared_core::{Outcome, Semaphore, SemaphoreKind, SemaphoreRefusal, Thread};
 use rb_sys::VALUE;
 use std::cell::Cell;
 use std::path::Path;
@@ -15,7 +16,7 @@ use crate::raw_methods::{Method0, answer_with, define, require_block, ruby, slow
 use crate::synchronize::{self, Synchronize};
 use crate::timeout::Timeout;
 use crate::typed_data::{self, Data, of};
-use crate::{data_type, fiber_scheduler, nogvl, path, permits, thread, trap_context};
+use crate::{data_type, fiber_scheduler, interrupts, nogvl, path, permits, thread, trap_context};
 
 #[derive(Default)]
 pub struct SemaphoreData {
@@ -45,9 +46,10 @@ impl Object for SemaphoreData {
     }
 
     fn describe(&self, semaphore: &Semaphore) -> String {
+        let robust = if semaphore.is_robust() { "robust, " } else { "" };
         match semaphore.waiters() {
-            0 => format!("value {}", semaphore.value()),
-            waiters => format!("value {}, {waiters} waiting", semaphore.value()),
+            0 => format!("{robust}value {}", semaphore.value()),
+            waiters => format!("{robust}value {}, {waiters} waiting", semaphore.value()),
         }
     }
 }
@@ -122,7 +124,8 @@ impl SemaphoreData {
         check: impl Fn() -> Result<(), Error>,
     ) -> Result<bool, Error> {
         let semaphore = self.open(ruby)?;
-        let try_acquire = || thread::current(ruby).map(|thread| semaphore.try_acquire(&thread, count));
+        semaphore.prepare().map_err(|error| errors::to_ruby(ruby, error))?;
+        let try_acquire = || self.try_acquire(ruby, semaphore, count);
         if try_acquire()? {
             return Ok(true);
         }
@@ -150,7 +153,13 @@ impl SemaphoreData {
         let give_back = |thread: &Thread| {
             let _ = semaphore.post_many(thread, count, MAX); // after 2**31 - 1 posts of others meanwhile, some are lost
         };
-        let wait = |thread: &Thread| semaphore.acquire(thread, count, timeout.deadline());
+        let refused = Cell::new(None);
+        let wait = |thread: &Thread| {
+            semaphore.acquire(thread, count, timeout.deadline()).unwrap_or_else(|refusal| {
+                refused.set(Some(refusal));
+                Outcome::TimedOut
+            })
+        };
         let settle = |thread: &Thread, keep: bool| {
             if !keep {
                 give_back(thread);
@@ -158,6 +167,9 @@ impl SemaphoreData {
             keep
         };
         let acquired = nogvl::block(ruby, objects, &check, wait, settle)?;
+        if let Some(refusal) = refused.take() {
+            return Err(self.refused(ruby, refusal, count));
+        }
         if acquired {
             let thread = thread::current(ruby)?;
             check().inspect_err(|_| give_back(&thread))?;
@@ -189,14 +201,59 @@ impl SemaphoreData {
     pub fn give_back(&self, ruby: &Ruby, count: u32) -> Result<(), Error> {
         let Some(semaphore) = self.shared.reached() else { return self.check(ruby) };
         let thread = thread::current(ruby)?;
-        semaphore.post_many(&thread, count, self.max()).map_err(|Overflow| {
-            if self.is_binary() {
-                let text = "the binary semaphore is at 1 already: post without a wait";
-                errors::ownership(ruby, text.to_owned())
-            } else {
-                errors::system(ruby, "semaphore is at its maximum", libc::EOVERFLOW)
+        let mut given = semaphore.post_many(&thread, count, self.max());
+        if given == Err(SemaphoreRefusal::Busy) {
+            let give = |thread: &Thread| {
+                given = semaphore.post_many(thread, count, self.max());
+                if given == Err(SemaphoreRefusal::Busy) { Outcome::Interrupted } else { Outcome::Acquired }
+            };
+            if let Some(error) = nogvl::block_through(ruby, give, &mut || {}) {
+                return Err(error);
             }
-        })
+        }
+        given.map_err(|refusal| self.refused(ruby, refusal, count))
+    }
+
+    /// Takes `count` permits if it can be done at once.
+    fn try_acquire(&self, ruby: &Ruby, semaphore: &Semaphore, count: u32) -> Result<bool, Error> {
+        self.patiently(ruby, count, |thread| semaphore.try_acquire(thread, count))
+    }
+
+    /// What `call` answers, which is about `count` permits. A thread that is in the middle of the same for longer than it
+    /// should be, because it does not run, is waited for without the GVL.
+    pub fn patiently<T>(
+        &self,
+        ruby: &Ruby,
+        count: u32,
+        call: impl Fn(&Thread) -> Result<T, SemaphoreRefusal>,
+    ) -> Result<T, Error> {
+        let mut answer = call(&thread::current(ruby)?);
+        while matches!(answer, Err(SemaphoreRefusal::Busy)) {
+            interrupts::check(ruby)?;
+            let thread = thread::current(ruby)?;
+            answer = nogvl::without_gvl(|| call(&thread)).unwrap_or(Err(SemaphoreRefusal::Busy));
+        }
+        answer.map_err(|refusal| self.refused(ruby, refusal, count))
+    }
+
+    /// The exception for a call with `count` permits that has changed nothing.
+    pub fn refused(&self, ruby: &Ruby, refusal: SemaphoreRefusal, count: u32) -> Error {
+        let text = match refusal {
+            SemaphoreRefusal::Overflow if self.is_binary() => {
+                "the binary semaphore is at 1 already: post without a wait".to_owned()
+            }
+            SemaphoreRefusal::Overflow => {
+                return errors::system(ruby, "semaphore is at its maximum", libc::EOVERFLOW);
+            }
+            SemaphoreRefusal::NotHeld(held) => {
+                format!("process {} holds {held} permits, and cannot give back {count}", std::process::id())
+            }
+            SemaphoreRefusal::Busy => {
+                "a process that does not run is in the middle of a call of this semaphore".to_owned()
+            }
+            SemaphoreRefusal::Full => "there is no room for more processes that hold permits".to_owned(),
+        };
+        errors::ownership(ruby, text)
     }
 }
 
@@ -232,8 +289,12 @@ pub fn initialize_with(
     max: u32,
 ) -> Result<(), Error> {
     let data = of::<SemaphoreData>(object);
-    let given = path::given(ruby, args, &[])?;
+    let given = path::given(ruby, args, if max > 1 { &["robust"] } else { &[] })?;
     ruby.check_arity(given.positional.len(), 0..=1)?;
+    let is_robust = given.extra[0].is_some_and(|robust| robust.to_bool());
+    if is_robust && !Thread::TELLS_OF_DEATHS {
+        return Err(Error::new(ruby.exception_not_imp_error(), "robust semaphores need Linux"));
+    }
     let value = match given.positional.first() {
         None => 1,
         Some(value) => {
@@ -245,8 +306,12 @@ pub fn initialize_with(
             })?
         }
     };
-    let open = |path: &Path, mode| Semaphore::in_file(path, mode, class, value, max);
-    data.initialize(ruby, object, given.location.as_ref(), || Semaphore::new(value), open)?;
+    let kind = match is_robust {
+        true => SemaphoreKind::Robust { limit: value },
+        false => SemaphoreKind::Plain { value, max },
+    };
+    let open = |path: &Path, mode| Semaphore::in_file(path, mode, class, kind);
+    data.initialize(ruby, object, given.location.as_ref(), || Semaphore::of_kind(kind), open)?;
     data.max.store(max, Relaxed);
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use magnus::{RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue, rb_sys::FromRawValue};
 use process_shared_core::platform::fork_depth;
-use process_shared_core::Semaphore;
+use process_shared_core::{Outcome, Semaphore, Thread};
 use rb_sys::{VALUE, rb_gc_writebarrier};
 
 use crate::errors::{self, Error};
@@ -14,7 +14,7 @@ use crate::semaphore::SemaphoreData;
 use crate::synchronize::{self, Synchronize};
 use crate::timeout::Timeout;
 use crate::typed_data::{self, Data, of};
-use crate::{data_type, fiber_scheduler, nogvl};
+use crate::{data_type, fiber_scheduler, nogvl, thread};
 
 /// The object of the Semaphore behind the lock, which the lock keeps alive.
 pub struct Behind(VALUE);
@@ -112,13 +112,19 @@ impl Lock for SemaphoreMutexData {
     ) -> Option<Error> {
         let Some(data) = self.0.get().map(Behind::data) else { return raised };
         let Some(semaphore) = data.shared.reached() else { return raised.or(data.check(ruby).err()) };
-        if semaphore.try_wait() || semaphore.wait_soon() {
+        let thread = match thread::current(ruby) {
+            Ok(thread) => thread,
+            Err(error) => return raised.or(Some(error)),
+        };
+        if semaphore.try_wait() || semaphore.acquire_soon(&thread, 1) {
             raised
         } else if fiber_scheduler::is_non_blocking() {
             rest();
-            fiber_scheduler::wait_through(ruby, object, |_| semaphore.try_wait()).or(raised)
+            let attempt = |thread: &Thread| semaphore.try_acquire(thread, 1) == Ok(true);
+            fiber_scheduler::wait_through(ruby, object, attempt).or(raised)
         } else {
-            nogvl::block_through(ruby, |thread| semaphore.wait(thread, None), rest).or(raised)
+            let wait = |thread: &Thread| semaphore.acquire(thread, 1, None).unwrap_or(Outcome::Interrupted);
+            nogvl::block_through(ruby, wait, rest).or(raised)
         }
     }
 }

@@ -40,6 +40,59 @@ pub unsafe fn wait(address: *const u32, expected: u32, deadline: Option<Deadline
     }
 }
 
+/// The kernel's `struct futex_waitv`.
+#[repr(C)]
+struct Waiter {
+    value: u64,
+    address: u64,
+    flags: u32,
+    reserved: u32,
+}
+
+/// The most words that one call takes, and the flag of a word of 32 bits that processes share.
+const MOST_WORDS: usize = 128;
+const SIZE_U32: u32 = 2;
+
+/// Sleeps while each of the words has the value beside it. `None` if the kernel does not do that (before Linux 5.16, or a
+/// seccomp filter refuses it), or not with so many words. See futex_waitv(2).
+///
+/// # Safety
+/// As for `wait`, of each word.
+pub unsafe fn wait_for_any(words: &[(*const u32, u32)], deadline: Option<Deadline>) -> Option<Wake> {
+    if words.len() > MOST_WORDS {
+        return None;
+    }
+    let waiter = |&(address, value): &(*const u32, u32)| Waiter {
+        value: value.into(),
+        address: address.expose_provenance() as u64,
+        flags: SIZE_U32,
+        reserved: 0,
+    };
+    let waiters: Vec<Waiter> = words.iter().map(waiter).collect();
+    let time = deadline.map(Deadline::as_timespec);
+    let time = time.as_ref().map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: the caller's promise; the time is an absolute one on the monotonic clock, or null for ever.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_futex_waitv,
+            waiters.as_ptr(),
+            waiters.len() as libc::c_uint,
+            0,
+            time,
+            libc::CLOCK_MONOTONIC,
+        )
+    };
+    if result >= 0 {
+        return Some(Wake::Woken);
+    }
+    match Error::last_os_error().raw_os_error() {
+        Some(libc::EAGAIN) => Some(Wake::Woken),
+        Some(libc::EINTR) => Some(Wake::Interrupted),
+        Some(libc::ETIMEDOUT) => Some(Wake::TimedOut),
+        _ => None,
+    }
+}
+
 /// What it means that the time has come.
 fn timed_out_at(deadline: Option<Deadline>) -> Wake {
     if deadline.is_some_and(Deadline::has_passed) { Wake::TimedOut } else { Wake::Woken }

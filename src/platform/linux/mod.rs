@@ -165,6 +165,12 @@ impl Kernel for Thread {
         wake
     }
 
+    fn wait_for_any(&self, words: &[(&Word, u32)], deadline: Option<Deadline>) -> Option<Wake> {
+        let words: Vec<_> = words.iter().map(|(word, expected)| (word.futex(), *expected)).collect();
+        // SAFETY: the words are mapped as long as `words` is borrowed.
+        unsafe { futex::wait_for_any(&words, deadline) }
+    }
+
     fn wake(&self, word: &Word, count: i32, classes: u32) -> usize {
         futex::wake(word.futex(), count, classes)
     }
