@@ -20,13 +20,15 @@ namespace :doc do
     require "yard"
     $LOAD_PATH.unshift(File.expand_path("lib"))
     require "process_shared"
+    require "process_shared/prometheus"
 
     YARD::Registry.load!
     documented, bare = YARD::Registry.all(:module, :class, :method, :constant).select { |object| public?(object) }
                                      .partition { |object| !object.docstring.blank? }
     mach = mach?
-    here = documented.map(&:path).select { |name| mach || !name.start_with?("Mach") }
-    running = [ProcessShared, *(Mach if mach)].flat_map { |space| public_names(space) }
+    rails = rails?
+    here = documented.map(&:path).select { |name| (mach || !name.start_with?("Mach")) && (rails || !name.start_with?("ActiveSupport")) }
+    running = [ProcessShared, *(Mach if mach), *(ActiveSupport::Cache::ProcessSharedStore if rails)].flat_map { |space| public_names(space) }
     wrong = bare.map { |object| "#{object.path} has no documentation" }
     wrong += (running - here).map { |name| "#{name} exists, but is not documented" }
     wrong += here.reject { |name| exists?(name) }.map { |name| "#{name} is documented, but does not exist" }
@@ -49,6 +51,15 @@ namespace :doc do
   # Whether this system is one that has the module Mach.
   def mach?
     require "mach"
+    true
+  rescue LoadError
+    false
+  end
+
+  # Whether ActiveSupport is installed.
+  def rails?
+    require "active_support"
+    require "active_support/cache/process_shared_store"
     true
   rescue LoadError
     false

@@ -12,6 +12,7 @@ RSpec.describe "Signatures", skip: !defined?(RBS) && "the rbs gem is not here",
                              unstressed: "the parser of rbs 2.1, which comes with Ruby 3.1, does not keep its strings" do
   # Mach is there on macOS only.
   def modules
+    require "process_shared/prometheus"
     require "mach" if ProcessShared.const_defined?(:MachCalls, false)
     [ProcessShared, *(Mach if defined?(Mach))]
   end
