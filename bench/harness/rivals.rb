@@ -29,6 +29,16 @@ module Bench
         comparison.code("concurrent-ruby", code, x: yield(concurrent), goal: goal)
       end
 
+      # ActiveSupport::Cache, or nil (Debian: ruby-activesupport).
+      def active_support_cache
+        require "logger" # ActiveSupport 6.1 takes it for granted
+        require "active_support"
+        require "active_support/cache"
+        ActiveSupport::Cache
+      rescue LoadError
+        nil
+      end
+
       # The path of python3, or nil.
       def python
         return @python if defined?(@python)
