@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 /// How far apart the points tried are where a row does not say, and how many of them are tried at most.
-pub const SPREAD: usize = 23;
+pub const SPREAD: usize = 53;
 const MOST: usize = if cfg!(feature = "simulated-mach") { 25 } else { usize::MAX };
 
 /// How many rounds of a loop are tried: those that clear a table are all alike, and a breakpoint stops in each.

@@ -8,7 +8,7 @@
 //!
 //! Over the model of the Mach kernel, a call of it is one step, as a real kernel's call is.
 
-use crate::support::{PATIENCE, between_calls, is_asleep, split};
+use crate::support::{PATIENCE, between_calls, is_asleep, split, until_other_threads_sleep};
 use std::time::{Duration, Instant};
 
 /// One operation of a child, and what others do meanwhile.
@@ -50,6 +50,7 @@ fn live(victim: &Victim) -> ! {
     unsafe {
         let pid = libc::getpid();
         (victim.prepare)();
+        until_other_threads_sleep(); // nobody traces them: a breakpoint on their way would end the process
         libc::ptrace(libc::PTRACE_TRACEME, 0, 0_usize, 0_usize);
         libc::kill(pid, libc::SIGSTOP);
         (victim.operation)();
