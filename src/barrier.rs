@@ -160,6 +160,9 @@ impl Barrier {
             if stage.phase == BROKEN {
                 return Arrival::Refused;
             }
+            if !K::TELLS_OF_DEATHS && stage.count >= others {
+                self.reap::<K>(party); // a dead party is not one that has arrived
+            }
             if stage.is_ending() || stage.count >= others && self.look(party, epoch).any_dead {
                 self.end(kernel, party, epoch, BREAKING, None);
                 continue;
