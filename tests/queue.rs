@@ -1,6 +1,6 @@
 //! Queues between forked processes: order, sizes, waiting, items in flight, memory.
 
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
