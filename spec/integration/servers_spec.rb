@@ -8,11 +8,14 @@ RSpec.describe "Objects shared under", :unstressed, limit: 120 do
   after { Array(@servers).each(&:stop) }
 
   # An application that answers with the worker's number and how often an object made here, and one made in the
-  # configuration, has been counted.
+  # configuration, has been counted. It takes its time, so that a second request goes to another worker.
   application = <<~RUBY
     require "process_shared"
     HERE = ProcessShared::Semaphore.new(0)
-    run ->(_env) { [200, {}, ["\#{Process.pid} \#{HERE.post.value} \#{defined?(CONFIGURED) ? CONFIGURED.post.value : 0}"]] }
+    run lambda { |_env|
+      sleep 0.05
+      [200, {}, ["\#{Process.pid} \#{HERE.post.value} \#{defined?(CONFIGURED) ? CONFIGURED.post.value : 0}"]]
+    }
   RUBY
 
   def start(files, *command)
@@ -20,12 +23,12 @@ RSpec.describe "Objects shared under", :unstressed, limit: 120 do
     @servers.last
   end
 
-  # Asks until `workers` of them have answered, but for those in `gone`; all answers, as [worker, here, configured].
+  # Asks, as many at once, until `workers` of them have answered, but for those in `gone`; all answers, as [worker, here,
+  # configured].
   def ask(server, workers: 2, gone: [])
     answers = []
     wait_until("answers of #{workers} workers; log: #{File.read(server.log)[-2000..]}", within: 60) do
-      answers << server.get&.split&.map(&:to_i)
-      answers.compact!
+      answers += Array.new(workers) { Thread.new { server.get&.split&.map(&:to_i) } }.filter_map(&:value)
       (answers.map(&:first) - gone).uniq.size >= workers
     end
     answers
@@ -37,8 +40,8 @@ RSpec.describe "Objects shared under", :unstressed, limit: 120 do
   # Each of two workers began at 1.
   def be_private_to_each_worker = satisfy("begin at 1 in each worker") { |counts| counts.count(1) == 2 }
 
-  def here(answers) = answers.map { |_, count, _| count }
-  def configured(answers) = answers.map(&:last)
+  def here(answers) = answers.map { |_, count, _| count }.sort
+  def configured(answers) = answers.map(&:last).sort
 
   describe "Puma" do
     before(:all) { skip "Puma is not installed" unless Server.installed?("puma", "rack") }
