@@ -119,7 +119,8 @@ impl Mutex {
         self.0.is_accessible()
     }
 
-    /// Takes the mutex if it is free. For a caller that sleeps if it is not: a sleeper learns of every death.
+    /// Takes the mutex if it is free. For a caller that sleeps if it is not: a sleeper learns of deaths that the system
+    /// does not tell of.
     ///
     /// # Errors
     /// `Ownership` if the calling thread holds as many as the kernel can hand on when it dies.
@@ -128,7 +129,8 @@ impl Mutex {
         if !thread.may_hold_more() {
             make_room(thread)?;
         }
-        let taken = self.inner().try_lock(thread);
+        let taken =
+            self.inner().try_lock(thread) || !Thread::TELLS_OF_DEATHS && self.reaped().try_lock(thread);
         if taken {
             self.inner().record_owner(thread);
         }
