@@ -117,7 +117,7 @@ RSpec.describe "Objects shared under", :unstressed, limit: 120 do
     end
 
     it "through a restart by USR2: there is one leader, and numbers go on, also for a console, by their paths" do
-      application = <<~RUBY
+      leading = <<~RUBY
         require "process_shared"
         COUNT = ProcessShared::AtomicFixnum.new(path: "#{@dir}/count")
         LEADER = ProcessShared::Mutex.new(path: "#{@dir}/leader")
@@ -125,7 +125,7 @@ RSpec.describe "Objects shared under", :unstressed, limit: 120 do
         run ->(_env) { [200, {}, ["\#{Process.pid} \#{COUNT.increment}"]] }
       RUBY
       configuration = "listen '#{@dir}/socket'\npid '#{@dir}/pid'\nworker_processes 1\n"
-      server = start({ "unicorn.rb" => configuration, "config.ru" => application }, RbConfig.ruby, "-S", "unicorn", "-c", "unicorn.rb")
+      server = start({ "unicorn.rb" => configuration, "config.ru" => leading }, RbConfig.ruby, "-S", "unicorn", "-c", "unicorn.rb")
       answers = ask(server, workers: 1)
       old = answers.last.first
       leader = ProcessShared::Mutex.new(path: "#{@dir}/leader")
