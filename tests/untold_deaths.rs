@@ -115,8 +115,8 @@ fn all_who_only_look_find_out() {
     let looks: [fn(&Mutex) -> bool; 4] = [
         |mutex| !mutex.is_locked(),
         |mutex| mutex.owner_pid().is_none(),
-        |mutex| mutex.try_lock(&me()).unwrap(),
-        |mutex| mutex.try_lock(&me()).unwrap() && mutex.is_abandoned(),
+        |mutex| mutex.try_lock_or_reap(&me()).unwrap(),
+        |mutex| mutex.try_lock_or_reap(&me()).unwrap() && mutex.is_abandoned(),
     ];
     for look in looks {
         let mutex = Mutex::new().unwrap();
@@ -318,9 +318,9 @@ fn whatever_one_dead_thread_held_is_had_at_once() {
         die()
     });
     until("it is dead", || holder.is_over());
-    until("it is known to be dead", || mutexes[0].try_lock(&me()).unwrap());
+    until("it is known to be dead", || mutexes[0].try_lock_or_reap(&me()).unwrap());
     for mutex in &mutexes[1..] {
-        assert!(mutex.try_lock(&me()).unwrap());
+        assert!(mutex.try_lock_or_reap(&me()).unwrap());
     }
     mutexes.iter().for_each(|mutex| mutex.unlock(&me()));
 }
@@ -336,7 +336,7 @@ fn nothing_is_taken_from_a_stopped_holder() {
     let outcome = mutex.lock(&me(), Deadline::after(Duration::from_millis(2200)));
     assert_eq!(outcome, Outcome::TimedOut);
     assert!(Instant::now() >= end, "a deadline is exact");
-    assert!(!mutex.try_lock(&me()).unwrap() && mutex.owner_pid() == Some(holder.pid as u32));
+    assert!(!mutex.try_lock_or_reap(&me()).unwrap() && mutex.owner_pid() == Some(holder.pid as u32));
     holder.kill();
     lock(&mutex);
     mutex.unlock(&me());
