@@ -25,7 +25,7 @@ module ProcessShared
   #   sessions = ProcessShared::Map.new(1 << 20)
   #   fork { sessions.store("4711", { user: 1 }, expires_in: 3600) }
   #   Process.wait
-  #   sessions["4711"] # => { user: 1 }
+  #   sessions["4711"].fetch(:user) # => 1
   #
   # @example Count, exactly
   #   counts = ProcessShared::Map.new(1 << 20)

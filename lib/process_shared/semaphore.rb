@@ -25,7 +25,7 @@ module ProcessShared
   #   limit = ProcessShared::Semaphore.new(1, robust: true)
   #   worker = fork { limit.wait; Process.kill(:KILL, Process.pid) }
   #   Process.wait(worker)
-  #   limit.try_wait(1).holders # => { Process.pid => 1 }
+  #   limit.try_wait(1).holders.values # => [1]
   class Semaphore
     # @!method marshal_dump
     #   Refuses to be marshalled: the object is the shared thing, not a description of it.
