@@ -27,6 +27,7 @@ pub mod participants;
 pub mod platform;
 pub mod presence;
 pub mod queue;
+pub mod read_write_lock;
 pub mod semaphore;
 #[cfg(not(loom))]
 mod spin;
@@ -39,7 +40,8 @@ pub use lock::Outcome;
 #[cfg(not(loom))]
 pub use objects::{
     AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, CyclicBarrier, Event, Member, Mutex,
-    Presence, Rate, RateLimiter, Refusal, Semaphore, release_held_as_dead, transfer_held,
+    Presence, Rate, RateLimiter, ReadWriteLock, Reader, Refusal, Semaphore, release_held_as_dead,
+    transfer_held,
 };
 #[cfg(all(target_os = "linux", not(loom), not(feature = "simulated-mach")))]
 pub use objects::{Map, Queue};

@@ -15,6 +15,7 @@ pub mod presence;
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 mod queue;
 mod rate_limiter;
+mod read_write_lock;
 mod semaphore;
 
 pub use atomic::{AtomicBoolean, AtomicFixnum, OutOfRange};
@@ -29,6 +30,7 @@ pub use presence::{Member, Presence, Refusal};
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 pub use queue::Queue;
 pub use rate_limiter::{Rate, RateLimiter};
+pub use read_write_lock::{ReadWriteLock, Reader};
 pub use semaphore::Semaphore;
 
 use crate::arena::{self, Slot};
@@ -68,6 +70,9 @@ fn counted<T>(waiters: Party<'_>, thread: &Thread, wait: impl FnOnce() -> T) -> 
 fn release_dropped(thread: &Thread) {
     for one in arena::take_deferred(thread) {
         (one.release)(&one.slot, thread);
+        if !(one.is_due)(&one.slot, thread) {
+            one.slot.defer(one.is_due, one.release); // other threads have something to give back too
+        }
     }
 }
 

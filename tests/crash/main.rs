@@ -31,6 +31,7 @@ mod presence;
 #[cfg(not(feature = "simulated-mach"))]
 mod queue;
 mod rate_limiter;
+mod read_write_lock;
 mod semaphore;
 #[path = "../support/mod.rs"]
 mod support;

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use magnus::{RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue};
 use process_shared_core::{
     AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, CyclicBarrier, Error as CoreError, Event,
-    Mutex, Presence, RateLimiter, Semaphore,
+    Mutex, Presence, RateLimiter, ReadWriteLock, Semaphore,
 };
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 use process_shared_core::{Map, Queue};
@@ -52,7 +52,8 @@ core!(
     CountDownLatch,
     CyclicBarrier,
     Presence,
-    RateLimiter
+    RateLimiter,
+    ReadWriteLock
 );
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 core!(Map, Queue);
