@@ -3,6 +3,7 @@
 require "process_shared/version"
 require "process_shared/native"
 require "process_shared/queue"
+require "process_shared/sized_queue"
 require "process_shared/shared_array"
 require "process_shared/shared_memory_io"
 require "process_shared/object_buffer"

@@ -309,5 +309,9 @@ module ProcessShared
         replace_pair(key, old, new, expires_in:)
       end
     end
+
+    unless method_defined?(:store) # the extension has maps on Linux only
+      define_method(:initialize) { |*| raise NotImplementedError, "maps between processes work on Linux only" }
+    end
   end
 end
