@@ -11,10 +11,10 @@ RSpec.describe "Objects shared under", :unstressed, limit: 120 do
   # configuration, has been counted. It takes its time, so that a second request goes to another worker.
   application = <<~RUBY
     require "process_shared"
-    HERE = ProcessShared::Semaphore.new(0)
+    HERE = ProcessShared::AtomicFixnum.new(0)
     run lambda { |_env|
       sleep 0.05
-      [200, {}, ["\#{Process.pid} \#{HERE.post.value} \#{defined?(CONFIGURED) ? CONFIGURED.post.value : 0}"]]
+      [200, {}, ["\#{Process.pid} \#{HERE.increment} \#{defined?(CONFIGURED) ? CONFIGURED.increment : 0}"]]
     }
   RUBY
 
@@ -50,7 +50,7 @@ RSpec.describe "Objects shared under", :unstressed, limit: 120 do
     define_method(:puma) do |options|
       configuration = <<~RUBY
         require "process_shared"
-        ::CONFIGURED ||= ProcessShared::Semaphore.new(0) # a name that the application finds, made once
+        ::CONFIGURED ||= ProcessShared::AtomicFixnum.new(0) # a name that the application finds, made once
         bind "unix://#{@dir}/socket"
         workers 2
         threads 1, 1
@@ -93,7 +93,7 @@ RSpec.describe "Objects shared under", :unstressed, limit: 120 do
     define_method(:unicorn) do |preload|
       configuration = <<~RUBY
         require "process_shared"
-        ::CONFIGURED ||= ProcessShared::Semaphore.new(0) # a name that the application finds, made once
+        ::CONFIGURED ||= ProcessShared::AtomicFixnum.new(0) # a name that the application finds, made once
         listen "#{@dir}/socket"
         worker_processes 2
         preload_app #{preload}
