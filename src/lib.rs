@@ -27,6 +27,8 @@ pub mod participants;
 pub mod platform;
 pub mod presence;
 pub mod queue;
+#[cfg(not(loom))]
+mod redo;
 pub mod robust_semaphore;
 pub mod semaphore;
 #[cfg(not(loom))]

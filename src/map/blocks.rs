@@ -6,7 +6,7 @@
 
 use super::Refusal;
 use super::layout::SPARE;
-use super::redo::Redo;
+use super::shared::Redo;
 use super::shared::{Critical, Map};
 use super::slot::before_reuse;
 use crate::kernel::Kernel;
@@ -203,7 +203,7 @@ impl<K: Kernel> Critical<'_, K> {
         let Pair(first, free) = Pair::of(header.free.load(Relaxed));
         let touched = header.touched.load(Relaxed) as u32;
         let own = self.own_free();
-        let mut redo = Redo::new(map);
+        let mut redo = Redo::new(map, &header.redo);
         let old = count.min(free);
         let fresh = count - old;
         // Never used ones are a list that ends with the shard's own.
@@ -220,7 +220,7 @@ impl<K: Kernel> Critical<'_, K> {
         }
         redo.set(&header.touched, u64::from(touched + fresh))?;
         redo.set(&shard.free, Pair(begins, own.1 + count).pack())?;
-        redo.commit(&header.redo);
+        redo.commit();
         Ok(())
     }
 
@@ -244,10 +244,10 @@ impl<K: Kernel> Critical<'_, K> {
         self.with_pool(|| {
             let Pair(first, count) = Pair::of(header.free.load(Relaxed));
             self.map.block(last)?.link.store(u64::from(first), Relaxed);
-            let mut redo = Redo::new(self.map);
+            let mut redo = Redo::new(self.map, &header.redo);
             redo.set(&header.free, Pair(own.0, count.saturating_add(own.1)).pack())?;
             redo.set(&self.shard().free, 0)?;
-            redo.commit(&header.redo);
+            redo.commit();
             Ok(())
         })
     }

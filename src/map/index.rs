@@ -5,7 +5,7 @@ use super::Refusal;
 use super::blocks::{Pair, Place};
 use super::entry::{Head, Key};
 use super::layout::LOGS;
-use super::redo::Redo;
+use super::shared::Redo;
 use super::shared::{Critical, Map};
 use super::slot::{Bucket, Lead, Slot, before_reuse};
 use crate::kernel::Kernel;
@@ -109,7 +109,7 @@ impl<'m, K: Kernel> Critical<'m, K> {
     pub(super) fn add_bucket(&self, hash: u32) -> Result<&'m Slot, Refusal> {
         let (map, shard) = (self.map, self.shard());
         if self.blocks_for_bucket() > 0 {
-            let mut redo = Redo::new(map);
+            let mut redo = Redo::new(map, &shard.redo);
             let (block, _) = self.detach(&mut redo, 1, None)?;
             let memory = map.bytes_at(Place { block, offset: 0 }).ok_or(Refusal::Corrupt)?;
             before_reuse();
@@ -117,16 +117,16 @@ impl<'m, K: Kernel> Critical<'m, K> {
             unsafe { memory.write_bytes(0, map.layout.block as usize) };
             let count = map.buckets_of_a_block();
             redo.set(&shard.spare_buckets, Pair(block * count + 1, count).pack())?;
-            redo.commit(&shard.redo);
+            redo.commit();
         }
         let Pair(number, count) = Pair::of(shard.spare_buckets.load(Relaxed));
         let bucket = map.bucket_in_block(u64::from(number)).ok_or(Refusal::Corrupt)?;
         let last = map.chain(self.first_bucket(hash)).last().ok_or(Refusal::Corrupt)?;
         let next: &AtomicU64 = &last.next;
-        let mut redo = Redo::new(map);
+        let mut redo = Redo::new(map, &shard.redo);
         redo.set(next, u64::from(number))?;
         redo.set(&shard.spare_buckets, Pair(number + 1, count.saturating_sub(1)).pack())?;
-        redo.commit(&shard.redo);
+        redo.commit();
         bucket.slots.first().ok_or(Refusal::Corrupt)
     }
 

@@ -17,6 +17,7 @@
 use super::computing::Mark;
 use super::slot::Bucket;
 use crate::lock::Lock;
+use crate::redo::Log;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 pub const MAGIC: u64 = u64::from_le_bytes(*b"psmap\0\0\x01");
@@ -63,7 +64,8 @@ pub struct Header {
     /// Blocks from here on were never used.
     pub touched: AtomicU64,
     _rest: u64,
-    pub redo: Redo,
+    pub redo: Log<REDO>,
+    _end_of_redo: [u64; 7],
     /// Of the marks.
     pub marking: Lock,
 }
@@ -72,13 +74,6 @@ pub struct Header {
 pub const LARGE: u64 = 1 << 8;
 /// It gets no more entries.
 pub const CLOSED: u64 = 1 << 9;
-
-/// See `redo`.
-#[repr(C, align(64))]
-pub struct Redo {
-    pub count: AtomicU64,
-    pub writes: [[AtomicU64; 2]; REDO],
-}
 
 /// What one thread's readers have counted.
 #[repr(C, align(64))]
@@ -112,7 +107,7 @@ pub struct Shard {
     /// Bytes of entries.
     pub live: AtomicU64,
     _line: [u64; 4],
-    pub redo: Redo,
+    pub redo: Log<REDO>,
 }
 
 /// What is known about a block; and about a segment, at its first block.
@@ -205,7 +200,11 @@ impl Layout {
 
 const _: () = {
     use std::mem::offset_of;
-    assert!(offset_of!(Header, lock) == 64 && size_of::<Redo>() == 256);
+    assert!(
+        offset_of!(Header, lock) == 64
+            && offset_of!(Header, redo) == 128
+            && offset_of!(Header, marking) == 384
+    );
     assert!(offset_of!(Shard, oldest) == 64 && size_of::<Block>() == 64);
 };
 

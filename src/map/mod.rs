@@ -9,7 +9,6 @@
 //! | `blocks`      | the memory of all entries: uniform blocks, linked                                 |
 //! | `segments`    | stretches of the logs that entries are added to                                   |
 //! | `room`        | what expires, what is moved, what is dropped                                      |
-//! | `redo`        | several words changed in one step                                                 |
 //! | `computing`   | values that are computed once                                                     |
 //! | `operations`  | reading and changing entries                                                      |
 //!
@@ -31,8 +30,6 @@ mod index;
 mod layout;
 #[cfg(not(loom))]
 mod operations;
-#[cfg(not(loom))]
-mod redo;
 #[cfg(not(loom))]
 mod room;
 #[cfg(not(loom))]

@@ -12,7 +12,7 @@ use super::Refusal;
 use super::blocks::{Pair, Place};
 use super::entry::Head;
 use super::layout::{Block, CLOSED, LARGE, LOGS, SEGMENT};
-use super::redo::Redo;
+use super::shared::Redo;
 use super::shared::{Critical, Map};
 use super::slot::before_reuse;
 use crate::kernel::Kernel;
@@ -175,29 +175,29 @@ impl<'m, K: Kernel> Critical<'m, K> {
     fn extend(&self, log: usize, count: u32) -> Result<(), Refusal> {
         let segment = self.newest(log).ok_or(Refusal::Corrupt)?;
         let block = self.map.block(segment)?;
-        let mut redo = Redo::new(self.map);
+        let mut redo = Redo::new(self.map, &self.shard().redo);
         let (first, last) = self.detach(&mut redo, count, Some(segment))?;
         let extent = Pair::of(block.extent.load(Relaxed));
         self.map.block(extent.0)?.link.store(Pair(first, segment).pack(), Relaxed);
         redo.set(&block.extent, Pair(last, extent.1 + count).pack())?;
         self.count_blocks(&mut redo, log, i64::from(count))?;
-        redo.commit(&self.shard().redo);
+        redo.commit();
         Ok(())
     }
 
     fn open(&self, log: usize, count: u32, large: bool) -> Result<(), Refusal> {
-        let mut redo = Redo::new(self.map);
+        let mut redo = Redo::new(self.map, &self.shard().redo);
         let segment = self.detach_segment(&mut redo, log, count, large)?;
         self.append_segment(&mut redo, log, segment)?;
-        redo.commit(&self.shard().redo);
+        redo.commit();
         Ok(())
     }
 
     fn open_large(&self, log: usize, count: u32) -> Result<u32, Refusal> {
-        let mut redo = Redo::new(self.map);
+        let mut redo = Redo::new(self.map, &self.shard().redo);
         let segment = self.detach_segment(&mut redo, log, count, true)?;
         self.append_large(&mut redo, log, segment)?;
-        redo.commit(&self.shard().redo);
+        redo.commit();
         Ok(segment)
     }
 
@@ -274,12 +274,12 @@ impl<'m, K: Kernel> Critical<'m, K> {
         let block = self.map.block(segment)?;
         let Pair(last, count) = Pair::of(block.extent.load(Relaxed));
         let own = self.own_free();
-        let mut redo = Redo::new(self.map);
+        let mut redo = Redo::new(self.map, &self.shard().redo);
         let log = self.unlink(&mut redo, segment)?;
         self.count_blocks(&mut redo, log, -i64::from(count))?;
         self.map.block(last)?.link.store(u64::from(own.0), Relaxed);
         redo.set(&self.shard().free, Pair(segment, own.1.saturating_add(count)).pack())?;
-        redo.commit(&self.shard().redo);
+        redo.commit();
         Ok(())
     }
 
@@ -287,13 +287,13 @@ impl<'m, K: Kernel> Critical<'m, K> {
     pub(super) fn renew_large(&self, segment: u32, log: usize) -> Result<(), Refusal> {
         let block = self.map.block(segment)?;
         let count = i64::from(Pair::of(block.extent.load(Relaxed)).1);
-        let mut redo = Redo::new(self.map);
+        let mut redo = Redo::new(self.map, &self.shard().redo);
         let old = self.unlink(&mut redo, segment)?;
         self.count_blocks(&mut redo, old, -count)?;
         self.count_blocks(&mut redo, log, count)?;
         redo.set(&block.log, log as u64 | LARGE)?;
         self.append_large(&mut redo, log, segment)?;
-        redo.commit(&self.shard().redo);
+        redo.commit();
         Ok(())
     }
 

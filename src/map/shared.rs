@@ -4,11 +4,11 @@ use super::Refusal;
 use super::blocks::Place;
 use super::computing::Mark;
 use super::entry::{self, Key};
-use super::layout::{Block, CELLS, Cell, Header, Layout, MAGIC, MARKS, Shard};
-use super::redo;
+use super::layout::{Block, CELLS, Cell, Header, Layout, MAGIC, MARKS, REDO, Shard};
 use super::slot::Bucket;
 use crate::kernel::Kernel;
 use crate::lock::{Lock, Outcome};
+use crate::redo::Memory;
 use crate::spin::{LONG_PAUSE, SpinBudget};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
@@ -205,30 +205,6 @@ impl Map {
         Some(unsafe { self.memory.as_ptr().add(self.layout.blocks_at + offset) })
     }
 
-    /// Where a word of the map's is.
-    pub(super) fn offset_of(&self, word: &AtomicU64) -> usize {
-        (&raw const *word).addr() - self.memory.addr().get()
-    }
-
-    /// The word at an offset that `offset_of` gave or `may_be_redone` allows.
-    pub(super) fn word(&self, offset: usize) -> &AtomicU64 {
-        debug_assert!(offset % 8 == 0 && offset < self.layout.size);
-        // SAFETY: inside the memory, and aligned.
-        unsafe { self.memory.add(offset).cast::<AtomicU64>().as_ref() }
-    }
-
-    /// Whether a change may write to the word at `offset` through a redo log. Never a word that is held by a thread.
-    pub(super) fn may_be_redone(&self, offset: usize) -> bool {
-        use std::mem::offset_of;
-        let layout = &self.layout;
-        let in_shards = (layout.shards_at..layout.ghosts_at).contains(&offset);
-        let in_shard = || (offset - layout.shards_at) % size_of::<Shard>();
-        offset % 8 == 0
-            && ((offset_of!(Header, free)..offset_of!(Header, redo)).contains(&offset)
-                || (in_shards && (offset_of!(Shard, count)..offset_of!(Shard, redo)).contains(&in_shard()))
-                || (layout.buckets_at..layout.size - 7).contains(&offset))
-    }
-
     /// Takes a lock that is held for short times only.
     pub(super) fn take<K: Kernel>(&self, kernel: &K, lock: &Lock, patience: Patience) -> Result<(), Refusal> {
         if lock.try_lock(kernel) || self.spin.run(LONG_PAUSE, || lock.try_lock(kernel)) {
@@ -269,6 +245,37 @@ impl Map {
     }
 }
 
+/// The writes of one change. There is one log in each shard, for the shard's own words, and one for what concerns the map's
+/// free blocks. A change of the second kind may have writes to a shard too; its thread holds both locks. So a thread that
+/// finds a shard's lock left by a dead holder makes the writes of both logs before it looks at the shard.
+pub type Redo<'m> = crate::redo::Redo<'m, Map, REDO>;
+
+impl Memory for Map {
+    type Refusal = Refusal;
+    const CORRUPT: Refusal = Refusal::Corrupt;
+
+    fn offset_of(&self, word: &AtomicU64) -> usize {
+        (&raw const *word).addr() - self.memory.addr().get()
+    }
+
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        debug_assert!(offset % 8 == 0 && offset < self.layout.size);
+        // SAFETY: inside the memory, and aligned.
+        unsafe { self.memory.add(offset).cast::<AtomicU64>().as_ref() }
+    }
+
+    fn may_be_redone(&self, offset: usize) -> bool {
+        use std::mem::offset_of;
+        let layout = &self.layout;
+        let in_shards = (layout.shards_at..layout.ghosts_at).contains(&offset);
+        let in_shard = || (offset - layout.shards_at) % size_of::<Shard>();
+        offset % 8 == 0
+            && ((offset_of!(Header, free)..offset_of!(Header, redo)).contains(&offset)
+                || (in_shards && (offset_of!(Shard, count)..offset_of!(Shard, redo)).contains(&in_shard()))
+                || (layout.buckets_at..layout.size - 7).contains(&offset))
+    }
+}
+
 /// The holder of a shard's lock, until it is dropped.
 pub struct Critical<'m, K: Kernel> {
     pub(super) map: &'m Map,
@@ -298,7 +305,7 @@ impl<'m, K: Kernel> Critical<'m, K> {
     /// Puts in order what a dead holder left.
     #[cold]
     fn recover(&self) -> Result<(), Refusal> {
-        redo::recover(self.map, &self.shard().redo);
+        self.shard().redo.recover(self.map);
         self.with_pool(|| Ok(()))?;
         self.recount();
         self.shard().lock.make_consistent();
@@ -310,7 +317,7 @@ impl<'m, K: Kernel> Critical<'m, K> {
         let header = self.map.header();
         self.map.take(self.kernel, &header.lock, self.patience)?;
         if header.lock.is_abandoned() {
-            redo::recover(self.map, &header.redo);
+            header.redo.recover(self.map);
             header.lock.make_consistent();
         }
         let result = action();

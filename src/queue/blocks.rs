@@ -15,8 +15,8 @@
 //! Invariant: a block is in the log, in one large item, pinned and passed, or in one free list.
 
 use super::Critical;
-use super::redo::Redo;
 use super::refusal::{Corrupt, Refusal};
+use super::shared::Redo;
 use super::words::List;
 use crate::kernel::Kernel;
 use std::sync::atomic::Ordering::Relaxed;

@@ -8,7 +8,6 @@
 use super::Critical;
 use super::cursor::Cursor;
 use super::layout::Entry;
-use super::redo::Redo;
 use super::refusal::Refusal;
 use super::words::{GRAIN, Position};
 use crate::kernel::Kernel;
@@ -60,7 +59,7 @@ impl<K: Kernel> Critical<'_, K> {
     fn park(&self, entry: &Entry) -> Result<bool, Refusal> {
         let length = entry.length.load(Relaxed);
         let size = (length as u32).next_multiple_of(GRAIN as u32);
-        let mut redo = Redo::new(self.queue);
+        let mut redo = self.queue.redo();
         let to = match self.parking() {
             Some(parking) if parking.offset + size <= self.queue.layout.block => parking,
             full => {

@@ -14,8 +14,8 @@
 use super::cursor::Cursor;
 use super::layout::Entry;
 use super::log::{Payload, Record};
-use super::redo::Redo;
 use super::refusal::{Corrupt, Refusal};
+use super::shared::Redo;
 use super::words::{List, distance};
 use super::{Critical, Queue};
 use crate::kernel::Kernel;
@@ -86,7 +86,7 @@ impl<K: Kernel> Critical<'_, K> {
             return Err(Corrupt);
         }
         self.copy_small(entry, buffer)?;
-        let mut redo = Redo::new(self.queue);
+        let mut redo = self.queue.redo();
         self.unlink_first(&mut redo, list, entry)?;
         let deliveries = before.deliveries.saturating_add(1);
         redo.set(&entry.state, State { kind: IN_FLIGHT, member, deliveries }.pack())?;
@@ -96,7 +96,7 @@ impl<K: Kernel> Critical<'_, K> {
     }
 
     fn take_record(&self, record: &Record, member: u32, buffer: &mut Vec<u8>) -> Result<Taken, Refusal> {
-        let mut redo = Redo::new(self.queue);
+        let mut redo = self.queue.redo();
         let index = self.allocate_entry(&mut redo)?;
         let entry = self.queue.entry(index)?;
         entry.ticket.store(entry.ticket.load(Relaxed).wrapping_add(1), Relaxed);
@@ -155,7 +155,7 @@ impl<K: Kernel> Critical<'_, K> {
         if State::unpack(entry.state.load(Relaxed)).kind != RETURNED {
             return Err(Corrupt);
         }
-        let mut redo = Redo::new(self.queue);
+        let mut redo = self.queue.redo();
         self.unlink_first(&mut redo, list, entry)?;
         self.free_payload(&mut redo, entry)?;
         self.free_entry(&mut redo, list.first, entry)?;
@@ -171,7 +171,7 @@ impl<K: Kernel> Critical<'_, K> {
     /// The item is done: it is gone for good.
     pub(super) fn finish_taken(&self, taken: &Taken) -> Result<(), Refusal> {
         let entry = self.held(taken)?;
-        let mut redo = Redo::new(self.queue);
+        let mut redo = self.queue.redo();
         self.free_payload(&mut redo, entry)?;
         self.free_entry(&mut redo, taken.entry, entry)?;
         self.signal_room(|| redo.commit());
@@ -245,7 +245,7 @@ impl<K: Kernel> Critical<'_, K> {
         after: Option<u32>,
         deliveries: u32,
     ) -> Result<(), Refusal> {
-        let mut redo = Redo::new(self.queue);
+        let mut redo = self.queue.redo();
         let list = self.queue.list(self.header().returned.load(Relaxed));
         let count = list.count.saturating_add(1);
         match after {

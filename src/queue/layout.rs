@@ -17,6 +17,7 @@ use super::members::Member;
 use super::words::{LARGEST_BLOCK, MOST_BLOCKS};
 use super::writers::Writer;
 use crate::lock::Lock;
+use crate::redo::Log;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// How many processes can have items in flight at a time.
@@ -75,8 +76,7 @@ pub struct Header {
     /// Where small items in flight are moved to.
     pub parking: AtomicU64,
 
-    pub redo_count: AtomicU64,
-    pub redo: [[AtomicU64; 2]; REDO],
+    pub redo: Log<REDO>,
 
     pub items: Gate,
     pub room: Gate,
@@ -150,7 +150,7 @@ impl Layout {
 const _: () = {
     use std::mem::offset_of;
     assert!(offset_of!(Header, magic) == 64 && offset_of!(Header, dirty) == 128);
-    assert!(offset_of!(Header, redo_count) == 192);
+    assert!(offset_of!(Header, redo) == 192);
     assert!(size_of::<Entry>() == 64 && size_of::<Member>() == 64 && size_of::<Writer>() == 64);
 };
 
@@ -167,7 +167,7 @@ pub fn layout() -> Vec<(&'static str, usize)> {
         ("closed", offset_of!(Header, closed)),
         ("dirty", offset_of!(Header, dirty)),
         ("parking", offset_of!(Header, parking)),
-        ("redo", offset_of!(Header, redo)),
+        ("redo", offset_of!(Header, redo) + Log::<REDO>::WRITES_AT),
         ("items", offset_of!(Header, items)),
         ("room", offset_of!(Header, room)),
         ("trimmer", offset_of!(Header, trimmer)),

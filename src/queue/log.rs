@@ -13,8 +13,8 @@
 
 use super::blocks::{Chain, LEFT};
 use super::cursor::Cursor;
-use super::redo::Redo;
 use super::refusal::{Corrupt, Refusal};
+use super::shared::Redo;
 use super::words::{COUNTS, GRAIN, Position, distance};
 use super::{Critical, Queue};
 use crate::kernel::Kernel;
@@ -98,7 +98,7 @@ impl<K: Kernel> Critical<'_, K> {
         items: &[(u32, &[u8])],
         size: usize,
     ) -> Result<bool, Refusal> {
-        let mut redo = Redo::new(self.queue);
+        let mut redo = self.queue.redo();
         let block = self.queue.layout.block as usize;
         let beyond = size - block.saturating_sub(tail.offset as usize);
         let Ok(count) = u32::try_from(beyond.div_ceil(block)) else { return Ok(false) };
@@ -207,7 +207,7 @@ impl<K: Kernel> Critical<'_, K> {
     /// Removes the oldest item of the log.
     pub(super) fn discard_logged(&self) -> Result<(), Refusal> {
         let record = self.front()?.ok_or(Refusal::Empty)?;
-        let mut redo = Redo::new(self.queue);
+        let mut redo = self.queue.redo();
         self.advance(&mut redo, &record)?;
         if let Payload::Large(chain) = record.payload {
             self.release(&mut redo, chain)?;

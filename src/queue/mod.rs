@@ -4,7 +4,6 @@
 //! |---------------|-----------------------------------------------------------------------------------|
 //! | `layout`      | where everything is in the memory                                                 |
 //! | `words`       | the words that change in one store                                                |
-//! | `redo`        | several words changed in one step                                                 |
 //! | `blocks`      | the memory of all items: uniform blocks, linked                                   |
 //! | `cursor`      | bytes from block to block                                                         |
 //! | `log`         | the items nobody has taken                                                        |
@@ -50,8 +49,6 @@ mod members;
 mod operations;
 #[cfg(not(loom))]
 mod participant;
-#[cfg(not(loom))]
-mod redo;
 #[cfg(not(loom))]
 mod refusal;
 #[cfg(not(loom))]

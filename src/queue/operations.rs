@@ -187,7 +187,7 @@ impl<K: Kernel> Critical<'_, K> {
                 self.signal_room(|| self.header().head.store(head, Release));
             }
             None => {
-                let mut redo = super::redo::Redo::new(self.queue);
+                let mut redo = self.queue.redo();
                 self.advance(&mut redo, &record)?;
                 self.signal_room(|| redo.commit());
             }

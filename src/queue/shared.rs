@@ -2,15 +2,15 @@
 
 use super::cursor::Cursor;
 use super::gate::Gate;
-use super::layout::{Entry, Header, Layout, MAGIC, MEMBERS, WRITERS};
+use super::layout::{Entry, Header, Layout, MAGIC, MEMBERS, REDO, WRITERS};
 use super::members::Member;
-use super::redo;
 use super::refusal::{Corrupt, Refusal};
 use super::words::{List, Position};
 use super::writers::Writer;
 use crate::deadline::Deadline;
 use crate::kernel::Kernel;
 use crate::lock::{Lock, Outcome};
+use crate::redo::Memory;
 use crate::spin::{LONG_PAUSE, SpinBudget};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering::*};
@@ -158,6 +158,11 @@ impl Queue {
         unsafe { self.nth(self.layout.writers_at, (index % WRITERS) as usize) }
     }
 
+    /// A change of several words that has no writes yet.
+    pub(super) fn redo(&self) -> Redo<'_> {
+        Redo::new(self, &self.header().redo)
+    }
+
     /// The link word of a block.
     #[inline]
     pub(super) fn link(&self, block: u32) -> Result<&AtomicU64, Refusal> {
@@ -192,33 +197,6 @@ impl Queue {
         let offset = place.block as usize * self.layout.block as usize + place.offset as usize;
         // SAFETY: inside the memory.
         Ok(unsafe { self.memory.as_ptr().add(self.layout.blocks_at + offset) })
-    }
-
-    /// Where a word of the queue's is.
-    #[inline]
-    pub(super) fn offset_of(&self, word: &AtomicU64) -> usize {
-        (&raw const *word).addr() - self.memory.addr().get()
-    }
-
-    /// The word at an offset that `offset_of` gave or `may_be_redone` allows.
-    #[inline]
-    pub(super) fn word(&self, offset: usize) -> &AtomicU64 {
-        debug_assert!(offset % 8 == 0 && offset < self.layout.blocks_at);
-        // SAFETY: inside the memory, and aligned.
-        unsafe { self.memory.add(offset).cast::<AtomicU64>().as_ref() }
-    }
-
-    /// Whether an operation changes the word at `offset` through the redo log. Never a word that is held by a thread.
-    pub(super) fn may_be_redone(&self, offset: usize) -> bool {
-        use std::mem::offset_of;
-        let layout = &self.layout;
-        let writers = layout.writers_at..layout.links_at;
-        let in_writer = || (offset - layout.writers_at) % size_of::<Writer>() >= offset_of!(Writer, blocks);
-        offset % 8 == 0
-            && ((offset_of!(Header, head)..offset_of!(Header, magic)).contains(&offset)
-                || (offset_of!(Header, dirty)..offset_of!(Header, redo_count)).contains(&offset)
-                || (writers.contains(&offset) && in_writer())
-                || (layout.links_at..layout.blocks_at).contains(&offset))
     }
 
     /// Whether there is an item, at a glance, without the lock.
@@ -273,6 +251,37 @@ impl Queue {
     }
 }
 
+/// The writes of one operation.
+pub type Redo<'q> = crate::redo::Redo<'q, Queue, REDO>;
+
+impl Memory for Queue {
+    type Refusal = Refusal;
+    const CORRUPT: Refusal = Corrupt;
+
+    fn offset_of(&self, word: &AtomicU64) -> usize {
+        (&raw const *word).addr() - self.memory.addr().get()
+    }
+
+    #[inline]
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        debug_assert!(offset % 8 == 0 && offset < self.layout.blocks_at);
+        // SAFETY: inside the memory, and aligned.
+        unsafe { self.memory.add(offset).cast::<AtomicU64>().as_ref() }
+    }
+
+    fn may_be_redone(&self, offset: usize) -> bool {
+        use std::mem::offset_of;
+        let layout = &self.layout;
+        let writers = layout.writers_at..layout.links_at;
+        let in_writer = || (offset - layout.writers_at) % size_of::<Writer>() >= offset_of!(Writer, blocks);
+        offset % 8 == 0
+            && ((offset_of!(Header, head)..offset_of!(Header, magic)).contains(&offset)
+                || (offset_of!(Header, dirty)..offset_of!(Header, redo)).contains(&offset)
+                || (writers.contains(&offset) && in_writer())
+                || (layout.links_at..layout.blocks_at).contains(&offset))
+    }
+}
+
 /// The holder of the queue's lock, until it is dropped.
 pub struct Critical<'q, K: Kernel> {
     pub(super) queue: &'q Queue,
@@ -298,7 +307,7 @@ impl<K: Kernel> Critical<'_, K> {
 
     #[cold]
     fn recover(&self) {
-        redo::recover(self.queue);
+        self.queue.header().redo.recover(self.queue);
         if self.is_closed() {
             self.wake_all();
         }

@@ -11,7 +11,6 @@
 //! their memory back, perhaps for the second time.
 
 use super::blocks::Chain;
-use super::redo::Redo;
 use super::refusal::Refusal;
 use super::words::List;
 use super::{Critical, Queue};
@@ -43,7 +42,7 @@ impl<K: Kernel> Critical<'_, K> {
         for _ in 1..count {
             last = self.queue.next_block(last)?;
         }
-        let mut redo = Redo::new(self.queue);
+        let mut redo = self.queue.redo();
         self.release(&mut redo, Chain { first: list.first, last, count })?;
         redo.set(&self.header().trimming, 0)?;
         redo.commit();
@@ -117,7 +116,7 @@ impl Queue {
         if let Some(last) = last {
             let clean = self.list(header.clean.load(Relaxed));
             critical.set_next(last, clean.first)?;
-            let mut redo = Redo::new(self);
+            let mut redo = self.redo();
             redo.set(&header.clean, List { first: list.first, count: clean.count + list.count }.pack())?;
             redo.set(&header.trimming, 0)?;
             critical.signal_room(|| redo.commit());
@@ -142,7 +141,7 @@ impl Queue {
             last = self.next_block(last)?;
         }
         let rest = if count < dirty.count { self.next_block(last)? } else { 0 };
-        let mut redo = Redo::new(self);
+        let mut redo = self.redo();
         redo.set(&header.dirty, List { first: rest, count: dirty.count - count }.pack())?;
         redo.set(&header.trimming, List { first: dirty.first, count }.pack())?;
         redo.commit();

@@ -14,7 +14,6 @@
 use super::blocks::{Chain, LEFT};
 use super::cursor::Cursor;
 use super::layout::WRITERS;
-use super::redo::Redo;
 use super::refusal::{Corrupt, Refusal};
 use super::robust::{Holder, Robust};
 use super::{Critical, Queue};
@@ -64,7 +63,7 @@ impl<K: Kernel> Critical<'_, K> {
 
     fn reserve_in(&self, index: u32, slot: &Writer, tag: u32, length: u64) -> Result<Reservation, Refusal> {
         let count = self.queue.blocks_for(length)? + 1;
-        let mut redo = Redo::new(self.queue);
+        let mut redo = self.queue.redo();
         let chain = self.allocate(&mut redo, count, LEFT)?.ok_or(Refusal::Full)?;
         redo.set(&slot.blocks, u64::from(chain.first) | (u64::from(chain.last) << 32))?;
         redo.set(&slot.count, u64::from(count))?;
@@ -108,7 +107,7 @@ impl<K: Kernel> Critical<'_, K> {
         let chain = self.reserved_chain(slot)?;
         let data =
             Chain { first: self.queue.next_block(chain.first)?, last: chain.last, count: chain.count - 1 };
-        let mut redo = Redo::new(self.queue);
+        let mut redo = self.queue.redo();
         self.append_large(&mut redo, reservation.tag, data, reservation.length, chain.first)?;
         redo.set(&slot.count, 0)?;
         redo.set(&header.reserved, header.reserved.load(Relaxed).wrapping_sub(1))?;
@@ -145,7 +144,7 @@ impl<K: Kernel> Critical<'_, K> {
             return Ok(());
         }
         let reserved = &self.header().reserved;
-        let mut redo = Redo::new(self.queue);
+        let mut redo = self.queue.redo();
         self.release(&mut redo, self.reserved_chain(slot)?)?;
         redo.set(&slot.count, 0)?;
         redo.set(reserved, reserved.load(Relaxed).wrapping_sub(1))?;
