@@ -3,8 +3,12 @@
 
 use crate::deadline::Deadline;
 use crate::platform::Wake;
-use crate::word::Word;
+use crate::word::{ANY_CLASS, Word};
+use std::iter;
 use std::time::Duration;
+
+/// How long a sleeper relies on a system that does not tell of the words it watches.
+const LOOK: Duration = Duration::from_millis(10);
 
 pub trait Kernel {
     /// Whether the system does what `set_pending` and `robust_push` ask for. If not, sleepers do it, by looking every now and
@@ -71,5 +75,30 @@ pub trait Kernel {
             }
             wake => wake,
         }
+    }
+
+    /// As `wait_or_recheck`, also until one of `watched` has another value than the one beside it. Where the system cannot
+    /// tell of that, the caller looks every `LOOK`.
+    fn wait_for_any_or_recheck<'w>(
+        &self,
+        word: &'w Word,
+        expected: u32,
+        watched: impl Iterator<Item = (&'w Word, u32)>,
+        deadline: Option<Deadline>,
+    ) -> Wake {
+        let mut watched = watched.peekable();
+        if watched.peek().is_none() {
+            return self.wait_or_recheck(word, expected, deadline, ANY_CLASS);
+        }
+        let until = Self::RECHECK.map_or(deadline, |time| Deadline::soonest(deadline, time));
+        let words: Vec<_> = iter::once((word, expected)).chain(watched).collect();
+        let (wake, until) = match self.wait_for_any(&words, until) {
+            Some(wake) => (wake, until),
+            None => {
+                let until = Deadline::soonest(deadline, LOOK);
+                (self.wait(word, expected, until, ANY_CLASS), until)
+            }
+        };
+        if wake == Wake::TimedOut && until != deadline { Wake::Woken } else { wake }
     }
 }

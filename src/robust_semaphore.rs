@@ -48,9 +48,6 @@ const CLAIMED: u32 = 1 << 31;
 const HOLDS: State = OWES | 1;
 const NOT_FOR_OTHERS: u64 = u64::MAX;
 
-/// How often the head of the line looks where it cannot be told of deaths.
-const LOOK: Duration = Duration::from_millis(10);
-
 /// How long a call that does not wait for permits waits for the lock, which is held for less than a microsecond.
 const PATIENCE: Duration = Duration::from_millis(10);
 
@@ -282,21 +279,7 @@ impl<'a> Robust<'a> {
         deadline: Option<Deadline>,
     ) -> Wake {
         let Some(watched) = watched else { return Wake::Woken };
-        let gate = &self.semaphore.gate;
-        if watched.is_empty() {
-            return kernel.wait_or_recheck(gate, ARMED, deadline, ANY_CLASS);
-        }
-        let until = K::RECHECK.map_or(deadline, |time| Deadline::soonest(deadline, time));
-        let mut words = vec![(gate, ARMED)];
-        words.extend(watched);
-        let (wake, until) = match kernel.wait_for_any(&words, until) {
-            Some(wake) => (wake, until),
-            None => {
-                let until = Deadline::soonest(deadline, LOOK);
-                (kernel.wait(gate, ARMED, until, ANY_CLASS), until)
-            }
-        };
-        if wake == Wake::TimedOut && until != deadline { Wake::Woken } else { wake }
+        kernel.wait_for_any_or_recheck(&self.semaphore.gate, ARMED, watched.into_iter(), deadline)
     }
 
     /// Gives back `count` permits that this process holds.

@@ -12,7 +12,7 @@
 //! | `gather`      | small ones of them moved together                                                 |
 //! | `members`     | the processes that have some, and their death; `participant`: this process's      |
 //! | `robust`      | a word whose holder's death is seen                                               |
-//! | `gate`        | where takers and pushers wait; `watch`: how they sleep                            |
+//! | `gate`        | where takers and pushers wait                                                     |
 //! | `trim`        | memory back to the system                                                         |
 //! | `operations`  | push, pop, take: what the others are put together to                              |
 //!
@@ -57,8 +57,6 @@ mod robust;
 mod shared;
 #[cfg(not(loom))]
 mod trim;
-#[cfg(not(loom))]
-mod watch;
 #[cfg(not(loom))]
 mod words;
 #[cfg(not(loom))]

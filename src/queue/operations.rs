@@ -6,7 +6,6 @@ use super::in_flight::Taken;
 use super::log::Payload;
 use super::refusal::Refusal;
 use super::shared::{Critical, Queue};
-use super::watch;
 use super::writers::Reservation;
 use crate::deadline::Deadline;
 use crate::kernel::Kernel;
@@ -494,8 +493,9 @@ impl Queue {
                 result => Ok(Look::Found(result)),
             }
         };
-        let sleep =
-            |word: &Word, expected| watch::sleep(kernel, word, expected, self.watched_writers(), deadline);
+        let sleep = |word: &Word, expected| {
+            kernel.wait_for_any_or_recheck(word, expected, self.watched_writers(), deadline)
+        };
         gate.wait(kernel, deadline, look, sleep).map_err(Err)?.map_err(Ok)
     }
 
@@ -526,8 +526,9 @@ impl Queue {
                 result => Ok(Look::Found(result)),
             }
         };
-        let sleep =
-            |word: &Word, expected| watch::sleep(kernel, word, expected, self.watched_members(), deadline);
+        let sleep = |word: &Word, expected| {
+            kernel.wait_for_any_or_recheck(word, expected, self.watched_members(), deadline)
+        };
         gate.wait(kernel, deadline, look, sleep).map_err(Err)?.map_err(Ok)
     }
 }
