@@ -92,18 +92,9 @@ impl Map {
                 Some(place) => unsafe { self.read(place, length, room.as_mut_ptr().cast()) },
                 None => None,
             };
-            if !found.slot.still_leads(found.lead) {
-                continue;
+            if let Some(expiry) = self.validate(&found, expiry, read) {
+                return expiry.map(|_| (found.head.tag, length));
             }
-            let expiry = expiry?;
-            read?;
-            if expiry != 0 && expiry <= now() {
-                return None;
-            }
-            if self.evicts {
-                found.slot.appreciate(found.lead);
-            }
-            return Some((found.head.tag, length));
         }
     }
 
@@ -114,19 +105,24 @@ impl Map {
             let found = self.look_up(key)?;
             let expiry = self.expiry_at(found.place, &found.head);
             let read = self.read_value(&found, room);
-            if !found.slot.still_leads(found.lead) {
-                continue;
+            if let Some(expiry) = self.validate(&found, expiry, read) {
+                return expiry.map(|expiry| (found.head.tag, expiry));
             }
-            let expiry = expiry?;
-            read?;
-            if expiry != 0 && expiry <= now() {
-                return None;
-            }
-            if self.evicts {
-                found.slot.appreciate(found.lead);
-            }
-            return Some((found.head.tag, expiry));
         }
+    }
+
+    /// The expiry of the entry of which `read` has copied the value, if there was one and it has not expired. `None` if
+    /// another entry has taken its place meanwhile: to be read again.
+    #[inline(always)]
+    fn validate(&self, found: &Found, expiry: Option<u64>, read: Option<()>) -> Option<Option<u64>> {
+        if !found.slot.still_leads(found.lead) {
+            return None;
+        }
+        let live = expiry.filter(|&expiry| read.is_some() && (expiry == 0 || expiry > now()));
+        if self.evicts && live.is_some() {
+            found.slot.appreciate(found.lead);
+        }
+        Some(live)
     }
 
     /// Copies the value that was found; whether it is whole has to be seen afterwards.
