@@ -3,9 +3,13 @@
 #![cfg(loom)]
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/model_checking.rs"]
+mod model_checking;
+
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
+use model_checking::{check, check_deaths};
 use process_shared_core::Deadline;
 use process_shared_core::barrier::{Arrival, Barrier};
 use process_shared_core::condition::waits::{Outstanding, Waits};
@@ -19,33 +23,8 @@ use process_shared_core::presence::Members;
 use process_shared_core::robust_semaphore::{Memory, Refusal, Robust, RobustSemaphore};
 use process_shared_core::semaphore::{MAX, Semaphore};
 use process_shared_core::word::Word;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
-
-fn check(preemptions: usize, scenario: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
-    builder.max_branches = 10_000;
-    builder.check(scenario);
-}
-
-/// Runs `scenario` with a thread that lives 0, 1, 2, ... steps, until it lives long enough to end by itself. The
-/// scenario is told the steps, and tells whether the thread died.
-fn check_deaths(preemptions: usize, scenario: fn(usize) -> bool) {
-    for steps in 0.. {
-        let died = std::sync::Arc::new(AtomicBool::new(false));
-        let deaths = died.clone();
-        check(preemptions, move || {
-            if scenario(steps) {
-                deaths.store(true, SeqCst);
-            }
-        });
-        if !died.load(SeqCst) {
-            println!("{steps} points of death");
-            return;
-        }
-    }
-}
 
 /// What the threads of a scenario share.
 struct Shared<T> {

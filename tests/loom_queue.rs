@@ -2,14 +2,17 @@
 #![cfg(loom)]
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/model_checking.rs"]
+mod model_checking;
+
 use loom::sync::Arc;
 use loom::thread;
+use model_checking::{check, check_deaths};
 use process_shared_core::kernel::Kernel;
 use process_shared_core::lock::{Lock, Outcome};
 use process_shared_core::platform::{AtomicU64, Clock, Thread, World};
 use process_shared_core::queue::gate::{Gate, Look};
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// A queue that only counts.
 struct Shared {
@@ -74,30 +77,6 @@ fn spawn<R: 'static>(
 ) -> thread::JoinHandle<R> {
     let shared = shared.clone();
     thread::spawn(move || life(&shared))
-}
-
-fn check(preemptions: usize, scenario: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
-    builder.max_branches = 10_000;
-    builder.check(scenario);
-}
-
-/// Runs `scenario` with a thread that lives 0, 1, 2, ... steps, until it lives long enough to end by itself.
-fn check_deaths(preemptions: usize, scenario: fn(usize) -> bool) {
-    for steps in 0.. {
-        let died = std::sync::Arc::new(AtomicBool::new(false));
-        let deaths = died.clone();
-        check(preemptions, move || {
-            if scenario(steps) {
-                deaths.store(true, SeqCst);
-            }
-        });
-        if !died.load(SeqCst) {
-            println!("{steps} points of death");
-            return;
-        }
-    }
 }
 
 #[test]
