@@ -304,7 +304,11 @@ impl Barrier {
                 }
                 self.reap::<K>(party);
                 if !self.look(party, stage.epoch).any_dead {
-                    return stage;
+                    let now = self.load().1;
+                    if now.phase == stage.phase && now.epoch == stage.epoch {
+                        return now;
+                    }
+                    continue; // the epoch may have ended before the look, and its dead with it
                 }
             }
             self.end(kernel, party, stage.epoch, BREAKING, None);

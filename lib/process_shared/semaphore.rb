@@ -73,9 +73,9 @@ module ProcessShared
     #   @raise [ThreadError] without a block
 
     # @!method acquire(permits = 1)
-    #   Takes so many permits, in one step; waits until there are so many. Those who want several stand in line, in the order
-    #   in which they came, and nobody who wants fewer overtakes them. With a block it gives them back afterwards, as
-    #   {#synchronize} does.
+    #   Takes so many permits, in one step; waits until there are so many. Those who want several stand in line. Nobody who
+    #   wants fewer overtakes the first of them; the next is whom the system wakes, as a rule the first who came. With a
+    #   block it gives them back afterwards, as {#synchronize} does.
     #   @param permits [Integer] from 0 to 2**30 - 1
     #   @yieldreturn [Object]
     #   @return [nil, Object] the block's value; nil without a block
