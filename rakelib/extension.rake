@@ -8,6 +8,8 @@
 require "rake/extensiontask"
 require "rspec/core/rake_task"
 
+require_relative "support/parallel_specs"
+
 Rake::ExtensionTask.new("process_shared", Gem::Specification.load("process_shared.gemspec")) do |ext|
   ext.lib_dir = "lib/process_shared"
   ext.source_pattern = "{Cargo.toml,src/**/*.rs,../../Cargo.{toml,lock},../../src/**/*.rs}"
@@ -20,4 +22,9 @@ desc "Run the specs against the checkout"
 RSpec::Core::RakeTask.new(spec: :compile) do |task|
   task.ruby_opts = "-w"
   task.verbose = false
+end
+
+namespace :spec do
+  desc "The specs, spread over several processes"
+  task(parallel: :compile) { ParallelSpecs.run("spec") }
 end

@@ -2,6 +2,8 @@
 
 # What runs on macOS, run on Linux over a model of the Mach kernel (models/mach).
 
+require_relative "support/parallel_specs"
+
 namespace :rust do
   cargo = ENV.fetch("CARGO", "cargo")
 
@@ -26,8 +28,7 @@ namespace :simulated do
 
   run = lambda do |specs|
     path = %w[tmp/simulated lib].map { |dir| File.expand_path(dir) }
-    sh({ "RUBYLIB" => path.join(":") }, Gem.ruby, "-w", "-S", "rspec", "-Ispec", "--require", "spec_helper", *specs,
-       verbose: false)
+    ParallelSpecs.run(*specs, env: { "RUBYLIB" => path.join(":") })
   end
 
   # What the system has a part in.
