@@ -40,13 +40,7 @@ pub use deadline::Deadline;
 pub use error::{Error, Result};
 pub use lock::Outcome;
 #[cfg(not(loom))]
-pub use objects::{
-    AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, CyclicBarrier, Event, Member, Mutex,
-    Presence, Rate, RateLimiter, Refusal, Semaphore, SemaphoreKind, SemaphoreRefusal, release_held_as_dead,
-    transfer_held,
-};
-#[cfg(all(target_os = "linux", not(loom), not(feature = "simulated-mach")))]
-pub use objects::{Map, Queue};
+pub use objects::*;
 pub use participants::Ticket;
 #[cfg(not(loom))]
 pub use platform::Thread;

@@ -7,7 +7,7 @@
 use process_shared_core::platform::handover::{Handover, Unprepared, prepare};
 use process_shared_core::platform::mach::{BOOTSTRAP, Mach, System};
 use process_shared_core::platform::simulated::{die_at, fail_at};
-use process_shared_core::{Deadline, Mutex, Outcome, Semaphore, Thread};
+use process_shared_core::{Deadline, Mutex, Outcome, Semaphore, SharedObject, Thread};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{MutexGuard, PoisonError};

@@ -6,7 +6,7 @@
 mod support;
 
 use process_shared_core::kernel::Kernel;
-use process_shared_core::{ConditionVariable, Mutex, Semaphore, Thread};
+use process_shared_core::{ConditionVariable, Mutex, Semaphore, SharedObject, Thread};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use support::{Child, comes_true, fork, shared};
 

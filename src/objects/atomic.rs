@@ -12,6 +12,7 @@
 //!
 //! Memory order: a number or flag that is read sees what came before the change that made it.
 
+use super::SharedObject;
 use crate::arena::Slot;
 use crate::error::{Error, Result};
 use std::any::Any;
@@ -99,15 +100,6 @@ impl AtomicFixnum {
         unsafe { self.word.as_ref() }
     }
 
-    /// As `Mutex::is_accessible`.
-    #[inline]
-    pub fn is_accessible(&self) -> bool {
-        match &self.home {
-            Home::Slot(slot) => slot.is_accessible(),
-            Home::Memory(_) => true,
-        }
-    }
-
     /// Whether it is in memory of somebody else's.
     pub fn is_in_memory(&self) -> bool {
         matches!(self.home, Home::Memory(_))
@@ -160,6 +152,16 @@ impl AtomicFixnum {
     }
 }
 
+impl SharedObject for AtomicFixnum {
+    #[inline]
+    fn is_accessible(&self) -> bool {
+        match &self.home {
+            Home::Slot(slot) => slot.is_accessible(),
+            Home::Memory(_) => true,
+        }
+    }
+}
+
 /// True or false.
 #[derive(Debug)]
 pub struct AtomicBoolean(Slot);
@@ -192,12 +194,6 @@ impl AtomicBoolean {
         unsafe { self.0.at(0) }
     }
 
-    /// As `Mutex::is_accessible`.
-    #[inline]
-    pub fn is_accessible(&self) -> bool {
-        self.0.is_accessible()
-    }
-
     #[inline]
     pub fn value(&self) -> bool {
         self.word().load(Acquire) != 0
@@ -207,5 +203,12 @@ impl AtomicBoolean {
     #[inline]
     pub fn make(&self, value: bool) -> bool {
         (self.word().swap(u64::from(value), AcqRel) != 0) != value
+    }
+}
+
+impl SharedObject for AtomicBoolean {
+    #[inline]
+    fn is_accessible(&self) -> bool {
+        self.0.is_accessible()
     }
 }

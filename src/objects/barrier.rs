@@ -1,6 +1,6 @@
 //! A barrier where threads wait for each other.
 
-use super::{WAITS_FOR_OBJECT, drop_when_due, is_me};
+use super::{SharedObject, WAITS_FOR_OBJECT, drop_when_due, is_me};
 use crate::arena::Slot;
 use crate::barrier::{AWAY, Arrival, Barrier, WAITING};
 use crate::deadline::Deadline;
@@ -33,12 +33,6 @@ impl CyclicBarrier {
 
     fn party(&self) -> Party<'_> {
         party_of(&self.0)
-    }
-
-    /// As `Mutex::is_accessible`.
-    #[inline]
-    pub fn is_accessible(&self) -> bool {
-        self.0.is_accessible()
     }
 
     pub fn parties(&self) -> u32 {
@@ -125,6 +119,13 @@ impl CyclicBarrier {
     /// How many threads wait.
     pub fn waiters(&self) -> usize {
         self.party().count::<Thread>(&[WAITING, AWAY])
+    }
+}
+
+impl SharedObject for CyclicBarrier {
+    #[inline]
+    fn is_accessible(&self) -> bool {
+        self.0.is_accessible()
     }
 }
 

@@ -1,6 +1,6 @@
 //! A condition variable: a slot with a condition in it, whose waits are in the table of the slot's home.
 
-use super::{WAITS_FOR_CONDITION, drop_when_due};
+use super::{SharedObject, WAITS_FOR_CONDITION, drop_when_due};
 use crate::arena::Slot;
 use crate::condition::{Baton, Condition};
 use crate::error::Result;
@@ -40,15 +40,16 @@ impl ConditionVariable {
         self.0.file()
     }
 
-    /// As `Mutex::is_accessible`.
-    #[inline]
-    pub fn is_accessible(&self) -> bool {
-        self.0.is_accessible()
-    }
-
     /// The condition in it.
     pub fn condition(&self) -> Condition<'_> {
         condition_at(&self.0, 0)
+    }
+}
+
+impl SharedObject for ConditionVariable {
+    #[inline]
+    fn is_accessible(&self) -> bool {
+        self.0.is_accessible()
     }
 }
 

@@ -1,6 +1,6 @@
 //! An event to wait for.
 
-use super::{count, counted, waiters_of};
+use super::{SharedObject, count, counted, waiters_of};
 use crate::arena::Slot;
 use crate::deadline::Deadline;
 use crate::error::Result;
@@ -45,12 +45,6 @@ impl Event {
         waiters_of(&self.0, self.flag().spare())
     }
 
-    /// As `Mutex::is_accessible`.
-    #[inline]
-    pub fn is_accessible(&self) -> bool {
-        self.0.is_accessible()
-    }
-
     #[inline]
     pub fn is_set(&self) -> bool {
         self.flag().is_set()
@@ -90,5 +84,12 @@ impl Event {
     /// How many threads wait for it.
     pub fn waiters(&self) -> usize {
         count(self.waiting())
+    }
+}
+
+impl SharedObject for Event {
+    #[inline]
+    fn is_accessible(&self) -> bool {
+        self.0.is_accessible()
     }
 }

@@ -1,6 +1,6 @@
 //! A latch that is counted down once.
 
-use super::{count, counted, waiters_of};
+use super::{SharedObject, count, counted, waiters_of};
 use crate::arena::Slot;
 use crate::deadline::Deadline;
 use crate::error::Result;
@@ -48,12 +48,6 @@ impl CountDownLatch {
         waiters_of(&self.0, self.latch().spare())
     }
 
-    /// As `Mutex::is_accessible`.
-    #[inline]
-    pub fn is_accessible(&self) -> bool {
-        self.0.is_accessible()
-    }
-
     /// How often it still has to be counted down.
     #[inline]
     pub fn count(&self) -> u32 {
@@ -78,5 +72,12 @@ impl CountDownLatch {
     /// How many threads wait.
     pub fn waiters(&self) -> usize {
         count(self.waiting())
+    }
+}
+
+impl SharedObject for CountDownLatch {
+    #[inline]
+    fn is_accessible(&self) -> bool {
+        self.0.is_accessible()
     }
 }

@@ -1,6 +1,6 @@
 //! A map in memory of its own.
 
-use super::{count, waiters_of};
+use super::{SharedObject, count, waiters_of};
 use crate::arena::{Slot, random};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
@@ -57,12 +57,6 @@ impl Map {
         self.length
     }
 
-    /// As `Mutex::is_accessible`.
-    #[inline]
-    pub fn is_accessible(&self) -> bool {
-        self.slot.is_accessible()
-    }
-
     fn waiting(&self) -> Party<'_> {
         // SAFETY: this slot is a map's, whose only word counts those that wait.
         waiters_of(&self.slot, unsafe { self.slot.at::<Word>(0) }.spare())
@@ -76,6 +70,13 @@ impl Map {
     /// Sleeps until nobody computes by that mark.
     pub fn await_release(&self, thread: &Thread, mark: usize, deadline: Option<Deadline>) -> Outcome {
         super::counted(self.waiting(), thread, || self.entries.await_release(thread, mark, deadline))
+    }
+}
+
+impl SharedObject for Map {
+    #[inline]
+    fn is_accessible(&self) -> bool {
+        self.slot.is_accessible()
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Each is a handle of this process. What was made before a fork is the same object in the child. All methods take
 //! the calling thread, and can be called from any.
+//!
+//! A new object is a file here, with an `impl SharedObject`, and its two lines below.
 
 mod atomic;
 mod barrier;
@@ -36,6 +38,13 @@ use crate::atomic::AtomicU64;
 use crate::kernel::Kernel;
 use crate::participants::{Party, State};
 use crate::platform::Thread;
+
+/// This process's handle of a thing that processes share.
+pub trait SharedObject {
+    /// Whether this process can use it. Not so in another PID namespace than it was made in, and on macOS in a child whose
+    /// fork Ruby did not make.
+    fn is_accessible(&self) -> bool;
+}
 
 /// The roles in which threads take part in the object of a slot.
 const WAITS_FOR_OBJECT: u32 = 0;

@@ -1,7 +1,7 @@
 //! A mutex: a slot with a lock in it, and a condition to sleep on while holding the lock.
 
 use super::condition_variable::condition_at;
-use super::{count, counted, drop_when_due, is_me, release_dropped, waiters_of};
+use super::{SharedObject, count, counted, drop_when_due, is_me, release_dropped, waiters_of};
 use crate::arena::{self, Holder, Slot};
 use crate::atomic::Ordering::Relaxed;
 use crate::condition::{Baton, Condition};
@@ -111,12 +111,6 @@ impl Mutex {
 
     fn waiting(&self) -> Party<'_> {
         waiters_of(&self.0, self.inner().spare())
-    }
-
-    /// Whether this process can use the mutex. Not so on macOS in a child whose fork Ruby did not make.
-    #[inline]
-    pub fn is_accessible(&self) -> bool {
-        self.0.is_accessible()
     }
 
     /// Takes the mutex if it is free. For a caller that sleeps if it is not: a sleeper learns of deaths that the system
@@ -254,6 +248,13 @@ impl Mutex {
     /// The condition that comes with the mutex.
     pub fn condition(&self) -> Condition<'_> {
         condition_of(&self.0)
+    }
+}
+
+impl SharedObject for Mutex {
+    #[inline]
+    fn is_accessible(&self) -> bool {
+        self.0.is_accessible()
     }
 }
 

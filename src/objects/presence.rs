@@ -1,6 +1,6 @@
 //! Which threads are here.
 
-use super::{drop_when_due, is_me};
+use super::{SharedObject, drop_when_due, is_me};
 use crate::arena::Slot;
 use crate::atomic::{AtomicU64, Ordering::*};
 use crate::error::{Error, Result};
@@ -86,12 +86,6 @@ impl Presence {
 
     fn members(&self) -> Members<'_> {
         members_of(&self.slot)
-    }
-
-    /// As `Mutex::is_accessible`.
-    #[inline]
-    pub fn is_accessible(&self) -> bool {
-        self.slot.is_accessible()
     }
 
     /// How many members there can be.
@@ -183,6 +177,13 @@ impl Presence {
             let start = self.record_at(member.ticket).add(1).cast();
             Region::within(self.slot.keep(), start, self.bytes)
         }
+    }
+}
+
+impl SharedObject for Presence {
+    #[inline]
+    fn is_accessible(&self) -> bool {
+        self.slot.is_accessible()
     }
 }
 

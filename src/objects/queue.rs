@@ -1,6 +1,6 @@
 //! A queue in memory of its own.
 
-use super::{count, counted, waiters_of};
+use super::{SharedObject, count, counted, waiters_of};
 use crate::arena::Slot;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
@@ -119,12 +119,6 @@ impl Queue {
         self.length
     }
 
-    /// As `Mutex::is_accessible`.
-    #[inline]
-    pub fn is_accessible(&self) -> bool {
-        self.slot.is_accessible()
-    }
-
     fn waiting(&self) -> Party<'_> {
         // SAFETY: this slot is a queue's, whose only word counts those that wait.
         waiters_of(&self.slot, unsafe { self.slot.at::<Word>(0) }.spare())
@@ -209,6 +203,13 @@ impl Queue {
 
     fn wait<T>(&self, thread: &Thread, wait: impl FnOnce() -> T) -> T {
         counted(self.waiting(), thread, wait)
+    }
+}
+
+impl SharedObject for Queue {
+    #[inline]
+    fn is_accessible(&self) -> bool {
+        self.slot.is_accessible()
     }
 }
 

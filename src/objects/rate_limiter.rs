@@ -1,6 +1,6 @@
 //! A limit on how often something is done, over all processes.
 
-use super::{count, counted, waiters_of};
+use super::{SharedObject, count, counted, waiters_of};
 use crate::arena::Slot;
 use crate::deadline::{Deadline, now};
 use crate::error::{Error, Result};
@@ -102,12 +102,6 @@ impl RateLimiter {
         waiters_of(&self.0, self.limiter().sleep.spare())
     }
 
-    /// As `Mutex::is_accessible`.
-    #[inline]
-    pub fn is_accessible(&self) -> bool {
-        self.0.is_accessible()
-    }
-
     /// The most permits that can be taken at once.
     pub fn burst(&self) -> f64 {
         self.limiter().burst()
@@ -153,6 +147,13 @@ impl RateLimiter {
     /// How many threads wait for permits.
     pub fn waiters(&self) -> usize {
         count(self.waiting())
+    }
+}
+
+impl SharedObject for RateLimiter {
+    #[inline]
+    fn is_accessible(&self) -> bool {
+        self.0.is_accessible()
     }
 }
 

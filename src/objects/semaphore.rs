@@ -1,6 +1,6 @@
 //! A counting semaphore, plain or robust.
 
-use super::{WAITING, count, counted, waiters_of};
+use super::{SharedObject, WAITING, count, counted, waiters_of};
 use crate::arena::Slot;
 use crate::deadline::Deadline;
 use crate::error::Result;
@@ -163,12 +163,6 @@ impl Semaphore {
             Some(robust) => waiters_of(&self.slot, robust.semaphore.ranges()[1]),
             None => waiters_of(&self.slot, self.permits().spare()),
         }
-    }
-
-    /// As `Mutex::is_accessible`.
-    #[inline]
-    pub fn is_accessible(&self) -> bool {
-        self.slot.is_accessible()
     }
 
     /// Sees to it that this process can hold permits, if they have to be held. To be called before any is taken.
@@ -369,6 +363,13 @@ impl Semaphore {
     /// A name for `Condition::begin_wait`, as `Mutex::name`.
     pub fn name(&self) -> u32 {
         self.slot.name()
+    }
+}
+
+impl SharedObject for Semaphore {
+    #[inline]
+    fn is_accessible(&self) -> bool {
+        self.slot.is_accessible()
     }
 }
 

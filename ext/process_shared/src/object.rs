@@ -11,12 +11,7 @@ use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use magnus::{RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue};
-use process_shared_core::{
-    AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, CyclicBarrier, Error as CoreError, Event,
-    Mutex, Presence, RateLimiter, Semaphore,
-};
-#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
-use process_shared_core::{Map, Queue};
+use process_shared_core::{Error as CoreError, SharedObject};
 use rb_sys::VALUE;
 
 use crate::close_wakeups;
@@ -25,39 +20,7 @@ use crate::path::{self, Location};
 use crate::raw_methods::{self, Method0, NIL, answer, ruby, value};
 use crate::typed_data::{self, Data};
 
-/// The thing that processes share.
-pub trait Core {
-    /// Whether this process can use it.
-    fn is_accessible(&self) -> bool;
-}
-
-macro_rules! core {
-    ($($object:ty),*) => {$(
-        impl Core for $object {
-            #[inline]
-            fn is_accessible(&self) -> bool {
-                self.is_accessible()
-            }
-        }
-    )*};
-}
-
-core!(
-    Mutex,
-    Semaphore,
-    ConditionVariable,
-    Event,
-    AtomicFixnum,
-    AtomicBoolean,
-    CountDownLatch,
-    CyclicBarrier,
-    Presence,
-    RateLimiter
-);
-#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
-core!(Map, Queue);
-
-/// This process's handle of a shared thing: set once, closed at most once.
+/// The core's handle of a thing that processes share: set once, closed at most once.
 pub struct Shared<T> {
     state: AtomicU8,
     /// For the class's own use: which of the classes with such data the object is of.
@@ -92,7 +55,7 @@ impl<T> Drop for Shared<T> {
     }
 }
 
-impl<T: Core> Shared<T> {
+impl<T: SharedObject> Shared<T> {
     /// Sets it; false if it was set before.
     #[inline]
     pub fn set(&self, core: T) -> bool {
@@ -139,7 +102,7 @@ impl<T: Core> Shared<T> {
 
 /// The data of a class of shared objects.
 pub trait Object: Data {
-    type Core: Core;
+    type Core: SharedObject;
 
     /// Whether an object can have a path.
     const TAKES_PATH: bool = false;
@@ -189,7 +152,7 @@ pub trait Object: Data {
 
     /// The shared thing, unless this handle cannot be used.
     fn open(&self, ruby: &Ruby) -> Result<&Self::Core, Error> {
-        let reached = || self.shared().get().map(Core::is_accessible);
+        let reached = || self.shared().get().map(SharedObject::is_accessible);
         self.shared().usable().ok_or_else(|| errors::unusable(ruby, self.class_name(), reached()))
     }
 

@@ -3,12 +3,12 @@
 
 use magnus::{RClass, RModule, Ruby, Value, method, prelude::*, rb_sys::AsRawValue, rb_sys::FromRawValue};
 use process_shared_core::platform::fork_depth;
-use process_shared_core::{Outcome, Semaphore, Thread};
+use process_shared_core::{Outcome, Semaphore, SharedObject, Thread};
 use rb_sys::{VALUE, rb_gc_writebarrier};
 
 use crate::errors::{self, Error};
 use crate::lock::{self, Held, Lock};
-use crate::object::{self, Core, Object, Shared};
+use crate::object::{self, Object, Shared};
 use crate::raw_methods::{Method0, define, require_block, slow};
 use crate::semaphore::SemaphoreData;
 use crate::synchronize::{self, Synchronize};
@@ -20,7 +20,7 @@ use crate::{data_type, fiber_scheduler, nogvl, thread};
 pub struct Behind(VALUE);
 
 /// Whether the semaphore can be used, the semaphore says.
-impl Core for Behind {
+impl SharedObject for Behind {
     #[inline]
     fn is_accessible(&self) -> bool {
         true
