@@ -393,3 +393,45 @@ fn a_cache_hits_at_least_as_often_as_one_that_drops_the_least_recently_used() {
         }
     }
 }
+
+/// The fiber that computed it was given up in the middle.
+#[test]
+fn a_lost_computation_ends_with_its_map() {
+    let child = fork(|| {
+        let (thread, map) = (me(), process_shared_core::Map::new(1 << 16, false).unwrap());
+        assert!(matches!(map.entries().claim(&thread, 7, Patient), Ok(Claim::Ours(_))));
+        assert!(!thread.held().is_empty());
+        drop(map);
+        assert!(thread.held().is_empty(), "the list leads into memory that is gone");
+        0
+    });
+    assert_eq!(child.reap(), 0);
+}
+
+#[test]
+fn a_lost_computation_of_another_thread_keeps_its_memory() {
+    let child = fork(|| {
+        let map = process_shared_core::Map::new(1 << 16, false).unwrap();
+        let (begun, dropped) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+        std::thread::scope(|scope| {
+            let map = &map;
+            let (begun, dropped) = (&begun, &dropped);
+            scope.spawn(move || {
+                let thread = me();
+                assert!(matches!(map.entries().claim(&thread, 7, Patient), Ok(Claim::Ours(_))));
+                begun.wait();
+                dropped.wait();
+                let mutex = process_shared_core::Mutex::new().unwrap();
+                assert!(mutex.try_lock(&thread).unwrap()); // writes to the neighbours on the list
+                mutex.unlock(&thread);
+            });
+            begun.wait();
+            // SAFETY: the handle is not used again.
+            drop(unsafe { std::ptr::read(map) });
+            dropped.wait();
+        });
+        std::mem::forget(map);
+        0
+    });
+    assert_eq!(child.reap(), 0);
+}

@@ -102,6 +102,19 @@ impl Map {
         self.mark(index).lock.is_locked()
     }
 
+    /// Ends what the calling thread has begun and will never end, since what ran it is no more.
+    pub fn release_lost<K: Kernel>(&self, kernel: &K) {
+        (0..MARKS).for_each(|index| self.release(kernel, index));
+    }
+
+    /// Whether a thread of the process `pid` computes a value.
+    pub fn is_computing(&self, pid: u32) -> bool {
+        (0..MARKS).map(|index| &self.mark(index).lock).any(|lock| {
+            let owner = lock.owner();
+            owner != 0 && lock.pid(owner) == pid
+        })
+    }
+
     /// Ends what `claim` began.
     pub fn release<K: Kernel>(&self, kernel: &K, index: usize) {
         let lock = &self.mark(index).lock;

@@ -80,8 +80,19 @@ impl SharedObject for Map {
     }
 }
 
+/// A fiber may have been given up while it computed a value. Its mark is on the list of its thread, which alone can take it
+/// off: where that is not the calling thread, the memory stays.
 impl Drop for Map {
     fn drop(&mut self) {
+        if self.is_accessible() {
+            if let Some(thread) = Thread::known() {
+                self.entries.release_lost(&thread);
+            }
+            if self.entries.is_computing(std::process::id()) {
+                self.slot.keep_for_good();
+                return;
+            }
+        }
         // SAFETY: mapped by `new`; nobody uses it any more.
         unsafe { unmap(self.memory, self.length) };
     }
