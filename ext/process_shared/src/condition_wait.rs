@@ -65,17 +65,17 @@ fn wait_in_thread(
     let mut until = timeout.deadline();
     // What is left of the wait, if it was granted; whether it timed out; what to raise.
     let (mut granted, timed_out, raised) = loop {
-        let _waiting = Waiting::with(object); // inside the loop: a signal handler may fork
         if let Err(closed) = waitable.condition(ruby) {
             condition.cancel_wait(&thread, wait);
             break (None, false, Some(closed));
         }
-        let result = nogvl::wait_once(
-            ruby,
-            &mut wait,
-            |wait| condition.sleep(&thread, wait, until),
-            |wait| condition.release_baton(&thread, wait),
-        );
+        let mut waiting = Some(Waiting::with(object));
+        let rest = |wait: &mut _| {
+            waiting = None; // a signal handler may never come back, and may fork
+            condition.release_baton(&thread, wait);
+        };
+        let result = nogvl::wait_once(ruby, &mut wait, |wait| condition.sleep(&thread, wait, until), rest);
+        drop(waiting);
         if fork_depth() != depth {
             // A signal handler has forked, and this is the child. The wait is the parent's; the child begins its own.
             let again = result.and_then(|_| {
