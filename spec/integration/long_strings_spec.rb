@@ -64,17 +64,40 @@ RSpec.describe "Strings too long to be embedded, with the collector at work at e
     expect(stressed { shared.from_string("s" * length) }.get_string(0)).to eq "s" * length
   end
 
-  it "are written whole by Marshal, and read" do
+  # A class whose objects Marshal asks for a String of so many bytes.
+  def dumping
     stub_const("LongStringsSpec", Class.new do
       def marshal_dump = "d" * 1500
       def marshal_load(text) = @text = text
       attr_reader :text
+
+      def ==(other) = other.is_a?(self.class)
     end)
-    object = LongStringsSpec.new
+  end
+
+  it "are written whole by Marshal, and read" do
+    object = dumping.new
     object.marshal_load(["e" * length, :e] => 1)
     expect(stressed { memory.write_object([object, "f" * length]) }).to be > 2 * length
     read = stressed { memory.read_object }
     expect([read[0].text, read[1]]).to eq ["d" * 1500, "f" * length]
+  end
+
+  it "come whole out of a Queue and a Map, as items, keys and values", if: ProcessShared::Queue.method_defined?(:push) do
+    object = dumping
+    items = -> { ["q" * length, :"s#{"y" * length}", ["r" * length, :e], object.new] }
+    queue = ProcessShared::Queue.new
+    stressed { queue.concat(items.call) && items.call.each { |item| queue.push(item) } }
+    popped = stressed { Array.new(4) { queue.pop } + queue.pop_all }
+    expect(popped).to eq items.call * 2
+    expect(popped.grep(object).map(&:text)).to eq ["d" * 1500] * 2
+
+    map = ProcessShared::Map.new(1 << 20)
+    stressed { items.call.each { |item| map[item] = ["v" * length, item] } }
+    stressed { items.call.each { |item| map.replace_pair(item, ["v" * length, item], "w" * length) } }
+    found = stressed { items.call.map { |item| map[item] } }
+    expect(found).to eq ["w" * length] * 4
+    expect(stressed { map.keys }).to match_array items.call
   end
 
   # A collection takes the longer, the more specs ran before.

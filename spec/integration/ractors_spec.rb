@@ -14,7 +14,7 @@ RSpec.describe "Ractors" do
         ruby(prelude + script, options: ["-W:no-experimental"], env: env)
       end
 
-      SharedClass.synchronisation.each do |entry|
+      SharedClass.objects.each do |entry|
         it "may make and use a #{entry.name} of their own, and share one" do
           expect(run(<<~RUBY)).to eq "true\n"
             own = Ractor.take_all(Array.new(2) { Ractor.new { object = #{entry.making}; #{entry.use}; #{entry.idle} } })

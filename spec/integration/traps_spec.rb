@@ -116,7 +116,7 @@ RSpec.describe "Signals" do
       heard
     end
 
-    SharedClass.synchronisation.reject { |entry| entry.cost == :wait }.each do |entry|
+    SharedClass.objects.reject { |entry| entry.cost == :wait }.each do |entry|
       it "can use a #{entry.name} that nobody has" do
         object = entry.make
         expect(in_trap { [entry.in_use(object), entry.when_idle(object)].last }).to eq entry.when_idle(object)

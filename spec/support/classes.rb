@@ -9,8 +9,7 @@ class SharedClass
 
   attr_reader :name, :kind, :arguments, :calls, :use, :idle, :cost, :ending, :in_file
 
-  # kind       :synchronisation, :memory, :queue, or :other for what is no class of shared objects
-  # kind       :synchronisation, :memory, :map, or :other for what is no class of shared objects
+  # kind       :synchronisation, :queue, :map, :memory, or :other for what is no class of shared objects
   # arguments  the fewest that `new` takes
   # calls      methods and their arguments: a handle that cannot be used refuses them
   # use        Ruby text that uses a fresh `object` once, without waiting, and leaves it as it was
@@ -41,8 +40,8 @@ class SharedClass
   def ended?(object) = object.public_send(ending.last)
 
   class << self
-    def synchronisation = ALL.select { |entry| entry.kind == :synchronisation }
     def shared = ALL.select(&:shared?)
+    def objects = shared.reject { |entry| entry.kind == :memory } # memory can be cut, and read when it is frozen
     def with_path = ALL.select(&:takes_path?)
   end
 
