@@ -14,26 +14,21 @@ RSpec.describe "In another PID namespace", if: !ProcessShared.const_defined?(:Ha
     error.message
   end
 
-  calls = {
-    ProcessShared::Mutex => %i[lock try_lock unlock locked? owned? owner_pid abandoned? waiters synchronize wakeup_first],
-    ProcessShared::Monitor => %i[lock try_lock unlock locked? owned? owner_pid abandoned? waiters synchronize enter try_enter exit],
-    ProcessShared::Semaphore => %i[wait try_wait post value waiters synchronize],
-    ProcessShared::BinarySemaphore => %i[wait try_wait post value waiters synchronize],
-    ProcessShared::ConditionVariable => %i[signal broadcast waiters]
-  }
-  calls.each do |klass, names|
-    it "a #{klass} of the parent is refused" do
-      object = klass.new
-      refusals = in_new_namespace { names.map { |name| refusal { object.public_send(name) { :entered } } } }
-      expect(refusals).to all match(/another PID namespace/)
-      expect(object.waiters).to be 0
+  SharedClass.objects.each do |entry|
+    it "a #{entry.name} of the parent is refused, by every method" do
+      object = entry.make
+      refusals = in_new_namespace do
+        entry.calls.to_h { |name, arguments| [name, refusal { object.public_send(name, *arguments) { :entered } }] }
+      end
+      expect(refusals).to all(satisfy("be refused") { |_, said| said.include?("another PID namespace") })
+      expect { entry.in_use(object) }.not_to change { entry.when_idle(object) }
     end
 
-    it "a #{klass} of the parent can be inspected and closed" do
-      object = klass.new
-      expect(in_new_namespace { [object.inspect, object.closed?, object.close, object.closed?] })
-        .to eq ["#<#{klass} out of reach>", false, nil, true]
-      expect(object).not_to be_closed
+    it "a #{entry.name} of the parent can be inspected and closed" do
+      object = entry.make
+      expect(in_new_namespace { [object.inspect, entry.ended?(object), entry.end_of(object), entry.ended?(object)] })
+        .to eq ["#<#{entry.klass} out of reach>", false, nil, true]
+      expect(entry.ended?(object)).to be false
     end
   end
 
