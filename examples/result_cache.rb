@@ -1,49 +1,31 @@
 # frozen_string_literal: true
 
-# A cache in shared memory that every process reads and writes. A process that is killed in the middle of a write leaves
-# the memory half-written and the lock locked: the next process that wants the lock gets it, and on_abandoned repairs the
-# memory before anybody reads it.
+# Results that every process reads, and one computes: the others that want the same one wait for it. The cache has a fixed
+# size; when it is full it drops what has expired, and then what is least worth keeping. A process that is killed while it
+# computes a result leaves that to the next, and one that is killed while it stores one spoils nothing.
 
 require "process_shared"
 
-class ResultCache
-  def initialize(bytes)
-    @memory = ProcessShared::SharedMemory.new(bytes)
-    @lock = ProcessShared::Mutex.new(on_abandoned: ->(_lock) { clear })
-    clear
+cache = ProcessShared::Cache.new(64 << 10)
+computed = ProcessShared::AtomicFixnum.new
+
+answer = lambda do
+  cache.fetch(:answer, expires_in: 60) do
+    computed.increment
+    sleep 0.02 # as long as the others wait
+    42
   end
-
-  # The value for `key`; the block computes it, in one process at a time, where it is not in the cache.
-  def fetch(key)
-    @lock.synchronize do
-      entries = @memory.read_object
-      next entries[key] if entries.key?(key)
-
-      yield.tap { |value| store(entries.merge(key => value)) }
-    end
-  end
-
-  private
-
-  def store(entries)
-    @memory.write_object(entries)
-  rescue IndexError # full
-    clear
-  end
-
-  def clear = @memory.write_object({})
 end
 
-return unless $PROGRAM_NAME == __FILE__
-
-cache = ResultCache.new(64 * 1024)
-calls = ProcessShared::Semaphore.new(0)
-compute = -> { calls.post && 42 }
-
-Process.wait(fork { cache.fetch(:answer, &compute) })
-puts "from the cache: #{cache.fetch(:answer, &compute)}, computed #{calls.value} time"
-abort "computed again" unless calls.value == 1
+workers = Array.new(4) { fork { exit!(answer.call == 42 ? 0 : 1) } }
+abort "a worker got something else" unless workers.map { |pid| Process.wait2(pid).last }.all?(&:success?)
+puts "4 workers have the answer, computed #{computed.value} time"
+abort "computed again" unless computed.value == 1
 
 Process.wait(fork { cache.fetch(:other) { Process.kill(:KILL, Process.pid) } })
-puts "after a process was killed in it: #{cache.fetch(:answer, &compute)}, computed #{calls.value} times"
-abort "not repaired" unless calls.value == 2 && cache.fetch(:answer) { :lost } == 42
+puts "after a process was killed in it: #{cache.fetch(:other) { 7 }}, and the answer is still #{answer.call}"
+abort "lost" unless computed.value == 1 && cache[:other] == 7
+
+2000.times { |page| cache.fetch(page) { "x" * 100 } }
+puts "2000 pages later #{cache.size} entries are left"
+abort "it did not make room" unless cache.stats[:evictions].positive? && cache[1999] == "x" * 100

@@ -2,6 +2,7 @@
 
 # What runs on macOS, run on Linux over a model of the Mach kernel (models/mach).
 
+require_relative "support/linux_only"
 require_relative "support/parallel_specs"
 
 namespace :rust do
@@ -41,8 +42,7 @@ namespace :simulated do
   # itself), how an extension is found (this one is found elsewhere), and what is on Linux only.
   desc "All specs over the model of the Mach kernel (three minutes)"
   task all: :compile do
-    on_linux = /queue_spec|map_spec|cache_spec|prometheus_spec|store_spec|rate_limits_spec|recipes_spec|robust_semaphore_spec/
-    run.call(FileList["spec/*/*_spec.rb"].exclude(/waiting_spec|garbage_spec|extension_spec|paths_spec/, on_linux))
+    run.call(FileList["spec/*/*_spec.rb"].exclude(/waiting_spec|garbage_spec|extension_spec|paths_spec/, LinuxOnly::SPECS))
   end
 end
 
