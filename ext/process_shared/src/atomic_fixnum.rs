@@ -102,9 +102,8 @@ unsafe extern "C" fn add<const SIGN: i64>(argc: c_int, argv: *const VALUE, this:
         };
         let number = open(this)?;
         let sum = if SIGN < 0 { number.subtract(delta) } else { number.add(delta) };
-        sum.map(integer).map_err(|OutOfRange| {
-            out_of_range(&ruby(), if SIGN < 0 { "the difference" } else { "the sum" })
-        })
+        sum.map(integer)
+            .map_err(|OutOfRange| out_of_range(&ruby(), if SIGN < 0 { "the difference" } else { "the sum" }))
     })
 }
 

@@ -90,7 +90,8 @@ fn waiters(ruby: &Ruby, object: Value) -> Result<usize, Error> {
 }
 
 pub fn init(ruby: &Ruby, module: RModule) -> Result<(), Error> {
-    let class = object::define_class::<ConditionVariableData>(module, "ConditionVariable", ruby.class_object())?;
+    let class =
+        object::define_class::<ConditionVariableData>(module, "ConditionVariable", ruby.class_object())?;
     class.define_method("initialize", method!(initialize, -1))?;
     class.define_method("wait", method!(wait, -1))?;
     class.define_method("signal", method!(signal, 0))?;

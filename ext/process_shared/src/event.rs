@@ -94,7 +94,8 @@ unsafe extern "C" fn wait(argc: c_int, argv: *const VALUE, object: VALUE) -> VAL
     }
     answer(|| {
         // SAFETY: what Ruby passed.
-        let timeout = unsafe { arguments(argc, argv, 0, 1) }?.first().copied().unwrap_or(rb_sys::Qnil as VALUE);
+        let timeout =
+            unsafe { arguments(argc, argv, 0, 1) }?.first().copied().unwrap_or(rb_sys::Qnil as VALUE);
         let ruby = ruby();
         let timeout = Timeout::parse(&ruby, value(timeout))?;
         await_event(&ruby, value(object), timeout).map(|set| if set { TRUE } else { FALSE })

@@ -154,12 +154,7 @@ impl Reserved<'_> {
         }
     }
 
-    fn wait(
-        &self,
-        ruby: &Ruby,
-        object: Value,
-        check: impl Fn() -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    fn wait(&self, ruby: &Ruby, object: Value, check: impl Fn() -> Result<(), Error>) -> Result<(), Error> {
         let due = || self.reservation().deadline();
         if fiber_scheduler::is_non_blocking() {
             let timeout = due().map_or(Timeout::Never, Timeout::At);
