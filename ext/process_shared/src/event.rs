@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::errors::Error;
 use crate::object::{self, Object, Shared};
-use crate::raw_methods::{Method0, MethodN, answer, arguments, define, ruby, slow, value};
+use crate::raw_methods::{Method0, MethodN, TRUE, answer, arguments, boolean, define, ruby, slow, value};
 use crate::timeout::Timeout;
 use crate::typed_data::{self, Data, of};
 use crate::{data_type, fiber_scheduler, nogvl, path, thread, trap_context};
@@ -46,9 +46,6 @@ impl Object for EventData {
     }
 }
 
-const TRUE: VALUE = rb_sys::Qtrue as VALUE;
-const FALSE: VALUE = rb_sys::Qfalse as VALUE;
-
 fn initialize(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
     let given = path::given(ruby, args, &[])?;
     ruby.check_arity(given.positional.len(), 0..=0)?;
@@ -60,8 +57,7 @@ unsafe extern "C" fn is_set(object: VALUE) -> VALUE {
     // SAFETY: a method's receiver; nothing to drop in this frame.
     unsafe {
         match typed_data::get::<EventData>(object).0.usable() {
-            Some(event) if event.is_set() => TRUE,
-            Some(_) => FALSE,
+            Some(event) => boolean(event.is_set()),
             None => slow(object, method!(is_set_slow, 0)),
         }
     }
@@ -98,7 +94,7 @@ unsafe extern "C" fn wait(argc: c_int, argv: *const VALUE, object: VALUE) -> VAL
             unsafe { arguments(argc, argv, 0, 1) }?.first().copied().unwrap_or(rb_sys::Qnil as VALUE);
         let ruby = ruby();
         let timeout = Timeout::parse(&ruby, value(timeout))?;
-        await_event(&ruby, value(object), timeout).map(|set| if set { TRUE } else { FALSE })
+        await_event(&ruby, value(object), timeout).map(boolean)
     })
 }
 

@@ -17,7 +17,7 @@ use rb_sys::VALUE;
 use crate::close_wakeups;
 use crate::errors::{self, Error};
 use crate::path::{self, Location};
-use crate::raw_methods::{self, Method0, NIL, answer, ruby, value};
+use crate::raw_methods::{self, Method0, NIL, answer, boolean, ruby, value};
 use crate::typed_data::{self, Data};
 
 /// The core's handle of a thing that processes share: set once, closed at most once.
@@ -186,7 +186,7 @@ unsafe extern "C" fn is_closed<T: Object>(this: VALUE) -> VALUE {
     answer(|| {
         let (data, ruby) = (typed_data::of::<T>(value(this)), ruby());
         data.check_initialized(&ruby)?;
-        Ok(if data.shared().is_closed() { rb_sys::Qtrue as VALUE } else { rb_sys::Qfalse as VALUE })
+        Ok(boolean(data.shared().is_closed()))
     })
 }
 

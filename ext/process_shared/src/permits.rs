@@ -10,14 +10,11 @@ use rb_sys::VALUE;
 
 use crate::errors::{self, Error};
 use crate::object::Object;
-use crate::raw_methods::{MethodN, NIL, answer, arguments, define, ruby, value};
+use crate::raw_methods::{FALSE, MethodN, NIL, TRUE, answer, arguments, boolean, define, ruby, value};
 use crate::semaphore::{SemaphoreData, Taken, wait_inline};
 use crate::synchronize;
 use crate::timeout::Timeout;
 use crate::typed_data::{self, of};
-
-const TRUE: VALUE = rb_sys::Qtrue as VALUE;
-const FALSE: VALUE = rb_sys::Qfalse as VALUE;
 
 /// A number of permits, from 0 to `most`: 1 without an argument.
 fn count(ruby: &Ruby, given: Option<Value>, most: u32) -> Result<u32, Error> {
@@ -101,7 +98,7 @@ unsafe extern "C" fn try_acquire(argc: c_int, argv: *const VALUE, this: VALUE) -
                 Some(seconds) => Timeout::parse_try(&ruby, seconds)?,
                 None => Timeout::Passed,
             };
-            take(&ruby, object, wanted, timeout).map(|taken| if taken { TRUE } else { FALSE })
+            take(&ruby, object, wanted, timeout).map(boolean)
         }) == TRUE;
     // SAFETY: a method's receiver; nothing to drop in this frame.
     unsafe {

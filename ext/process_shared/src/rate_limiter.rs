@@ -11,7 +11,7 @@ use std::path::Path;
 
 use crate::errors::{self, Error};
 use crate::object::{self, Object, Shared};
-use crate::raw_methods::{MethodN, answer, define, ruby, value};
+use crate::raw_methods::{MethodN, answer, boolean, define, ruby, value};
 use crate::timeout::Timeout;
 use crate::typed_data::{self, Data, of};
 use crate::{data_type, fiber_scheduler, nogvl, path, trap_context};
@@ -51,9 +51,6 @@ impl Object for RateLimiterData {
     }
 }
 
-const TRUE: VALUE = rb_sys::Qtrue as VALUE;
-const FALSE: VALUE = rb_sys::Qfalse as VALUE;
-
 fn initialize(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
     let given = path::given(ruby, args, &["per", "burst"])?;
     ruby.check_arity(given.positional.len(), 1..=1)?;
@@ -85,7 +82,7 @@ unsafe extern "C" fn try_acquire(argc: c_int, argv: *const VALUE, this: VALUE) -
     if argc == 0 {
         // SAFETY: a method's receiver, which Ruby keeps meanwhile.
         if let Some(limiter) = unsafe { typed_data::get::<RateLimiterData>(this) }.0.usable() {
-            return if limiter.try_acquire(1) { TRUE } else { FALSE };
+            return boolean(limiter.try_acquire(1));
         }
     }
     answer(|| {
@@ -98,7 +95,7 @@ unsafe extern "C" fn try_acquire(argc: c_int, argv: *const VALUE, this: VALUE) -
             Some(seconds) => Timeout::parse_try(&ruby, seconds)?,
             None => Timeout::Passed,
         };
-        take(&ruby, object, permits, timeout).map(|taken| if taken { TRUE } else { FALSE })
+        take(&ruby, object, permits, timeout).map(boolean)
     })
 }
 

@@ -21,6 +21,14 @@ use rb_sys::VALUE;
 use crate::errors::Error;
 
 pub const NIL: VALUE = rb_sys::Qnil as VALUE;
+pub const TRUE: VALUE = rb_sys::Qtrue as VALUE;
+pub const FALSE: VALUE = rb_sys::Qfalse as VALUE;
+
+/// As Ruby has it.
+#[inline(always)]
+pub fn boolean(value: bool) -> VALUE {
+    if value { TRUE } else { FALSE }
+}
 
 pub type Method0 = unsafe extern "C" fn(VALUE) -> VALUE;
 pub type Method1 = unsafe extern "C" fn(VALUE, VALUE) -> VALUE;
