@@ -7,15 +7,15 @@
 //! | up to `now + tolerance`  | the burst is free but for what `word - now` pays for                 |
 //! | later                    | nothing is free, and threads wait for what they have reserved        |
 //!
-//! A permit costs the time in which the rate makes one, and the tolerance is the cost of a burst. Who takes permits moves
-//! the word on by their cost, from now if it is in the past, in one step. Permits are due when the word they lead to is no
-//! later than `now + tolerance`; a thread that waits for them has moved the word before, and sleeps until then. So they
-//! come in the order of the reservations, and nobody starves.
+//! A permit costs the time in which the rate makes one, and the tolerance is the cost of a burst. A thread that takes
+//! permits moves the word on by their cost, from now if the word is in the past, in one step. The permits are due when the
+//! word is no later than `now + tolerance`; a thread that has to wait moves the word first, and sleeps until then. So
+//! permits come in the order of the reservations, and nobody starves.
 //!
 //! Invariant: the costs of all permits, each ending where the word was moved to, do not overlap. So in any time there are
 //! at most a burst and what the rate makes in that time. A death costs what the dead thread had taken or reserved.
 //!
-//! The clock stands still while the machine sleeps. A clock that goes on would have all that wait come at once afterwards.
+//! The clock stands still while the machine sleeps. With a clock that goes on, all waiters would come at once afterwards.
 
 use crate::atomic::{AtomicU64, Ordering::*};
 use crate::word::Word;

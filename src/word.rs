@@ -18,7 +18,7 @@ const WORD_SHIFT: u32 = if (WORD_OFFSET == 0) == cfg!(target_endian = "little") 
 #[repr(C)]
 pub struct Word {
     pub(crate) state: AtomicU64,
-    /// Who holds it, for those that have to know more than the futex word says: thread and process.
+    /// The holder's thread and process: the futex word has the thread alone.
     pub(crate) note: AtomicU64,
     /// For the protocol's own use.
     pub(crate) spare: AtomicU64,

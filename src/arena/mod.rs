@@ -1,8 +1,8 @@
 //! Where synchronisation objects live: slots of shared memory, each in a home.
 //!
-//! A home (`home`) is a mapping with slots, and with the table of those who take part in what is in them. Which slots are
-//! in use is private to the process that made the home (`bookkeeping`): only it hands out slots there, so there is no
-//! shared bookkeeping that a crash could leave half done.
+//! A home (`home`) is a mapping with slots and a table of participants. Only the process that made a home hands out its
+//! slots, and which of them are in use is private to that process (`bookkeeping`). So there is no shared bookkeeping that a
+//! crash could leave half done.
 
 mod bookkeeping;
 mod home;

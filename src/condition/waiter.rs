@@ -143,8 +143,8 @@ impl Condition<'_> {
         Step::Sleep { seen, granted, poll }
     }
 
-    /// Where a wake reaches others too, lets those go first that came first, unless one does not go. Not asleep on the word,
-    /// because that could take a wake-up from them.
+    /// Where a wake-up may reach other waiters too: lets an older granted wait go first, unless its thread does not go. The
+    /// caller does not sleep on the word meanwhile, because it could take a wake-up from the older one.
     fn defers_to_an_older<K: Kernel>(self, wait: &Wait, patience: &mut Patience) -> bool {
         let first = if K::WAKES_BY_CLASS { None } else { self.waits.first_granted() };
         let Some(first) = first.filter(|&first| first < wait.ticket.number()) else { return false };

@@ -1,13 +1,13 @@
-//! A stretch of zero-filled memory shared with every process forked later; that of a file, shared with all that open its
-//! path; what a descriptor from elsewhere leads to; or a part of what something else has mapped.
+//! A stretch of memory that processes share: zeroes, for every process forked later; the bytes of a file, for all that
+//! open its path; what a descriptor from elsewhere leads to; or a part of what something else has mapped.
 //!
 //! Invariant: from its making until its drop, `start .. start + size` is mapped, readable and writable. No process can
-//! shrink memory that has no name (Linux seals it), so an access inside those bounds never faults. A file can be
-//! shrunk, by those that may write it: then an access faults (SIGBUS). What other processes write meanwhile is not the business of this file: readers get whatever bytes
-//! are there.
+//! shrink memory that has no name (Linux seals it), so an access inside those bounds never faults. A process that may
+//! write to a file can shrink it: then an access faults (SIGBUS). Other processes may write at any time, and readers get
+//! whatever bytes are there.
 //!
-//! Memory without a file has no name: it ends with the last process that maps it. It does
-//! not know about Ruby, element types or closing; `span` is the one place where an offset becomes an address.
+//! Memory without a file ends with the last process that maps it. This module does not know about Ruby, element types or
+//! closing; `span` is the one place where an offset becomes an address.
 
 #[cfg(target_os = "linux")]
 mod available;

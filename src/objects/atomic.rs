@@ -5,10 +5,10 @@
 //! | 0             | 0                                 | false                 |
 //! | anything else | the number, signed, of 64 bits    | true                  |
 //!
-//! There is no state in between, so a process can die anywhere. Each change is one compare-and-exchange, and not the
-//! processor's addition, which goes round at the ends: however far from them the number was when it was looked at, another
-//! process may have stored one near them since, and all others would see what came out until it was put right. Where
-//! nobody else is at the word, both instructions take the same time.
+//! There is no state in between, so a process can die anywhere. Each change is one compare-and-exchange. The processor's
+//! addition would not do: it goes round at the ends of the range, and a look at the number beforehand does not help, since
+//! another process may store a number near an end in between. Where nobody else is at the word, both instructions take the
+//! same time.
 //!
 //! Memory order: a number or flag that is read sees what came before the change that made it.
 

@@ -38,8 +38,8 @@ impl Holder {
 #[derive(Debug)]
 pub struct Mutex(ManuallyDrop<Slot>);
 
-/// How often to look for a holder while the mutex goes from one to the other. Nobody may be found at all: a thread that C
-/// code has replaced by another program is gone, and the word may still name it.
+/// How often to look for the holder while the mutex goes from one thread to the next. There may be no holder: where C code
+/// has replaced a thread by another program, the word may still name that thread.
 const LOOKS: u32 = 1000;
 
 #[cold]

@@ -1,5 +1,5 @@
-//! A spin lock around what is private to a process, which a child inherits: a child finds out that it has not looked at it
-//! yet, also where no fork handler ran.
+//! A spin lock around data that are private to a process and that a child inherits. A child finds out that the data are
+//! still its parent's, also where no fork handler ran.
 
 use super::fork_depth;
 use std::sync::atomic::{AtomicU32, Ordering::*};

@@ -56,7 +56,7 @@ impl<T> Drop for Shared<T> {
 }
 
 impl<T: SharedObject> Shared<T> {
-    /// Sets it; false if it was set before.
+    /// Sets the handle; false if there is one already.
     #[inline]
     pub fn set(&self, core: T) -> bool {
         let first = self.state.compare_exchange(EMPTY, FILLING, Relaxed, Relaxed).is_ok();
@@ -68,20 +68,20 @@ impl<T: SharedObject> Shared<T> {
         first
     }
 
-    /// It, once it is initialized, also if it is closed or out of reach.
+    /// The handle, once there is one, also if it is closed or out of reach.
     #[inline]
     pub fn get(&self) -> Option<&T> {
         // SAFETY: OPEN and CLOSED follow the write.
         (self.state.load(Acquire) >= OPEN).then(|| unsafe { (*self.core.get()).assume_init_ref() })
     }
 
-    /// It, if this process can use it; also if it is closed: for a holder that gives it back.
+    /// The handle, if this process can use it, also if it is closed: for a holder that gives something back.
     #[inline]
     pub fn reached(&self) -> Option<&T> {
         self.get().filter(|core| core.is_accessible())
     }
 
-    /// It, if this handle can be used.
+    /// The handle, if it is open and this process can use it.
     #[inline]
     pub fn usable(&self) -> Option<&T> {
         // SAFETY: OPEN follows the write.

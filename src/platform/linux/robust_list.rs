@@ -211,9 +211,9 @@ unsafe fn remove_beside_file(head: *mut Head, entry: &Entry, tally: &Tally) {
     }
 }
 
-/// The same, if it is there, believing no link in a file; tells whether it was. An entry in a file that others have written
-/// to loses the entries behind it: the kernel does not reach them any more, and those who wait for their locks look for
-/// themselves.
+/// The same, if it is there, believing no link in a file; tells whether it was. If others have written to the file of an
+/// entry, the entries behind it are lost: the kernel does not reach them any more, and waiters for their locks find out by
+/// looking.
 ///
 /// # Safety
 /// As for `remove`, but `entry` may have been lost.
