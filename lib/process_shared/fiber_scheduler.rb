@@ -49,8 +49,8 @@ module ProcessShared
 
     # A thread that waits for the calling one, and tells it what comes of it.
     class Helper
-      # Gives the block a helper that does `work`, which gets something to say words with, for as long as the block needs
-      # it. let_go makes sure that the work can end, also when an exception came before the block began.
+      # Runs `work` in a helper thread, yields the helper, and ends it after the block. `work` is given a callable, by which
+      # it tells how far it is. `let_go` makes sure that the work can end, also if an exception comes before the block.
       def self.for(work, let_go = nil)
         helpers = Helpers.mine
         helper = new(work)
@@ -80,12 +80,12 @@ module ProcessShared
         end
       end
 
-      # Returns once the helper has said the next word, or is over.
+      # Waits until the helper tells something more, or is over.
       def await
         @outcome ||= @said.pop.then { |word| word if word.is_a?(Array) }
       end
 
-      # Whether it has said a word that was not awaited yet, or is over.
+      # Whether it has told something that was not awaited yet, or is over.
       def heard? = !@said.empty?
 
       # What the work returned or raised.
