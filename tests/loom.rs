@@ -9,7 +9,7 @@ mod model_checking;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
-use model_checking::{check, check_deaths};
+use model_checking::{check, check_deaths, notices};
 use process_shared_core::Deadline;
 use process_shared_core::barrier::{Arrival, Barrier};
 use process_shared_core::condition::waits::{Outstanding, Waits};
@@ -1404,15 +1404,6 @@ mod proof {
     #[test]
     fn all_is_well() {
         hand_over(|_| {});
-    }
-
-    /// Runs a scenario that fails on purpose, and looks how. In a process of its own: loom aborts.
-    fn notices(scenario: &str, complaint: &str) {
-        let program = std::env::current_exe().unwrap();
-        let arguments = ["--exact", scenario, "--ignored", "--nocapture", "--test-threads", "1"];
-        let output = std::process::Command::new(program).args(arguments).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && text.contains(complaint), "{scenario}: {text}");
     }
 
     #[test]

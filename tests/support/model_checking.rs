@@ -27,3 +27,13 @@ pub fn check_deaths(preemptions: usize, scenario: fn(usize) -> bool) {
         }
     }
 }
+
+#[allow(dead_code)] // where nothing is taken away
+/// Runs a scenario that fails on purpose, and looks how. In a process of its own: loom aborts.
+pub fn notices(scenario: &str, complaint: &str) {
+    let program = std::env::current_exe().unwrap();
+    let arguments = ["--exact", scenario, "--ignored", "--nocapture", "--test-threads", "1"];
+    let output = std::process::Command::new(program).args(arguments).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.contains(complaint), "{scenario}: {text}");
+}
