@@ -6,7 +6,7 @@ module Storm
   class Round
     MORTALS = 5
     SPARED = 2
-    FOR_MORTALS = [Counter, DeepCounter, ConditionBuffer, MonitorBuffer, MortalBuffer, Turns, Sleepers, Strangers].freeze
+    FOR_MORTALS = [Counter, DeepCounter, ConditionBuffer, MonitorBuffer, MortalBuffer, Turns, Sleepers, Strangers, *(Maps if ProcessShared::Map.method_defined?(:store))].freeze
     FOR_SPARED = [BareCounter, SemaphoreBuffer, Relay, ConditionBuffer, MonitorBuffer].freeze
     STALL = 5 # seconds without progress
 

@@ -11,7 +11,7 @@ module Storm
   ROUND = 4 # seconds
 end
 
-%w[scene scenes/counters scenes/buffers scenes/chains scenes/churn scenes/strangers worker board stall round].each do |file|
+%w[scene scenes/counters scenes/buffers scenes/chains scenes/churn scenes/strangers scenes/maps worker board stall round].each do |file|
   # Worker::THREADS is needed by scenes only when they run.
   require_relative file
 end
