@@ -6,7 +6,7 @@
 # The calls are made in forked processes, some ten thousand in each, by a seed of their own: a failure names it, and
 # `ruby fuzz/fuzz.rb 10000 SEED` makes the same calls again.
 require "process_shared"
-%w[subjects arguments calls model].each { |file| require_relative file }
+%w[subjects arguments calls model map_model].each { |file| require_relative file }
 
 # Runs one batch of calls in a child and reports how it ended.
 class Batch
@@ -56,6 +56,7 @@ class Batch
     calls.run(@count)
     log.call("model")
     Fuzz::Model.new(@seed).run(@count / 10)
+    Fuzz::MapModel.new(@seed, log).run(@count / 10) if Fuzz::MapModel.possible?
     writer.write(Marshal.dump(calls.outcomes.to_h.transform_keys(&:to_s)))
     writer.close
     exit!(0)
