@@ -9,7 +9,7 @@
 require "process_shared"
 require_relative "harness/bench"
 
-SUBJECTS = %w[counted locks paths objects counters meeting_points counter handover broadcast queue memory marshal creation cache_store].freeze
+SUBJECTS = %w[counted locks paths objects counters meeting_points counter handover broadcast queue map memory marshal creation cache_store].freeze
 
 arguments = ARGV.dup
 Bench.quick = !arguments.delete("quick").nil?

@@ -1,6 +1,9 @@
 # frozen_string_literal: true
 
+require "etc"
+require "fileutils"
 require "open3"
+require "tmpdir"
 
 module Bench
   # The rivals that may not be on this machine.
@@ -39,6 +42,16 @@ module Bench
         nil
       end
 
+      # The path of the UNIX socket of a Redis of our own, or nil.
+      def redis
+        @redis ||= server { |socket| %W[redis-server --port 0 --unixsocket #{socket} --save] << "" }
+      end
+
+      # The same of a memcached.
+      def memcached
+        @memcached ||= server { |socket| %W[memcached -s #{socket} -u #{Etc.getpwuid.name}] }
+      end
+
       # The path of python3, or nil.
       def python
         return @python if defined?(@python)
@@ -70,6 +83,28 @@ module Bench
       end
 
       private
+
+      # Starts the command that the block gives for a socket, until the end.
+      def server
+        folder = Dir.mktmpdir
+        socket = "#{folder}/socket"
+        pid = spawn(*yield(socket), chdir: folder, out: File::NULL, err: File::NULL)
+        owner = Process.pid
+        at_exit { end_server(pid, folder) if Process.pid == owner }
+        sleep 0.01 until File.socket?(socket) || Process.wait(pid, Process::WNOHANG)
+        socket if File.socket?(socket)
+      rescue Errno::ENOENT
+        nil
+      end
+
+      def end_server(pid, folder)
+        Process.kill(:KILL, pid)
+        Process.wait(pid)
+      rescue SystemCallError
+        nil # it ended by itself
+      ensure
+        FileUtils.remove_entry(folder)
+      end
 
       def old_gem_path = ENV["OLD_PROCESS_SHARED"]
 

@@ -4,17 +4,35 @@
 
 require "tmpdir"
 
-value = "x" * 100
+# The rival stores that are there: name => [store, goal].
+rivals = lambda do |caches|
+  folder = Dir.mktmpdir
+  at_exit { FileUtils.remove_entry(folder) }
+  servers = { "RedisCacheStore" => [:redis, ->(socket) { caches.lookup_store(:redis_cache_store, url: "unix://#{socket}") }],
+              "MemCacheStore" => [:memcached, ->(socket) { caches.lookup_store(:mem_cache_store, socket) }] }
+  stores = { "MemoryStore" => [caches.lookup_store(:memory_store), 1.0], "FileStore" => [caches.lookup_store(:file_store, folder), 0.3] }
+  servers.each do |name, (server, make)|
+    socket = Bench::Rivals.public_send(server)
+    store = socket && make.call(socket)
+    stores[name] = [store, 0.05] if store&.write("key", "value") && store.read("key") == "value"
+  rescue LoadError
+    nil
+  end
+  stores
+end
 
-{ "read" => 'x.read("key")', "write" => 'x.write("key", "x" * 100)' }.each do |work, code|
-  Bench.compare("ProcessSharedStore", "#{work}, 100 bytes") do |c|
+{
+  "read, 100 bytes" => 'x.read("key")', "read, 100 bytes that expire" => 'x.read("expiring")',
+  "write, 100 bytes" => 'x.write("key", "x" * 100)', "write, 100 bytes that expire" => 'x.write("expiring", "x" * 100, expires_in: 60)'
+}.each do |work, code|
+  Bench.compare("ProcessSharedStore", work) do |c|
     caches = Bench::Rivals.active_support_cache or next c.leave_out("ActiveSupport", "it is not there")
 
-    stores = [caches.lookup_store(:process_shared_store), caches.lookup_store(:memory_store),
-              caches.lookup_store(:file_store, Dir.mktmpdir.tap { |dir| at_exit { FileUtils.remove_entry(dir) } })]
-    stores.each { |store| store.write("key", value) }
-    c.code("ProcessSharedStore", code, x: stores[0])
-    c.code("MemoryStore", code, x: stores[1], goal: 1.0)
-    c.code("FileStore", code, x: stores[2], goal: 0.3)
+    stores = rivals.call(caches)
+    ours = caches.lookup_store(:process_shared_store)
+    [ours, *stores.values.map(&:first)].each { |store| store.write("key", "x" * 100) && store.write("expiring", "x" * 100, expires_in: 60) }
+    c.code("ProcessSharedStore", code, x: ours)
+    stores.each { |name, (store, goal)| c.code(name, code, x: store, goal: goal) }
+    (%w[RedisCacheStore MemCacheStore] - stores.keys).each { |name| c.leave_out(name, "its server or its gem is not there") }
   end
 end
