@@ -9,7 +9,8 @@ mod support;
 
 use folder::{Folder, turn};
 use process_shared_core::file::{self, HEADER, Shape};
-use process_shared_core::{Deadline, Error, Queue, Thread};
+use process_shared_core::map::{Claim, Patience::Patient, Value, now};
+use process_shared_core::{Deadline, Error, Map, Queue, Thread};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -168,7 +169,7 @@ fn queues_of_any_bytes_are_used_or_refused() {
     let child = support::fork(|| {
         let mut random = Random(0x2545_f491_4f6c_dd1d);
         let mut opened = 0;
-        for _ in 0..500 {
+        for _ in 0..3000 {
             let mut bytes = good.clone();
             for _ in 0..=random.below(20) {
                 // The header, all of it, or the tables.
@@ -189,4 +190,99 @@ fn queues_of_any_bytes_are_used_or_refused() {
         i32::from(opened < 100)
     });
     assert_eq!(child.reap(), 0);
+}
+
+/// Uses a map whatever is in its memory: all operations, with keys that are there and others.
+fn use_map(map: &Map, random: &mut Random) {
+    let thread = Thread::current().unwrap();
+    let entries = map.entries();
+    let mut room = Vec::new();
+    for _ in 0..8 {
+        let name = format!("key {}", random.below(60)).into_bytes();
+        let key = entries.key(1, 0, &name);
+        let _ = (entries.peek(&key, &mut room), entries.get(&thread, &key, &mut room));
+        let bytes = vec![1; [random.below(30), 8, random.below(2000), random.below(12_000)][random.below(4)]];
+        let expiry = [0, 1, now() + 1000, now() << 1][random.below(4)];
+        let _ = entries.change(&thread, &key, Patient, |shard| {
+            shard.put(&key, &Value { tag: 1, bytes: &bytes, expiry })
+        });
+        let _ = entries.change(&thread, &key, Patient, |shard| match shard.current(&key) {
+            Some(found) => match random.below(3) {
+                0 => shard.remove(&found),
+                1 => shard.set_expiry(&key, &found, now() << 1),
+                _ => shard.change_word(&found, |word| Some(word.wrapping_add(1))).map(|_| ()),
+            },
+            None => Ok(()),
+        });
+        if let Ok(Claim::Ours(mark)) = entries.claim(&thread, key.hash, Patient) {
+            entries.release(&thread, mark);
+        }
+    }
+    let _ = (entries.count(&thread, Patient), entries.stats());
+    (0..entries.parts()).for_each(|part| drop(entries.visit(part, true)));
+    if random.below(4) == 0 {
+        let _ = entries.clear(&thread, Patient);
+    }
+}
+
+#[test]
+fn maps_of_any_bytes_are_used_or_refused() {
+    let _turn = turn();
+    let folder = Folder::on_tmpfs();
+    for evicts in [false, true] {
+        let path = folder.path(if evicts { "cache" } else { "map" });
+        let open = || Map::in_file(&path, 0o600, "Fuzzed", 16_000, evicts);
+        let maker = support::fork(|| {
+            let map = open().unwrap();
+            // Full, with gaps, and buckets that did not fit into the index.
+            (0..300).for_each(|_| use_map(&map, &mut Random(0x9e37_79b9_7f4a_7c15)));
+            let thread = Thread::current().unwrap();
+            for number in 0..60 + 300 {
+                let length = if number < 60 { number * 10 } else { 0 };
+                let name = format!("key {number}").into_bytes();
+                let (key, bytes) = (map.entries().key(1, 0, &name), vec![2; length]);
+                let value = Value { tag: 1, bytes: &bytes, expiry: 0 };
+                let _ = map.entries().change(&thread, &key, Patient, |shard| shard.put(&key, &value));
+            }
+            0
+        });
+        assert_eq!(maker.reap(), 0);
+        let good = fs::read(&path).unwrap();
+        let memory = good.windows(8).position(|bytes| bytes == b"psmap\0\0\x01").unwrap();
+        let entries = good.len() - memory - (16_000 + 64 * 256);
+        let child = support::fork(|| {
+            let mut random = Random(0x2545_f491_4f6c_dd1d);
+            let mut opened = 0;
+            for _ in 0..300 {
+                let mut bytes = good.clone();
+                for _ in 0..=random.below(20) {
+                    // The header; shards, index and what is known of blocks; the entries.
+                    let (from, most) =
+                        [(0, 512), (20_000, entries - 20_000), (entries, 16_000)][random.below(3)];
+                    let at = memory + from + random.below(most);
+                    match random.below(3) {
+                        0 => bytes[at] = random.byte(),
+                        1 => bytes[at & !7..][..8].fill([0, 0xff][random.below(2)]),
+                        // One word for another: they lead in circles.
+                        _ => {
+                            let other = (memory + from + random.below(most)) & !7;
+                            bytes.copy_within(other..other + 8, at & !7);
+                        }
+                    }
+                }
+                fs::write(&path, &bytes).unwrap();
+                match open() {
+                    Ok(map) => {
+                        opened += 1;
+                        use_map(&map, &mut random);
+                    }
+                    Err(Error::Incompatible(_) | Error::Invalid(_)) => {}
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+            println!("{opened} of 300 maps were opened");
+            i32::from(opened < 60)
+        });
+        assert_eq!(child.reap(), 0);
+    }
 }

@@ -15,9 +15,12 @@ module ProcessShared
   #   page = cache.fetch("page", expires_in: 60) { "rendered once" }
   #   page # => "rendered once"
   class Cache
-    # @!method initialize(bytes)
+    # @!method initialize(bytes, path: nil, mode: 0600)
     #   @param bytes [Integer] room for so many bytes of entries; see {Map#initialize}
-    #   @raise [ArgumentError] if it is below 1 or above 120 GB
+    #   @param path [String, Pathname, nil] as for {Map#initialize}
+    #   @param mode [Integer] permissions of a new file
+    #   @raise [ArgumentError] if it is below 1 or above 120 GB; as {Map#initialize}
+    #   @raise [ProcessError, IncompatibleError, SystemCallError] if there is a +path+ that cannot be used: see {ProcessShared}
     #   @raise [SystemCallError] if the system has no memory for it
 
     # @!method [](key)

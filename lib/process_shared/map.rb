@@ -18,6 +18,8 @@ module ProcessShared
   # - <b>Time</b>: an entry with <tt>expires_in:</tt> (seconds) is gone at its instant, also if the machine slept meanwhile.
   # - *Memory*: +bytes+ is for keys, values, and up to 40 bytes beside them for each entry; an index of about a tenth comes on
   #   top. It is taken from the system as it is first touched, and has neither a name nor a descriptor.
+  # - <b>With a path</b> the map is in a file, and processes that are not related share it. It survives all of them, also if
+  #   they are killed. The file takes all its room when it is made. After a reboot the map is new.
   #
   # Linux only.
   #
@@ -26,6 +28,13 @@ module ProcessShared
   #   fork { sessions.store("4711", { user: 1 }, expires_in: 3600) }
   #   Process.wait
   #   sessions["4711"].fetch(:user) # => 1
+  #
+  # @example State that outlives its users
+  #   require "tmpdir"
+  #   Dir.mktmpdir do |folder|
+  #     Process.wait(fork { ProcessShared::Map.new(1 << 16, path: "#{folder}/state").store(:last_run, 42) })
+  #     ProcessShared::Map.new(1 << 16, path: "#{folder}/state")[:last_run] # => 42
+  #   end
   #
   # @example Count, exactly
   #   counts = ProcessShared::Map.new(1 << 20)
@@ -42,9 +51,13 @@ module ProcessShared
 
     # @!parse extend OpenWithSelf
 
-    # @!method initialize(bytes)
+    # @!method initialize(bytes, path: nil, mode: 0600)
     #   @param bytes [Integer] room for so many bytes of entries: for each its key, its value, and up to 40 bytes
-    #   @raise [ArgumentError] if it is below 1 or above 120 GB
+    #   @param path [String, Pathname, nil] opens the map in this file, or makes it: see {ProcessShared}
+    #   @param mode [Integer] permissions of a new file
+    #   @raise [ArgumentError] if it is below 1 or above 120 GB; if another class's file, or a map of another number of bytes, is at
+    #     +path+
+    #   @raise [ProcessError, IncompatibleError, SystemCallError] if there is a +path+ that cannot be used: see {ProcessShared}
     #   @raise [SystemCallError] if the system has no memory for it
 
     # @!method [](key)
@@ -104,7 +117,7 @@ module ProcessShared
     #   @param by [Integer, Float]
     #   @param initial [Integer, Float]
     #   @return [Integer, Float] the new number
-    #   @raise [TypeError] if the value is no number
+    #   @raise [TypeError] if the value is no Float, and no Integer of 64 bits, signed
     #   @raise [RangeError] if the Integer would be beyond 64 bits, signed
     #   @raise [FullError] if there is none, and no room for it
 
@@ -129,6 +142,9 @@ module ProcessShared
 
     # @!method waiters
     #   @return [Integer] how many threads, in all processes, wait for a value that another one computes
+
+    # @!method path
+    #   @return [String, nil] the absolute path of its file; nil if it has none
 
     # @!method close
     #   Closes this handle in this process; others go on using the map. A thread of this process that waits raises

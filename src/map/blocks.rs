@@ -61,7 +61,9 @@ impl Map {
         let size = u64::from(self.layout.block);
         let mut offset = u64::from(place.offset) + distance;
         let mut block = place.block;
+        let mut left = self.layout.blocks;
         while offset > size {
+            left = left.checked_sub(1)?;
             block = self.next_block(block)?;
             offset -= size;
         }
@@ -135,9 +137,13 @@ impl Map {
     /// Copies bytes from blocks to blocks that nothing leads to.
     pub(super) fn copy(&self, mut from: Place, to: Place, length: usize) -> Result<(), Refusal> {
         let copied = self.pieces(to, length, |to, _, piece| {
-            // SAFETY: a piece of a block is written that is the caller's.
-            let read = unsafe { self.read(from, piece, to) };
-            read.and_then(|()| self.on(from, piece as u64)).map(|next| from = next).is_some()
+            let copy = |from: *mut u8, done, piece| {
+                // SAFETY: both are pieces of blocks. They overlap only if the memory has been overwritten.
+                unsafe { ptr::copy(from, to.add(done), piece) };
+                true
+            };
+            let read = self.pieces(from, piece, copy);
+            read.and_then(|_| self.on(from, piece as u64)).map(|next| from = next).is_some()
         });
         if copied == Some(true) { Ok(()) } else { Err(Refusal::Corrupt) }
     }
@@ -207,8 +213,9 @@ impl<K: Kernel> Critical<'_, K> {
         let old = count.min(free);
         let fresh = count - old;
         // Never used ones are a list that ends with the shard's own.
-        for block in touched..touched + fresh {
-            let next = if block + 1 == touched + fresh { own.0 } else { block + 1 };
+        let end = touched.saturating_add(fresh);
+        for block in touched..end {
+            let next = if block + 1 == end { own.0 } else { block + 1 };
             map.block(block)?.link.store(u64::from(next), Relaxed);
         }
         let mut begins = if fresh > 0 { touched } else { own.0 };
@@ -218,7 +225,7 @@ impl<K: Kernel> Critical<'_, K> {
             redo.set(&header.free, Pair(next, free - old).pack())?;
             begins = first;
         }
-        redo.set(&header.touched, u64::from(touched + fresh))?;
+        redo.set(&header.touched, u64::from(end))?;
         redo.set(&shard.free, Pair(begins, own.1 + count).pack())?;
         redo.commit();
         Ok(())

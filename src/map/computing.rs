@@ -30,6 +30,17 @@ pub struct Mark {
     _unused: [u64; 2],
 }
 
+impl Mark {
+    /// For the version of the layout of files.
+    #[cfg(test)]
+    pub(super) const HASH_AT: usize = std::mem::offset_of!(Self, hash);
+
+    /// When no process uses it: whoever held it is dead, and what it computed is computed again.
+    pub(super) fn recover(&self) {
+        self.lock.recover();
+    }
+}
+
 /// What an attempt to compute a key's value came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
@@ -120,6 +131,9 @@ impl Map {
         let lock = &self.mark(index).lock;
         if lock.owner() == kernel.id() {
             lock.unlock(kernel);
+        } else if crate::arena::may_be_in_file((&raw const *lock).addr()) {
+            // The word has been overwritten: nothing on the thread's robust list may lead here all the same.
+            kernel.robust_remove(lock.word());
         }
     }
 }

@@ -9,7 +9,7 @@ use super::shared::Redo;
 use super::shared::{Critical, Map};
 use super::slot::{Bucket, Lead, Slot, before_reuse};
 use crate::kernel::Kernel;
-use std::sync::atomic::{AtomicU64, Ordering::*};
+use std::sync::atomic::Ordering::*;
 
 /// An entry, as it was when it was looked at.
 #[derive(Clone, Copy, Debug)]
@@ -20,11 +20,14 @@ pub struct Found<'m> {
     pub head: Head,
 }
 
+/// Buckets of one hash. A map full of the smallest entries has 4 on average. A chain that goes round ends here.
+const LONGEST_CHAIN: u32 = 256;
+
 impl Map {
-    /// The buckets from the first one for a hash on. No more than there can be.
+    /// The buckets from the first one for a hash on.
     #[inline]
     pub(super) fn chain<'m>(&'m self, first: &'m Bucket) -> impl Iterator<Item = &'m Bucket> {
-        let mut left = self.layout.blocks as u64 * u64::from(self.buckets_of_a_block());
+        let mut left = LONGEST_CHAIN - 1;
         std::iter::successors(Some(first), move |bucket| {
             left = left.checked_sub(1)?;
             self.bucket_in_block(bucket.next.load(Acquire))
@@ -108,6 +111,10 @@ impl<'m, K: Kernel> Critical<'m, K> {
     /// Adds a bucket to those of this hash. The shard has the blocks that it needs.
     pub(super) fn add_bucket(&self, hash: u32) -> Result<&'m Slot, Refusal> {
         let (map, shard) = (self.map, self.shard());
+        let last = map.chain(self.first_bucket(hash)).last().ok_or(Refusal::Corrupt)?;
+        if last.next.load(Relaxed) != 0 {
+            return Err(Refusal::Full);
+        }
         if self.blocks_for_bucket() > 0 {
             let mut redo = Redo::new(map, &shard.redo);
             let (block, _) = self.detach(&mut redo, 1, None)?;
@@ -121,10 +128,8 @@ impl<'m, K: Kernel> Critical<'m, K> {
         }
         let Pair(number, count) = Pair::of(shard.spare_buckets.load(Relaxed));
         let bucket = map.bucket_in_block(u64::from(number)).ok_or(Refusal::Corrupt)?;
-        let last = map.chain(self.first_bucket(hash)).last().ok_or(Refusal::Corrupt)?;
-        let next: &AtomicU64 = &last.next;
         let mut redo = Redo::new(map, &shard.redo);
-        redo.set(next, u64::from(number))?;
+        redo.set(&last.next, u64::from(number))?;
         redo.set(&shard.spare_buckets, Pair(number + 1, count.saturating_sub(1)).pack())?;
         redo.commit();
         bucket.slots.first().ok_or(Refusal::Corrupt)

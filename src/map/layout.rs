@@ -208,6 +208,33 @@ const _: () = {
     assert!(offset_of!(Shard, oldest) == 64 && size_of::<Block>() == 64);
 };
 
+/// As `participants::layout`.
+#[cfg(test)]
+pub fn layout() -> Vec<(&'static str, usize)> {
+    use std::mem::offset_of;
+    let smallest = Layout::for_bytes(1, true).map_or(0, |layout| layout.size);
+    vec![
+        ("map's free", offset_of!(Header, free)),
+        ("touched", offset_of!(Header, touched)),
+        ("redo", offset_of!(Header, redo)),
+        ("marking", offset_of!(Header, marking)),
+        ("mark's hash", Mark::HASH_AT),
+        ("shard's count", offset_of!(Shard, count)),
+        ("oldest", offset_of!(Shard, oldest)),
+        ("newest", offset_of!(Shard, newest)),
+        ("expiry", offset_of!(Shard, expiry)),
+        ("redo of a shard", offset_of!(Shard, redo)),
+        ("bucket's next", offset_of!(Bucket, next)),
+        ("block's order", offset_of!(Block, order)),
+        ("map's header", size_of::<Header>()),
+        ("cell", size_of::<Cell>()),
+        ("mark", size_of::<Mark>()),
+        ("shard", size_of::<Shard>()),
+        ("block", size_of::<Block>()),
+        ("smallest map", smallest),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -38,6 +38,8 @@ mod segments;
 mod shared;
 pub mod slot;
 
+#[cfg(test)]
+pub use layout::layout;
 #[cfg(not(loom))]
 pub use {
     computing::Claim,

@@ -3,7 +3,7 @@
 use super::Refusal;
 use super::entry::{Head, Key, Value, WORD};
 use super::index::Found;
-use super::layout::CELLS;
+use super::layout::{CELLS, Cell, Shard};
 use super::room::{NEW, PROVEN, add, now, subtract};
 use super::segments::log_of;
 use super::shared::{Critical, Map, Patience};
@@ -38,6 +38,10 @@ pub struct Stats {
 
 /// The tag of a value that does not fit; no value has it.
 pub const TOO_LONG: u16 = u16::MAX;
+
+fn sum<'a>(words: impl Iterator<Item = &'a AtomicU64>) -> u64 {
+    words.fold(0, |sum, word| sum.wrapping_add(word.load(Relaxed)))
+}
 
 /// A word, read by one load.
 const WORD_LENGTH: usize = WORD as usize;
@@ -212,16 +216,18 @@ impl Map {
         mut action: impl FnMut(&Critical<K>) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         let shard = self.shard_of(key.hash);
-        loop {
+        // Others may take the room that is made.
+        for _ in 0..=self.layout.blocks {
             let result = action(&self.enter(kernel, shard, patience)?);
             let Err(Refusal::Short(count)) = result else { return result };
             if patience == Patience::Hasty {
                 return Err(Refusal::Busy);
             }
             if !self.make_room(kernel, shard, count, patience)? {
-                return Err(Refusal::Full);
+                break;
             }
         }
+        Err(Refusal::Full)
     }
 
     /// Calls `action` with the lock of each shard in turn.
@@ -264,27 +270,28 @@ impl Map {
             if expiry != 0 && expiry <= now() || self.shard(index).lock.is_abandoned() {
                 self.enter(kernel, index, patience)?.sweep()?;
             }
-            count += self.shard(index).count.load(Relaxed);
+            count = u64::wrapping_add(count, self.shard(index).count.load(Relaxed));
         }
         Ok(count)
     }
 
     /// What has happened so far, and how full it is.
     pub fn stats(&self) -> Stats {
-        let mut stats = Stats::default();
-        for index in 0..CELLS as u32 {
-            stats.hits += self.cell(index).hits.load(Relaxed);
-            stats.misses += self.cell(index).misses.load(Relaxed);
+        let cells =
+            |word: fn(&Cell) -> &AtomicU64| sum((0..CELLS as u32).map(|index| word(self.cell(index))));
+        let shards =
+            |word: fn(&Shard) -> &AtomicU64| sum((0..self.shards()).map(|index| word(self.shard(index))));
+        let used = shards(|shard| &shard.live);
+        Stats {
+            hits: cells(|cell| &cell.hits),
+            misses: cells(|cell| &cell.misses),
+            stores: shards(|shard| &shard.stores),
+            evictions: shards(|shard| &shard.evictions),
+            expirations: shards(|shard| &shard.expirations),
+            entries: shards(|shard| &shard.count),
+            used,
+            free: self.layout.room().saturating_sub(used),
         }
-        for shard in (0..self.shards()).map(|index| self.shard(index)) {
-            stats.stores += shard.stores.load(Relaxed);
-            stats.evictions += shard.evictions.load(Relaxed);
-            stats.expirations += shard.expirations.load(Relaxed);
-            stats.entries += shard.count.load(Relaxed);
-            stats.used += shard.live.load(Relaxed);
-        }
-        stats.free = self.layout.room().saturating_sub(stats.used);
-        stats
     }
 
     /// The largest value of an entry with a key of that length.

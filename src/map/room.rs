@@ -71,15 +71,19 @@ impl<'m, K: Kernel> Critical<'m, K> {
     /// # Errors
     /// `Short` if this shard alone cannot have them.
     pub(super) fn ensure_blocks(&self, count: u32) -> Result<(), Refusal> {
-        while !self.acquire_blocks(count, false)? {
+        // Each time a block is gained. Others may take it.
+        for _ in 0..=self.map.layout.blocks {
+            if self.acquire_blocks(count, false)? {
+                return Ok(());
+            }
             if self.patience == Patience::Hasty && count > super::layout::SEGMENT {
                 return Err(Refusal::Busy);
             }
             if !self.gain()? {
-                return Err(Refusal::Short(count));
+                break;
             }
         }
-        Ok(())
+        Err(Refusal::Short(count))
     }
 
     /// Frees some blocks. False if there is nothing that the shard could give up.
@@ -101,13 +105,13 @@ impl<'m, K: Kernel> Critical<'m, K> {
         if !self.map.evicts {
             return Ok(false);
         }
-        for step in 0.. {
+        for step in 0..=PATIENCE {
             let Some(log) = self.log_to_evict_from() else { return Ok(false) };
             if self.evict_from(log, step >= PATIENCE)? {
-                break;
+                return Ok(true);
             }
         }
-        Ok(true)
+        Err(Refusal::Corrupt)
     }
 
     /// Drops what has expired, if anything can have.
@@ -186,7 +190,7 @@ impl<'m, K: Kernel> Critical<'m, K> {
 
     /// A map that drops nothing moves entries for the last byte.
     fn is_worth_moving(&self, used: u64, gaps: u64) -> bool {
-        if self.map.evicts { gaps * GAPS >= used && gaps > 0 } else { gaps >= 8 }
+        if self.map.evicts { gaps.saturating_mul(GAPS) >= used && gaps > 0 } else { gaps >= 8 }
     }
 
     /// Where there is something to drop, and whose turn it is.
@@ -194,7 +198,7 @@ impl<'m, K: Kernel> Critical<'m, K> {
         let blocks = |log: usize| self.shard().blocks[log].load(Relaxed);
         let (new, proven) = (blocks(NEW), blocks(PROVEN));
         let has = |log: usize| self.oldest(log).is_some();
-        match new.saturating_mul(SHARE_OF_NEW) > new + proven {
+        match new.saturating_mul(SHARE_OF_NEW) > new.saturating_add(proven) {
             true if has(NEW) => Some(NEW),
             _ if has(PROVEN) => Some(PROVEN),
             _ => has(NEW).then_some(NEW),
@@ -203,7 +207,8 @@ impl<'m, K: Kernel> Critical<'m, K> {
 
     /// Drops or moves all entries of a log's oldest segment. True if the shard has fewer blocks in use then.
     fn evict_from(&self, log: usize, all: bool) -> Result<bool, Refusal> {
-        let in_use = || self.shard().blocks.iter().map(|blocks| blocks.load(Relaxed)).sum::<u64>();
+        let in_use =
+            || self.shard().blocks.iter().fold(0, |sum: u64, log| sum.wrapping_add(log.load(Relaxed)));
         let before = in_use();
         let Some(segment) = self.oldest(log) else { return Ok(false) };
         self.close(log, segment)?;

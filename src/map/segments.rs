@@ -65,7 +65,11 @@ impl Map {
         segment: u32,
         mut each: impl FnMut(Place, &Head) -> Result<bool, Refusal>,
     ) -> Result<(), Refusal> {
-        let used = self.block(segment)?.used.load(Acquire);
+        let block = self.block(segment)?;
+        let is_large = block.log.load(Relaxed) & LARGE != 0;
+        // Its last entry may go beyond SEGMENT blocks by nearly as many.
+        let most = if is_large { 1 } else { u64::from(2 * SEGMENT) * u64::from(self.layout.block) };
+        let used = block.used.load(Acquire).min(most);
         let (mut done, mut place) = (0, Place { block: segment, offset: 0 });
         while done < used {
             if place.offset >= self.layout.block {
@@ -103,16 +107,18 @@ impl<'m, K: Kernel> Critical<'m, K> {
         (self.shard().oldest[log % LOGS].load(Relaxed) as u32).checked_sub(1)
     }
 
-    /// The segments of a log, from the oldest on.
+    /// The segments of a log, from the oldest on. Each is where the one after it says, so they never go round.
     pub(super) fn segments(&self, log: usize) -> Vec<u32> {
         let mut all = Vec::new();
-        let mut at = self.oldest(log);
+        let (mut at, mut last) = (self.oldest(log), 0);
         while let Some(segment) = at
             && let Ok(block) = self.map.block(segment)
+            && let Pair(after, before) = Pair::of(block.order.load(Relaxed))
+            && before == last
             && all.len() < self.map.layout.blocks as usize
         {
             all.push(segment);
-            at = Pair::of(block.order.load(Relaxed)).0.checked_sub(1);
+            (at, last) = (after.checked_sub(1), segment + 1);
         }
         all
     }
@@ -179,7 +185,7 @@ impl<'m, K: Kernel> Critical<'m, K> {
         let (first, last) = self.detach(&mut redo, count, Some(segment))?;
         let extent = Pair::of(block.extent.load(Relaxed));
         self.map.block(extent.0)?.link.store(Pair(first, segment).pack(), Relaxed);
-        redo.set(&block.extent, Pair(last, extent.1 + count).pack())?;
+        redo.set(&block.extent, Pair(last, extent.1.saturating_add(count)).pack())?;
         self.count_blocks(&mut redo, log, i64::from(count))?;
         redo.commit();
         Ok(())
@@ -301,8 +307,8 @@ impl<'m, K: Kernel> Critical<'m, K> {
     pub(super) fn include(&self, room: Room, size: u64, expiry: u64) -> Result<(), Refusal> {
         let block = self.map.block(room.segment)?;
         self.note_expiry(block, expiry);
-        block.used.store(block.used.load(Relaxed) + size, Release);
-        block.live.store(block.live.load(Relaxed) + size, Relaxed);
+        block.used.store(block.used.load(Relaxed).wrapping_add(size), Release);
+        block.live.store(block.live.load(Relaxed).wrapping_add(size), Relaxed);
         Ok(())
     }
 

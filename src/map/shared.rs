@@ -92,6 +92,35 @@ impl Map {
         }
     }
 
+    /// Puts a map for `bytes` in order that no process uses. What the dead held is seen to by the next to enter.
+    ///
+    /// # Errors
+    /// `Corrupt` if there is none.
+    ///
+    /// # Safety
+    /// As for `create`.
+    pub unsafe fn recover(
+        memory: NonNull<u8>,
+        length: usize,
+        bytes: u64,
+        evicts: bool,
+    ) -> Result<(), Refusal> {
+        // SAFETY: the caller's promise.
+        let map = unsafe { Self::attach(memory, length)? };
+        if (map.bytes(), map.evicts()) != (bytes, evicts) {
+            return Err(Refusal::Corrupt);
+        }
+        [&map.header().lock, &map.header().marking].into_iter().for_each(Lock::recover);
+        (0..MARKS).for_each(|index| map.mark(index).recover());
+        (0..map.shards()).for_each(|index| map.shard(index).lock.recover());
+        Ok(())
+    }
+
+    /// Where it is.
+    pub fn memory(&self) -> NonNull<u8> {
+        self.memory
+    }
+
     /// How many bytes of entries it was made for.
     pub fn bytes(&self) -> u64 {
         self.layout.bytes

@@ -1,22 +1,25 @@
-//! A map in memory of its own.
+//! A map in memory of its own, or of a file.
 
 use super::{SharedObject, count, waiters_of};
 use crate::arena::{Slot, random};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::lock::Outcome;
-use crate::map::Map as Entries;
+use crate::map::{Map as Entries, Refusal};
 use crate::participants::Party;
 use crate::platform::{Thread, map, unmap};
 use crate::word::Word;
+use std::path::Path;
 use std::ptr::NonNull;
 
-/// Keys and values. Its slot counts those that wait; its memory has neither a descriptor nor a name.
+/// Keys and values. Its slot counts those that wait. Its memory has neither a descriptor nor a name, or is that of a file,
+/// beside the slot.
 #[derive(Debug)]
 pub struct Map {
     slot: Slot,
     entries: Entries,
-    memory: NonNull<u8>,
+    /// The memory, if it is not the slot's.
+    memory: Option<NonNull<u8>>,
     length: usize,
 }
 
@@ -25,25 +28,61 @@ unsafe impl Send for Map {}
 // SAFETY: as above.
 unsafe impl Sync for Map {}
 
+fn cannot_be(bytes: u64) -> Error {
+    Error::Invalid(format!("a map cannot have {bytes} bytes"))
+}
+
 impl Map {
     /// A map with room for `bytes` of entries. If it `evicts`, it drops entries when there is no more room.
     ///
     /// # Errors
     /// `Invalid` if there can be no map of that size, `System` if there is no memory for it.
     pub fn new(bytes: u64, evicts: bool) -> Result<Self> {
-        let invalid = || Error::Invalid(format!("a map cannot have {bytes} bytes"));
-        let length = Entries::memory_for(bytes, evicts).ok_or_else(invalid)?;
+        let length = Entries::memory_for(bytes, evicts).ok_or_else(|| cannot_be(bytes))?;
         let (slot, seed) = (Slot::new()?, random()?);
         let memory = map(length)?;
         // SAFETY: fresh zeroes, which stay mapped until the drop.
         match unsafe { Entries::create(memory, length, bytes, evicts, seed) } {
-            Ok(entries) => Ok(Map { slot, entries, memory, length }),
+            Ok(entries) => Ok(Map { slot, entries, memory: Some(memory), length }),
             Err(_) => {
                 // SAFETY: nobody has used it.
                 unsafe { unmap(memory, length) };
-                Err(invalid())
+                Err(cannot_be(bytes))
             }
         }
+    }
+
+    /// The map in the file at `path`, of `class`: opened, with what is in it, or made with `mode`. All of its memory is taken
+    /// then.
+    ///
+    /// # Errors
+    /// As `new` and `Slot::in_file`; `Incompatible` if the file has been overwritten.
+    pub fn in_file(path: &Path, mode: u32, class: &str, bytes: u64, evicts: bool) -> Result<Self> {
+        let length = Entries::memory_for(bytes, evicts).ok_or_else(|| cannot_be(bytes))?;
+        let seed = random()?;
+        // SAFETY: zeroes of a file, which stay mapped as long as it runs.
+        let start = |memory| match unsafe { Entries::create(memory, length, bytes, evicts, seed) } {
+            Ok(_) => Ok(()),
+            Err(_) => Err(cannot_be(bytes)),
+        };
+        let overwritten = |_| {
+            let path = path.display();
+            Error::Incompatible(format!(
+                "the map in {path} has been overwritten: delete the file when nobody uses it"
+            ))
+        };
+        // SAFETY: the memory of a file of this shape, mapped as long as it runs.
+        let recover =
+            |memory| unsafe { Entries::recover(memory, length, bytes, evicts) }.map_err(overwritten);
+        let details = format!("{bytes} bytes");
+        let slot = Slot::in_file_with(path, mode, (class, &details), length, start, recover)?;
+        let memory = slot.beside().ok_or_else(|| overwritten(Refusal::Corrupt))?;
+        // SAFETY: mapped as long as the slot.
+        let entries = unsafe { Entries::attach(memory, length) }.map_err(overwritten)?;
+        if (entries.bytes(), entries.evicts()) != (bytes, evicts) {
+            return Err(overwritten(Refusal::Corrupt));
+        }
+        Ok(Map { slot, entries, memory: None, length })
     }
 
     /// What can be done with it at once.
@@ -93,7 +132,9 @@ impl Drop for Map {
                 return;
             }
         }
-        // SAFETY: mapped by `new`; nobody uses it any more.
-        unsafe { unmap(self.memory, self.length) };
+        if let Some(memory) = self.memory {
+            // SAFETY: mapped by `new`; nobody uses it any more.
+            unsafe { unmap(memory, self.length) };
+        }
     }
 }

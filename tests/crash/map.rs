@@ -34,8 +34,46 @@ fn name(number: u64) -> Vec<u8> {
 }
 
 fn store(map: &Map, key: &[u8], bytes: &[u8]) -> Result<(), Refusal> {
+    store_until(map, key, bytes, 0)
+}
+
+fn store_until(map: &Map, key: &[u8], bytes: &[u8], expiry: u64) -> Result<(), Refusal> {
     let key = map.key(1, 0, key);
-    map.change(&me(), &key, Patient, |shard| shard.put(&key, &Value { tag: 1, bytes, expiry: 0 }))
+    map.change(&me(), &key, Patient, |shard| shard.put(&key, &Value { tag: 1, bytes, expiry }))
+}
+
+fn put_if_absent(map: &Map, key: &[u8], bytes: &[u8]) -> bool {
+    let key = map.key(1, 0, key);
+    map.change(&me(), &key, Patient, |shard| match shard.current(&key) {
+        Some(_) => Ok(false),
+        None => shard.put(&key, &Value { tag: 1, bytes, expiry: 0 }).map(|()| true),
+    })
+    .unwrap()
+}
+
+fn touch(map: &Map, key: &[u8], expiry: u64) {
+    let key = map.key(1, 0, key);
+    map.change(&me(), &key, Patient, |shard| {
+        let found = shard.current(&key).unwrap();
+        shard.set_expiry(&key, &found, expiry)
+    })
+    .unwrap();
+}
+
+fn expiry(map: &Map, key: &[u8]) -> u64 {
+    map.peek(&map.key(1, 0, key), &mut Vec::new()).unwrap().1
+}
+
+/// An instant that these tests do not live to see.
+const LATE: u64 = 1 << 62;
+
+/// As if nobody had the map's file open any more: it is put in order, and opened by somebody else.
+fn open_alone(map: &Map) {
+    // SAFETY: the scene keeps its memory mapped, and nobody else uses it.
+    unsafe {
+        Map::recover(map.memory(), Map::memory_for(BYTES, map.evicts()).unwrap(), BYTES, map.evicts())
+            .unwrap()
+    }
 }
 
 fn delete(map: &Map, key: &[u8]) {
@@ -92,6 +130,16 @@ impl Scene {
         }
         // Gaps everywhere.
         (100..number).step_by(2).for_each(|number| delete(&scene.map, &name(number)));
+        scene.before = all(&scene.map);
+        scene
+    }
+
+    /// A third of it expires, some of that at once.
+    fn expiring() -> Self {
+        let mut scene = Self::some();
+        for (number, expiry) in [LATE, 1, LATE + 1, 1, 1].into_iter().cycle().take(20).enumerate() {
+            store_until(&scene.map, &name(100 + number as u64), &[number as u8; 70], expiry).unwrap();
+        }
         scene.before = all(&scene.map);
         scene
     }
@@ -199,6 +247,34 @@ kills! {
             (300..500).for_each(|number| assert_ne!(store(&scene.map, &name(number), b""), Err(Refusal::Corrupt)));
             scene.map.clear(&me(), Patient).unwrap();
             assert_eq!(scene.map.stats().used, 0);
+        };
+    put_if_absent_new SPREAD: Scene::some, |map| assert!(put_if_absent(map, b"new", &[3; 50])),
+        |scene| scene.check(b"new", &[None, Some(vec![3; 50])]);
+    put_if_absent_there SPREAD: Scene::some, |map| assert!(!put_if_absent(map, &name(3), &[3; 50])),
+        |scene| scene.check(&name(3), &[old(scene, &name(3))]);
+    touch_what_expires SPREAD: Scene::expiring, |map| touch(map, &name(100), LATE + 5), |scene| {
+            assert!([LATE, LATE + 5].contains(&expiry(&scene.map, &name(100))));
+            scene.check(&name(100), &[old(scene, &name(100))]);
+        };
+    touch_what_never_expires SPREAD: Scene::expiring, |map| touch(map, &name(3), LATE), |scene| {
+            assert!([0, LATE].contains(&expiry(&scene.map, &name(3))));
+            scene.check(&name(3), &[old(scene, &name(3))]);
+        };
+    touch_to_never SPREAD: Scene::expiring, |map| touch(map, &name(102), 0), |scene| {
+            assert!([LATE + 1, 0].contains(&expiry(&scene.map, &name(102))));
+            scene.check(&name(102), &[old(scene, &name(102))]);
+        };
+    drop_what_has_expired LONG: Scene::expiring, |map| assert!(map.count(&me(), Patient).unwrap() < 40),
+        |scene| scene.check(&name(3), &[old(scene, &name(3))]);
+    store_expiring SPREAD: Scene::expiring, |map| store_until(map, b"new", &[3; 50], LATE - 5).unwrap(), |scene| {
+            if let Some((_, expiry)) = scene.map.peek(&scene.map.key(1, 0, b"new"), &mut Vec::new()) {
+                assert_eq!(expiry, LATE - 5);
+            }
+            scene.check(b"new", &[None, Some(vec![3; 50])]);
+        };
+    open_what_the_dead_left LONG: Scene::some, |map| store(map, b"new", &[3; 1500]).unwrap(), |scene| {
+            open_alone(&scene.map);
+            scene.check(b"new", &[None, Some(vec![3; 1500])]);
         };
     evict SPREAD: Scene::cache, |map| store(map, b"new", &[3; 1000]).unwrap(),
         |scene| scene.check_cache(b"new", &[None, Some(vec![3; 1000])]);

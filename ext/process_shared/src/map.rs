@@ -11,6 +11,7 @@ use rb_sys::macros::FIXNUM_P;
 use std::cell::Cell;
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
+use std::path::Path;
 
 use crate::classes::{self, Known};
 use crate::errors::{self, Error};
@@ -19,6 +20,7 @@ use crate::map_computing::{self, Computing};
 use crate::map_keys::{OwnedKey, load_key, with_plain};
 use crate::object::{self, Object, Shared};
 use crate::queue_items::{Bytes, FIXNUM, FLOAT, Item, load, load_plain};
+use crate::path;
 use crate::raw_methods::{Method1, Method2, MethodN, NIL, answer, arguments, define, define_private, ruby, value};
 use crate::typed_data::{self, Data, of};
 use crate::{data_type, thread};
@@ -42,6 +44,7 @@ impl Data for MapData {
 
 impl Object for MapData {
     type Core = Map;
+    const TAKES_PATH: bool = true;
 
     fn shared(&self) -> &Shared<Map> {
         &self.shared
@@ -60,8 +63,9 @@ impl Object for MapData {
             1 => "1 entry".to_owned(),
             count => format!("{count} entries"),
         };
-        let asked = stats.hits + stats.misses;
-        let hits = (stats.hits * 100).checked_div(asked).map_or_else(String::new, |hits| format!(", {hits} % hits"));
+        let [hits, misses] = [stats.hits, stats.misses].map(u128::from);
+        let percent = (hits * 100).checked_div(hits + misses);
+        let hits = percent.map_or_else(String::new, |percent| format!(", {percent} % hits"));
         let waiting = match map.waiters() {
             0 => String::new(),
             waiters => format!(", {waiters} waiting"),
@@ -86,23 +90,29 @@ fn with_room<T>(act: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     result
 }
 
-fn initialize_as(ruby: &Ruby, object: Value, bytes: Value, evicts: bool) -> Result<(), Error> {
-    object::refuse_block(ruby, object)?;
+/// `new(bytes, path: nil, mode: 0600)`.
+fn initialize_as(ruby: &Ruby, object: Value, args: &[Value], evicts: bool) -> Result<(), Error> {
+    let given = path::given(ruby, args, &[])?;
+    ruby.check_arity(given.positional.len(), 1..=1)?;
+    let bytes = given.positional[0];
     let Some(integer) = Integer::from_value(bytes) else {
         return Err(errors::wrong_type(ruby, bytes, "an Integer"));
     };
     let bytes = integer.to_u64().map_err(|_| {
         Error::new(ruby.exception_arg_error(), format!("a map cannot have {integer} bytes"))
     })?;
-    of::<MapData>(object).initialized(ruby, Map::new(bytes, evicts))
+    let class = if evicts { "Cache" } else { "Map" };
+    let open = |path: &Path, mode| Map::in_file(path, mode, class, bytes, evicts);
+    let data = of::<MapData>(object);
+    data.initialize(ruby, object, given.location.as_ref(), || Map::new(bytes, evicts), open)
 }
 
-fn initialize(ruby: &Ruby, object: Value, bytes: Value) -> Result<(), Error> {
-    initialize_as(ruby, object, bytes, false)
+fn initialize(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
+    initialize_as(ruby, object, args, false)
 }
 
-fn initialize_cache(ruby: &Ruby, object: Value, bytes: Value) -> Result<(), Error> {
-    initialize_as(ruby, object, bytes, true)
+fn initialize_cache(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
+    initialize_as(ruby, object, args, true)
 }
 
 /// Reads the value of a key: the object, if it is there.
@@ -580,7 +590,7 @@ pub fn init(ruby: &Ruby, module: RModule) -> Result<(), Error> {
     let process_error = ruby.get_inner(&errors::PROCESS_ERROR);
     FULL_ERROR.set(ruby, classes::define_error(module, "FullError", process_error)?)?;
     let class = object::define_class::<MapData>(module, "Map", ruby.class_object())?;
-    class.define_method("initialize", method!(initialize, 1))?;
+    class.define_method("initialize", method!(initialize, -1))?;
     define(class, "[]", get as Method1)?;
     define(class, "get", get as Method1)?;
     define(class, "[]=", put as Method2)?;
@@ -610,5 +620,5 @@ pub fn init(ruby: &Ruby, module: RModule) -> Result<(), Error> {
 }
 
 pub fn init_cache(class: RClass) -> Result<(), Error> {
-    Ok(class.define_method("initialize", method!(initialize_cache, 1))?)
+    Ok(class.define_method("initialize", method!(initialize_cache, -1))?)
 }

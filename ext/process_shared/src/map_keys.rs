@@ -128,6 +128,10 @@ unsafe fn parts(item: &Item) -> (u8, u8, &[u8]) {
 /// # Errors
 /// What Marshal raises; `ProcessError` if these are no such bytes.
 pub fn load_key(ruby: &Ruby, class: u8, form: u8, bytes: &[u8]) -> Result<VALUE, Error> {
+    load_nested(ruby, (class, form), bytes, DEPTH)
+}
+
+fn load_nested(ruby: &Ruby, (class, form): (u8, u8), bytes: &[u8], depth: usize) -> Result<VALUE, Error> {
     let kind = class & ((1 << CLASS_ENCODING) - 1);
     if kind != ARRAY {
         let object = load(ruby, u32::from(kind) | u32::from(form) << ENCODING, Bytes::Here(bytes))?;
@@ -148,7 +152,8 @@ pub fn load_key(ruby: &Ruby, class: u8, form: u8, bytes: &[u8]) -> Result<VALUE,
             STRING | SYMBOL => unsafe { rb_sys::rb_utf8_encindex() as u8 },
             _ => head[1],
         };
-        array.push(value(load_key(ruby, head[0], form, element)?))?;
+        let depth = depth.checked_sub(1).ok_or_else(broken)?;
+        array.push(value(load_nested(ruby, (head[0], form), element, depth)?))?;
         rest = next;
     }
     array.freeze();

@@ -15,7 +15,7 @@
 use magnus::rb_sys::AsRawValue;
 use magnus::{Ruby, Value};
 use rb_sys::macros::{FIXNUM_P, NIL_P, RB_FLOAT_TYPE_P, RB_SYMBOL_P, RB_TYPE_P, RSTRING_LEN, RSTRING_PTR};
-use rb_sys::ruby_value_type::RUBY_T_STRING;
+use rb_sys::ruby_value_type::{RUBY_T_BIGNUM, RUBY_T_STRING};
 use rb_sys::{RBasic, VALUE};
 use std::slice;
 
@@ -95,6 +95,9 @@ impl Item {
         if let Some(item) = Self::plain(object) {
             return item.kept();
         }
+        if let Some(number) = long_integer(object) {
+            return Ok(Self::of_word(FIXNUM, number.to_ne_bytes(), 8));
+        }
         // SAFETY: any object; what it raises is caught.
         raising(|| unsafe { rb_sys::rb_marshal_dump(object, RUBY_NIL) })
             .map(|text| Self::of_string(OBJECT, text))
@@ -146,6 +149,23 @@ impl Item {
         // SAFETY: copies the bytes.
         raising(|| unsafe { rb_sys::rb_str_new(self.word.as_ptr().cast(), self.used as _) })
     }
+}
+
+/// The value of an Integer that is an object, if 64 bits have room for it.
+fn long_integer(object: VALUE) -> Option<i64> {
+    let mut number = 0_i64;
+    let format = rb_sys::INTEGER_PACK_LSWORD_FIRST
+        | rb_sys::INTEGER_PACK_NATIVE_BYTE_ORDER
+        | rb_sys::INTEGER_PACK_2COMP;
+    // SAFETY: any object; then an Integer, and room for a word of eight bytes.
+    let sign = unsafe {
+        if !RB_TYPE_P(object, RUBY_T_BIGNUM) {
+            return None;
+        }
+        rb_sys::rb_integer_pack(object, (&raw mut number).cast(), 1, 8, 0, format as _)
+    };
+    // The sign is also told where a bit too many has been cut off.
+    (sign == number.signum() as i32).then_some(number)
 }
 
 /// The tag's part for the encoding of a String, if all processes know it by the same number.

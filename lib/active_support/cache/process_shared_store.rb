@@ -18,7 +18,10 @@ module ActiveSupport
     #   config.cache_store = :process_shared_store, { size: 64.megabytes }
     #
     # The process that made it and all that it forked since then share it. Under Puma and Unicorn that takes
-    # <tt>preload_app!</tt>: without that each worker makes one of its own.
+    # <tt>preload_app!</tt>: without that each worker makes one of its own. With <tt>path:</tt> it is in a file: all
+    # processes that name the file share it, related or not, and it outlives restarts of the server.
+    #
+    #   config.cache_store = :process_shared_store, { size: 64.megabytes, path: Rails.root.join("tmp/cache/shared") }
     #
     # It has all that ActiveSupport's own stores have: versions, <tt>race_condition_ttl</tt>, <tt>unless_exist</tt>,
     # LocalCache, instrumentation, <tt>coder</tt>, <tt>serializer</tt> and <tt>compressor</tt>. What differs from
@@ -134,7 +137,8 @@ module ActiveSupport
       def self.supports_cache_versioning? = true
 
       # @param options [Hash, nil] those of all stores, and
-      #   <tt>size</tt>, the bytes of memory: 32 MB if it is not given. It is taken from the system as it is first used.
+      #   <tt>size</tt>, the bytes of memory: 32 MB if it is not given. It is taken from the system as it is first used;
+      #   <tt>path</tt> and <tt>mode</tt>, those of its file: see +ProcessShared::Map+
       def initialize(options = nil)
         options = { compress: false }.merge(options || {})
         size = options.delete(:size) || (32 << 20)
