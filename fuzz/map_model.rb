@@ -69,13 +69,14 @@ module Fuzz
     # What the map says and what the Hash says.
     def attempt(name, *arguments)
       key = arguments.first
-      forget(key) if @drops && arguments.any?
+      forget(key) unless arguments.empty?
       before = @hash.dup
       [answer(name, arguments), send(:"expected_#{name}", *arguments)]
     rescue ProcessShared::FullError
       @hash = before
       forget(key)
-      raise Senseless, "a cache is full: #{@map.inspect}" if @drops && arguments.last.to_s.bytesize < @map.bytes / 8
+      size = arguments.sum { |argument| Marshal.dump(argument).bytesize }
+      raise Senseless, "a cache is full: #{@map.inspect}" if @drops && size < @map.bytes / 8
 
       [nil, nil]
     end

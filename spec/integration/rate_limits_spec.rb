@@ -43,6 +43,16 @@ RSpec.describe "A Puma cluster with ActiveSupport's cache", :unstressed, limit: 
     expect(ask(40).grep(/\A\d+\z/).size).to eq 19 # the 21 before were answered: one by start, and 20
   end
 
+  it "knows its sessions, whichever worker answers, also after all of them were killed" do
+    File.symlink(Recipes::DIRECTORY, File.join(@dir, "examples"))
+    lines = 'require_relative "examples/session_registry"; REGISTRY = SessionRegistry.new(1 << 20, lifetime: 60)'
+    start(lines, '->(_env) { [200, {}, ["#{REGISTRY.log_in("user")} #{REGISTRY.sessions["user"]} #{Process.pid}"]] }')
+    answers = ask(20).map(&:split)
+    expect(answers.map { |_, count, _| count.to_i }.max).to eq 21 # with that of `start`
+    answers.map(&:last).uniq.each { |worker| Process.kill(:KILL, worker.to_i) }
+    wait_until("a new worker") { @server.get&.split&.at(1).to_i >= 22 }
+  end
+
   it "has one cache" do
     start("", '->(_env) { [200, {}, ["#{CACHE.increment("n")} #{CACHE.fetch("made") { Process.pid }}"]] }')
     answers = ask(40).compact.map { |answer| answer.split.map(&:to_i) }

@@ -155,6 +155,36 @@ RSpec.describe "The recipe", :unstressed, limit: 120 do
     end
   end
 
+  describe "of the session registry", skip: ProcessShared::Map.method_defined?(:store) ? false : "Linux only" do
+    recipe = Recipes.load(:session_registry)
+
+    it "has each session or not, wherever a process is killed" do
+      registry = token = nil
+      steps = kill_at_every_step(-> { registry.log_in("ada") && registry.user(token) && registry.log_out_everywhere("bob") }, stride: 3) do
+        registry = recipe::SessionRegistry.new(1 << 16, lifetime: 60)
+        token = registry.log_in("bob")
+        lambda do
+          expect([nil, "bob"]).to include(registry.user(token))
+          expect(registry.sessions.values).to all(eq 1)
+          expect(registry.log_in("eve").then { |mine| [registry.user(mine), registry.log_out(mine), registry.user(mine)] }).to eq ["eve", "eve", nil]
+        end
+      end
+      expect(steps).to be > 10
+    end
+
+    it "outlives the server, and forgets whom nobody has seen for a while" do
+      Dir.mktmpdir do |folder|
+        make = -> { recipe::SessionRegistry.new(1 << 16, lifetime: 60, path: "#{folder}/sessions") }
+        token = fork_child { make.call.log_in("ada") }.value
+        expect(make.call.user(token)).to eq "ada"
+        short = recipe::SessionRegistry.new(1 << 16, lifetime: 0.01, path: "#{folder}/sessions")
+        expect(short.user(token)).to eq "ada"
+        wait_until { short.sessions.empty? }
+        expect(short.user(token)).to be_nil
+      end
+    end
+  end
+
   describe "of the cache" do
     let!(:cache) { ProcessShared::Cache.new(64 << 10) }
 

@@ -14,7 +14,10 @@
 
 use magnus::rb_sys::AsRawValue;
 use magnus::{Ruby, Value};
-use rb_sys::macros::{FIXNUM_P, NIL_P, RB_FLOAT_TYPE_P, RB_SYMBOL_P, RB_TYPE_P, RSTRING_LEN, RSTRING_PTR};
+use rb_sys::macros::{
+    ENCODING_GET, FIXNUM_P, NIL_P, RB_FLOAT_TYPE_P, RB_SYMBOL_P, RB_TYPE_P, RSTRING_LEN, RSTRING_PTR,
+};
+use rb_sys::ruby_encoding_consts::RUBY_ENCODING_SHIFT;
 use rb_sys::ruby_value_type::{RUBY_T_BIGNUM, RUBY_T_STRING};
 use rb_sys::{RBasic, VALUE};
 use std::slice;
@@ -172,7 +175,7 @@ fn long_integer(object: VALUE) -> Option<i64> {
 unsafe fn encoding(string: VALUE) -> Option<u32> {
     // SAFETY: the caller's String has an encoding; these three are always there.
     unsafe {
-        let index = rb_sys::rb_enc_get_index(string);
+        let index = ENCODING_GET(string);
         let same = index == rb_sys::rb_utf8_encindex()
             || index == rb_sys::rb_ascii8bit_encindex()
             || index == rb_sys::rb_usascii_encindex();
@@ -266,12 +269,14 @@ pub fn load_plain(tag: u32, bytes: &[u8]) -> Option<VALUE> {
     unsafe {
         let kind = tag & ((1 << ENCODING) - 1);
         if kind == STRING {
-            let (start, length) = (bytes.as_ptr().cast(), bytes.len() as _);
-            return match (tag >> ENCODING) as i32 {
-                index if index == rb_sys::rb_utf8_encindex() => Some(rb_sys::rb_utf8_str_new(start, length)),
-                index if index == rb_sys::rb_ascii8bit_encindex() => Some(rb_sys::rb_str_new(start, length)),
-                _ => None,
-            };
+            let index = (tag >> ENCODING) as i32;
+            if index != rb_sys::rb_utf8_encindex() && index != rb_sys::rb_ascii8bit_encindex() {
+                return None;
+            }
+            // A fresh String is binary; of what `rb_enc_associate_index` does, it needs only this.
+            let string = rb_sys::rb_str_new(bytes.as_ptr().cast(), bytes.len() as _);
+            (*(string as *mut RBasic)).flags |= (index as VALUE) << RUBY_ENCODING_SHIFT as VALUE;
+            return Some(string);
         }
         match kind {
             NIL => Some(RUBY_NIL),
