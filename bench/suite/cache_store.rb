@@ -21,6 +21,14 @@ rivals = lambda do |caches|
   stores
 end
 
+# Seconds that work with a store of a server's takes, in which the client mostly waits.
+asking = lambda do |store, work|
+  count = Bench.quick? ? 5 : 200
+  start = Bench.now
+  count.times { work.call(store) }
+  (Bench.now - start) / count
+end
+
 {
   "read, 100 bytes" => 'x.read("key")', "read, 100 bytes that expire" => 'x.read("expiring")',
   "write, 100 bytes" => 'x.write("key", "x" * 100)', "write, 100 bytes that expire" => 'x.write("expiring", "x" * 100, expires_in: 60)'
@@ -32,7 +40,15 @@ end
     ours = caches.lookup_store(:process_shared_store)
     [ours, *stores.values.map(&:first)].each { |store| store.write("key", "x" * 100) && store.write("expiring", "x" * 100, expires_in: 60) }
     c.code("ProcessSharedStore", code, x: ours)
-    stores.each { |name, (store, goal)| c.code(name, code, x: store, goal: goal) }
+    stores.each do |name, (store, goal)|
+      next c.code(name, code, x: store, goal: goal) if goal > 0.1
+      next if code.include?("expiring")
+
+      work = eval("->(x) { #{code} }", binding, __FILE__, __LINE__) # rubocop:disable Security/Eval -- our own text
+      c.timed(name, goal: goal) { asking.call(store, work) }
+    end
+    next if code.include?("expiring")
+
     (%w[RedisCacheStore MemCacheStore] - stores.keys).each { |name| c.leave_out(name, "its server or its gem is not there") }
   end
 end

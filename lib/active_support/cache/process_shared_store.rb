@@ -69,11 +69,11 @@ module ActiveSupport
         MARSHALLED = 0xfb
 
         class << self
-          def dump(entry)
-            value = entry.value
+          def dump(entry) = pack(entry.value, entry.expires_at, entry.version)
+
+          def pack(value, expires_at, version)
             kind = KINDS[value.encoding] if value.instance_of?(String)
-            version = entry.version
-            [kind || MARSHALLED, entry.expires_at || -1.0, version ? version.bytesize : -1, version || "",
+            [kind || MARSHALLED, expires_at || -1.0, version ? version.bytesize : -1, version || "",
              kind ? value : Marshal.dump(value)].pack(FORMAT)
           end
 
@@ -102,9 +102,45 @@ module ActiveSupport
       Bytes = Struct.new(:string)
       private_constant :Bytes
 
-      # Around LocalCache: spares a call that has no local cache now its copies of the options.
+      # Around ActiveSupport: a call that comes to the same without its preparations does without them.
       module Direct
+        # As all stores have it.
+        def read(name, options = nil)
+          return super unless options.nil? && direct?(name, "cache_read.active_support")
+
+          payload = @cache[name]
+          return if payload.nil?
+
+          entry = deserialize_entry(payload)
+          entry.nil? || entry.expired? ? super : entry.value
+        end
+
+        # As all stores have it.
+        def write(name, value, options = nil)
+          expires_in = options[:expires_in] if options
+          return super unless lasting?(options, expires_in) && direct?(name, "cache_write.active_support")
+
+          if expires_in
+            write_payload(name, Frame.pack(value, Time.now.to_f + expires_in, nil), expires_in, false)
+          else
+            write_payload(name, itself?(value) ? value : Frame.pack(value, nil, nil), nil, false)
+          end
+        end
+
         private
+
+        # Whether the name is the key, no option changes what is stored, and nobody wants to hear of it.
+        def direct?(name, event)
+          name.instance_of?(String) && name.encoding == Encoding::UTF_8 && !name.empty? && @framed && @options == PLAIN &&
+            instance_of?(ProcessSharedStore) && !local_cache && !logger&.debug? && !Notifications.notifier.listening?(event)
+        end
+
+        # Whether there are no options but a plain number of seconds.
+        def lasting?(options, expires_in)
+          return true if options.nil?
+
+          options.size == 1 && (expires_in.instance_of?(Integer) || expires_in.instance_of?(Float)) && expires_in.positive?
+        end
 
         def read_entry(key, **options)
           return super if local_cache
@@ -124,10 +160,11 @@ module ActiveSupport
       private_constant :Direct
 
       # What ActiveSupport 6.1 does otherwise: its local cache keeps entries, and its coders take no options.
+      PLAIN = { compress: false }.freeze # a store's options where the user has given none
       LOCAL_ENTRIES = Strategy::LocalCache.private_method_defined?(:write_entry)
       OPTIONLESS = Store.instance_method(:serialize_entry).arity == 1
       INTEGERS = (-2**62...2**62).freeze # those that Ruby has no object for
-      private_constant :LOCAL_ENTRIES, :OPTIONLESS, :INTEGERS
+      private_constant :PLAIN, :LOCAL_ENTRIES, :OPTIONLESS, :INTEGERS
 
       prepend Strategy::LocalCache
       prepend Direct
