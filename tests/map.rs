@@ -3,8 +3,11 @@
 #![cfg(all(target_os = "linux", not(feature = "simulated-mach")))] // its children are seen through /proc
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/folder.rs"]
+mod folder;
 mod support;
 
+use folder::{Folder, turn};
 use process_shared_core::Thread;
 use process_shared_core::map::{Claim, Map, Patience::*, Refusal, Value, now};
 use process_shared_core::platform::map as pages;
@@ -434,4 +437,19 @@ fn a_lost_computation_of_another_thread_keeps_its_memory() {
         0
     });
     assert_eq!(child.reap(), 0);
+}
+
+/// In a file there may be several handles of a map, in one process too.
+#[test]
+fn a_handle_that_goes_ends_no_computation_of_another_handle() {
+    let _turn = turn();
+    let folder = Folder::on_tmpfs();
+    let open =
+        || process_shared_core::Map::in_file(&folder.path("map"), 0o600, "Map", 10_000, false).unwrap();
+    let (one, other) = (open(), open());
+    let Ok(Claim::Ours(mark)) = one.entries().claim(&me(), 7, Patient) else { panic!() };
+    drop(other);
+    assert!(one.entries().is_marked(mark));
+    drop(one);
+    assert!(!open().entries().is_marked(mark));
 }

@@ -123,7 +123,7 @@ impl SharedObject for Map {
 /// off: where that is not the calling thread, the memory stays.
 impl Drop for Map {
     fn drop(&mut self) {
-        if self.is_accessible() {
+        if self.is_accessible() && !self.slot.has_others() {
             if let Some(thread) = Thread::known() {
                 self.entries.release_lost(&thread);
             }
