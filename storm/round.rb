@@ -8,7 +8,8 @@ module Storm
     SPARED = 2
     FOR_MORTALS = [Counter, DeepCounter, ConditionBuffer, MonitorBuffer, MortalBuffer, Turns, Sleepers, Strangers, *(Maps if ProcessShared::Map.method_defined?(:store))].freeze
     FOR_SPARED = [BareCounter, SemaphoreBuffer, Relay, ConditionBuffer, MonitorBuffer].freeze
-    STALL = 5 # seconds without progress
+    STALL = 5 # seconds without progress after which nobody is killed: a loaded machine may need longer to replace the dead
+    STUCK = 30 # seconds without progress
 
     attr_reader :kills, :signals
 
@@ -31,7 +32,7 @@ module Storm
       @progress = {}
       finish = now + seconds
       until now > finish && @progress.each_value.all? { |_, time| time > finish - seconds }
-        strike unless ENV["SPARE"]
+        strike unless ENV["SPARE"] || slow?
         examine
         sleep(@random.rand * 0.02)
       end
@@ -98,14 +99,16 @@ module Storm
         last, time = @progress[scene]
         current = scene.progress
         @progress[scene] = [current, now] if current != last
-        give_up("#{scene.class.title} stands still") if time && current == last && now - time > STALL
+        give_up("#{scene.class.title} stands still") if time && current == last && now - time > STUCK
       end
     end
+
+    def slow? = @progress.each_value.any? { |_, time| now - time > STALL }
 
     # Stops the workers by exceptions, which take nothing.
     def leave
       @board.call_it_over
-      give_up("workers do not end") unless @board.deserted?(STALL)
+      give_up("workers do not end") unless @board.deserted?(STUCK)
       @workers.each do |number, pid|
         Process.wait(pid)
         raise Broken, "worker #{number}: #{$?.inspect}\n#{@board.complaints}" unless $?.success?
