@@ -27,6 +27,7 @@ pub mod participants;
 pub mod platform;
 pub mod presence;
 pub mod queue;
+pub mod read_write_lock;
 #[cfg(not(loom))]
 mod redo;
 pub mod robust_semaphore;

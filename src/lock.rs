@@ -227,6 +227,12 @@ impl Lock {
         self.owner() != 0
     }
 
+    /// Whether nobody holds it or waits for it, and no holder has died.
+    #[inline]
+    pub fn is_untouched(&self) -> bool {
+        futex_word(self.0.state.load(Acquire)) == 0
+    }
+
     /// The thread that holds it, or 0.
     #[inline]
     pub fn owner(&self) -> u32 {

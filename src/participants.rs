@@ -155,6 +155,11 @@ pub const fn state_of(status: u64) -> State {
 }
 
 impl Ticket {
+    /// The participation that `Seen::ticket` told of.
+    pub fn at(index: usize, number: u64) -> Self {
+        Ticket { index, number }
+    }
+
     pub fn number(self) -> u64 {
         self.number
     }
@@ -174,9 +179,21 @@ impl Participant {
         self.status.load(Acquire)
     }
 
+    /// Sets the status: for the participant itself, where nobody else changes it.
+    #[inline]
+    pub fn set_status(&self, status: u64) {
+        self.status.store(status, Release);
+    }
+
     /// Changes the status if it is `from`.
     pub fn change(&self, from: u64, to: u64) -> Result<u64, u64> {
         self.status.compare_exchange(from, to, AcqRel, Acquire)
+    }
+
+    /// Whether it is one of the participants at `seat`, if it is anybody's.
+    #[inline]
+    pub fn is_for(&self, seat: Seat<'_>) -> bool {
+        self.object.load(Relaxed) == seat.key
     }
 
     pub fn detail(&self) -> u32 {

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# What meeting points cost when nobody has to wait.
+# What meeting points and the read-write lock cost.
 
 { "set?" => "x.set?", "wait, on a set one" => "x.wait" }.each do |work, code|
   Bench.compare("Event", work) do |c|
@@ -65,4 +65,19 @@ Bench.compare("CyclicBarrier", "a round of 8 processes", rounds: 31) do |c|
       Meeting.time(rounds) { |number| pipes.wait(number) }
     end
   end
+end
+
+%w[with_read_lock with_write_lock].each do |work|
+  code = "x.#{work} { }"
+  Bench.compare("ReadWriteLock", work) do |c|
+    c.code("ReadWriteLock", code, x: ProcessShared::ReadWriteLock.new)
+    Bench::Rivals.concurrently(c, code, goal: (0.3 if work == "with_read_lock")) { |rival| rival::ReentrantReadWriteLock.new }
+  end
+end
+
+reads = Bench.quick? ? 1000 : 200_000
+Bench.compare("ReadWriteLock", "with_read_lock in 2 processes at once, each", rounds: 15) do |c|
+  read = ->(lock) { ->(_) { reads.times { lock.with_read_lock { nil } } } }
+  c.timed("2 processes") { Bench::Crew.time(2, &read.call(ProcessShared::ReadWriteLock.new)) / reads }
+  c.timed("one alone", goal: 1.3) { Bench::Crew.time(1, &read.call(ProcessShared::ReadWriteLock.new)) / reads }
 end

@@ -87,6 +87,20 @@ class BlockingCall
       end
     end
 
+    # Whoever waits for a ReadWriteLock that the caller writes, or reads.
+    { written: %i[acquire_write_lock release_write_lock], read: %i[acquire_read_lock release_read_lock] }.each do |maker, (take, give)|
+      define_method(maker) do |name, klass, &wait|
+        @makers[name] = lambda do
+          taken = klass.new
+          taken.public_send(take)
+          free = -> { %i[release_read_lock release_write_lock].any? { |release| taken.public_send(release) rescue nil } }
+          new(enter: NOTHING, wait: -> { wait.call(taken) }, waiting: -> { taken.waiters == 1 },
+              intact: -> { !free.call && taken.waiters.zero? }, release: -> { taken.public_send(give) },
+              leave: free, sleeps: false, close: -> { taken.close })
+        end
+      end
+    end
+
     # More parties than the specs have threads: a party without patience ends the wait, for all and until a reset.
     def barrier(name, klass, &wait)
       @makers[name] = lambda do

@@ -94,6 +94,16 @@ class SharedClass
                                         waits: { "wait" => [:barrier, :wait.to_proc], "wait(60)" => [:barrier, ->(barrier) { barrier.wait(60) }] })
   presence = { enter: [], leave: [], size: [], slots: [], pids: [], each: [] }
   new(:Presence, :synchronisation, calls: presence, use: "object.enter { |me| me.memory.put_int8(0, 1) }", idle: "object.size")
+  read_write = { acquire_read_lock: [], try_read_lock: [], release_read_lock: [], with_read_lock: [], acquire_write_lock: [], try_write_lock: [],
+                 release_write_lock: [], with_write_lock: [], with_upgradable_lock: [], has_waiters?: [], waiters: [], write_locked?: [],
+                 abandoned?: [], owner_pid: [], reader_pids: [] }
+  new(:ReadWriteLock, :synchronisation, calls: read_write, idle: "object.write_locked?",
+                                        use: "object.with_read_lock { } || object.with_upgradable_lock { object.with_write_lock { } }", waits: {
+                                          "acquire_read_lock" => [:written, :acquire_read_lock.to_proc],
+                                          "try_read_lock(60)" => [:written, ->(lock) { lock.try_read_lock(60) }],
+                                          "acquire_write_lock" => [:read, :acquire_write_lock.to_proc],
+                                          "acquire_write_lock after a writer" => [:written, :acquire_write_lock.to_proc]
+                                        })
   limiter = { try_acquire: [], acquire: [], retry_after: [], waiters: [] }
   new(:RateLimiter, :synchronisation, arguments: [1000], calls: limiter, use: "object.try_acquire", idle: "object.waiters")
 

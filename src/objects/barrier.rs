@@ -157,9 +157,12 @@ impl Drop for CyclicBarrier {
     }
 }
 
+/// Nobody has an entry, or the calling thread can give one back.
 fn is_due(slot: &Slot, thread: &Thread) -> bool {
-    let mut members = party_of(slot).of_process(std::process::id());
-    !slot.is_accessible() || members.all(|seen| is_me(thread, seen.entry.lock().owner()))
+    let mut members = party_of(slot).of_process(std::process::id()).peekable();
+    !slot.is_accessible()
+        || members.peek().is_none()
+        || members.any(|seen| is_me(thread, seen.entry.lock().owner()))
 }
 
 fn release(slot: &Slot, thread: &Thread) {

@@ -17,6 +17,7 @@ pub mod presence;
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 mod queue;
 mod rate_limiter;
+mod read_write_lock;
 mod semaphore;
 
 pub use atomic::{AtomicBoolean, AtomicFixnum, OutOfRange};
@@ -32,6 +33,8 @@ pub use presence::{Member, Presence, Refusal};
 pub use queue::Queue;
 pub use rate_limiter::{Rate, RateLimiter};
 pub use semaphore::{Kind as SemaphoreKind, Refusal as SemaphoreRefusal, Semaphore};
+pub use read_write_lock::{ReadWriteLock, Reader};
+pub use semaphore::Semaphore;
 
 use crate::arena::{self, Slot};
 use crate::atomic::AtomicU64;
@@ -77,6 +80,9 @@ fn counted<T>(waiters: Party<'_>, thread: &Thread, wait: impl FnOnce() -> T) -> 
 fn release_dropped(thread: &Thread) {
     for one in arena::take_deferred(thread) {
         (one.release)(&one.slot, thread);
+        if !(one.is_due)(&one.slot, thread) {
+            one.slot.defer(one.is_due, one.release); // other threads have something to give back too
+        }
     }
 }
 

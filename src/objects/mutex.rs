@@ -266,7 +266,7 @@ fn lock_of(slot: &Slot) -> &Lock {
 }
 
 /// The process of the holder of a lock, if there is one.
-fn owner_pid_of(lock: &Lock) -> Option<u32> {
+pub(super) fn owner_pid_of(lock: &Lock) -> Option<u32> {
     for _ in 0..LOOKS {
         lock.reap_if_owner_dead::<Thread>();
         let owner = lock.owner();

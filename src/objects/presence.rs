@@ -212,9 +212,12 @@ impl Drop for Presence {
     }
 }
 
+/// Nobody has an entry, or the calling thread can give one back.
 fn is_due(slot: &Slot, thread: &Thread) -> bool {
-    let mut members = members_of(slot).0.of_process(std::process::id());
-    !slot.is_accessible() || members.all(|seen| is_me(thread, seen.entry.lock().owner()))
+    let mut members = members_of(slot).0.of_process(std::process::id()).peekable();
+    !slot.is_accessible()
+        || members.peek().is_none()
+        || members.any(|seen| is_me(thread, seen.entry.lock().owner()))
 }
 
 fn release(slot: &Slot, thread: &Thread) {

@@ -31,6 +31,7 @@ mod presence;
 #[cfg(not(feature = "simulated-mach"))]
 mod queue;
 mod rate_limiter;
+mod read_write_lock;
 #[cfg(not(feature = "simulated-mach"))]
 mod robust_semaphore;
 mod semaphore;

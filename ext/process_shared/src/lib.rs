@@ -81,6 +81,7 @@ classes! {
     cyclic_barrier: cyclic_barrier::CyclicBarrierData,
     presence: presence::PresenceData,
     rate_limiter: rate_limiter::RateLimiterData,
+    read_write_lock: read_write_lock::ReadWriteLockData,
     #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
     queue: queue::QueueData,
     #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]

@@ -76,6 +76,12 @@ impl Thread {
         self.record.name.get() == self.name
     }
 
+    /// Whether it may keep what it does not need now: a long list makes no sense, since locks have to be found there.
+    #[inline]
+    pub fn may_keep_more(&self) -> bool {
+        self.record.held.get() < MAX_HELD / 4
+    }
+
     #[inline]
     fn head(&self) -> *mut Head {
         self.record.head.get()

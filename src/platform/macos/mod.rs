@@ -143,6 +143,12 @@ impl Thread {
         self.held_list().borrow().len() < MAX_HELD as usize
     }
 
+    /// As on Linux.
+    #[inline]
+    pub fn may_keep_more(&self) -> bool {
+        self.held_list().borrow().len() < MAX_HELD as usize / 4
+    }
+
     /// What this thread holds.
     pub fn held(&self) -> Vec<NonNull<Entry>> {
         self.held_list().borrow().clone()
