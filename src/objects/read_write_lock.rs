@@ -2,7 +2,7 @@
 
 use super::mutex::owner_pid_of;
 use super::{WAITS_FOR_OBJECT, count, counted, drop_when_due, is_me};
-use crate::arena::{self, Slot};
+use crate::arena::Slot;
 use crate::atomic::Ordering::*;
 use crate::deadline::Deadline;
 use crate::error::Result;
@@ -149,11 +149,11 @@ impl ReadWriteLock {
         reader.entry.set_status(crate::participants::status(reader.ticket.number(), READING));
     }
 
-    /// Ends to read. The entry is kept for the next time, unless the thread keeps many, or files make a long list costly.
+    /// Ends to read. The entry is kept for the next time, unless the thread keeps many.
     #[inline]
     pub fn end_read(&self, thread: &Thread, reader: Reader<'_>) {
         self.lock().end_read(thread, reader.entry, reader.ticket.number());
-        if arena::has_files() || !thread.may_keep_more() {
+        if !thread.may_keep_more() {
             self.readers().leave(thread, reader.ticket);
         }
     }

@@ -79,7 +79,7 @@ impl Thread {
     /// Whether it may keep what it does not need now: a long list makes no sense, since locks have to be found there.
     #[inline]
     pub fn may_keep_more(&self) -> bool {
-        self.record.held.get() < MAX_HELD / 4
+        self.record.tally.held.get() < MAX_HELD / 4
     }
 
     #[inline]
