@@ -73,7 +73,8 @@ struct Stage {
 impl Stage {
     fn of(state: u64) -> Self {
         let half = aux(state);
-        Stage { count: half & MAX, phase: half >> COUNT_BITS & 7, epoch: half >> (u32::BITS - EPOCH_BITS) }
+        let phase = (half >> COUNT_BITS & 7).min(BROKEN); // in a file there may be any
+        Stage { count: half & MAX, phase, epoch: half >> (u32::BITS - EPOCH_BITS) }
     }
 
     fn bits(self) -> u32 {
@@ -138,7 +139,7 @@ impl Barrier {
     }
 
     pub fn parties(&self) -> u32 {
-        self.parties.load(Relaxed)
+        self.parties.load(Relaxed).clamp(1, MAX)
     }
 
     /// A word for the use of the barrier's owner object.

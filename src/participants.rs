@@ -499,8 +499,10 @@ impl Seen<'_> {
         Ticket { index: self.index, number: self.number() }
     }
 
+    /// Whether the participant is alive, and takes part still. In this order: whoever makes a dead one's entry live again has
+    /// changed its status before.
     pub fn is_live(&self) -> bool {
-        self.entry.lock.is_live()
+        self.entry.lock.is_live() && number_of(self.entry.status()) == self.number()
     }
 
     pub fn is_orphan(&self) -> bool {

@@ -22,7 +22,8 @@
 //! A writer that waits for a reader sleeps on the lock of the reader's entry, and has set WAITERS there. The reader sees the
 //! flag when it has ended, and wakes the sleeper; if it dies, the kernel does. It wakes, clears the flag, and wakes again,
 //! because a writer may have fallen asleep in between. If it dies between these steps, the writer looks again by itself.
-//! Where sleepers cannot sleep on entries (macOS), they look every few milliseconds.
+//! Where sleepers cannot sleep on entries (macOS), the writer sleeps at the gate, where readers that end wake it, and looks
+//! every few milliseconds.
 //!
 //! A holder of `turn` takes the gate, and never the other way round. A reader that wants `turn` must not wait for it: its
 //! holder may wait for that reader.
@@ -31,7 +32,7 @@ use crate::atomic::{AtomicU32, AtomicU64, Ordering::*, fence};
 use crate::deadline::Deadline;
 use crate::kernel::Kernel;
 use crate::lock::{Lock, Outcome};
-use crate::participants::{Participant, Party, State, Ticket, status};
+use crate::participants::{Participant, Party, Seen, State, Ticket, status};
 use crate::platform::Wake;
 use crate::word::{ANY_CLASS, OWNER, WAITERS, aux, futex_word, pack};
 use std::time::Duration;
@@ -40,8 +41,8 @@ use std::time::Duration;
 pub const IDLE: State = 1;
 pub const READING: State = 2;
 
-/// How long a writer sleeps at a time where it cannot be woken.
-const NAP: Duration = Duration::from_millis(2);
+/// How long a writer sleeps at a time where a reader that ends may wake it before it sleeps.
+const NAP: Duration = Duration::from_millis(20);
 
 /// All zeroes is free.
 #[derive(Default)]
@@ -61,6 +62,15 @@ pub enum Found {
 }
 
 impl ReadWriteLock {
+    /// Puts the lock in order when no process uses it, and the table is empty.
+    pub fn recover(&self) {
+        self.turn.word().recover(0);
+        self.gate.recover();
+        if !self.gate.is_abandoned() {
+            self.writing.store(0, Relaxed);
+        }
+    }
+
     /// Held by the writer or the upgrader.
     pub fn turn(&self) -> &Lock {
         &self.turn
@@ -92,7 +102,11 @@ impl ReadWriteLock {
     pub fn end_read<K: Kernel>(&self, kernel: &K, entry: &Participant, number: u64) {
         entry.set_status(status(number, IDLE));
         fence(SeqCst);
-        if futex_word(entry.lock().word().state().load(Relaxed)) & WAITERS != 0 {
+        if !K::TELLS_OF_DEATHS {
+            if self.gate.is_locked() {
+                kernel.wake(self.gate.word(), i32::MAX, ANY_CLASS);
+            }
+        } else if futex_word(entry.lock().word().state().load(Relaxed)) & WAITERS != 0 {
             wake_watchers(kernel, entry);
         }
     }
@@ -170,8 +184,12 @@ impl ReadWriteLock {
         self.gate.record_owner(kernel);
         let found = self.found();
         fence(SeqCst);
-        let mut others = readers.iter().filter(|seen| own != Some(seen.ticket()));
-        if others.any(|seen| seen.state() == READING && seen.is_live()) {
+        let mut others = readers.iter().filter(|seen| seen.state() == READING && own != Some(seen.ticket()));
+        let reads = |seen: Seen<'_>| {
+            seen.entry.lock().reap_if_owner_dead::<K>();
+            seen.is_live() && seen.entry.status() == seen.status()
+        };
+        if others.any(reads) {
             self.open(kernel, found);
             return false;
         }
@@ -221,7 +239,7 @@ impl ReadWriteLock {
                 let state = lock.word().state().load(Acquire);
                 let held = futex_word(state);
                 let expected = held | WAITERS;
-                let reads = || seen.entry.status() == seen.status() && lock.is_live();
+                let reads = || lock.is_live() && seen.entry.status() == seen.status();
                 if held & OWNER == 0 || !reads() {
                     break;
                 }

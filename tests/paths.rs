@@ -9,11 +9,12 @@ mod folder;
 mod support;
 
 use folder::{Folder, turn};
+use process_shared_core::barrier::Arrival;
 use process_shared_core::kernel::Kernel;
 use process_shared_core::word::pack;
 use process_shared_core::{
-    AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, Deadline, Error, Event, Mutex, Outcome,
-    Rate, RateLimiter, Semaphore, SemaphoreKind, Thread,
+    AtomicBoolean, AtomicFixnum, ConditionVariable, CountDownLatch, CyclicBarrier, Deadline, Error, Event,
+    Mutex, Outcome, Presence, Rate, RateLimiter, ReadWriteLock, Semaphore, SemaphoreKind, Thread,
 };
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -380,6 +381,230 @@ fn a_condition_whose_file_is_written_to_meanwhile_harms_nobody() {
     drop(kept);
 }
 
+fn read_write_lock(path: &Path) -> ReadWriteLock {
+    ReadWriteLock::in_file(path, 0o600, "ReadWriteLock").unwrap()
+}
+
+fn barrier(path: &Path) -> CyclicBarrier {
+    CyclicBarrier::in_file(path, 0o600, "CyclicBarrier", 2).unwrap()
+}
+
+fn presence(path: &Path) -> Presence {
+    Presence::in_file(path, 0o600, "Presence", 800, 8).unwrap()
+}
+
+/// Reads, writes and becomes the writer as the binding does, as far as that is possible at once, or nearly.
+fn use_read_write_lock(lock: &ReadWriteLock, me: &Thread) {
+    let moment = || Deadline::after(Duration::from_micros(200));
+    if let Some(reader) = lock.reader_or_new(me).unwrap() {
+        let mut reads = lock.try_read(me, reader);
+        if !reads && (lock.try_close(me) || lock.close(me, moment()) == Outcome::Acquired) {
+            lock.read_and_open(me, reader, lock.found());
+            reads = true;
+        }
+        if reads && let Some(reader) = lock.reader(me) {
+            lock.end_read(me, reader);
+        }
+    }
+    if lock.try_take_turn(me) || lock.take_turn(me, moment()) == Outcome::Acquired {
+        let writes = lock.try_write(me, false) || lock.write(me, false, moment()) == Outcome::Acquired;
+        if writes && lock.is_gate_held_by(me) {
+            lock.end_write(me, true);
+        }
+        if lock.is_turn_of(me) {
+            lock.end_turn(me);
+        }
+    }
+    if lock.write(me, true, moment()) == Outcome::Acquired && lock.is_gate_held_by(me) {
+        lock.end_write(me, false);
+        lock.end_turn(me);
+    }
+    lock.owner_pid();
+    lock.reader_pids();
+    lock.is_abandoned();
+    lock.waiters();
+}
+
+fn use_barrier(barrier: &CyclicBarrier, me: &Thread) {
+    let moment = Deadline::after(Duration::from_micros(200));
+    match barrier.arrive(me, me.id() % 2 == 0) {
+        Arrival::Waiting(ticket) => {
+            barrier.wait(me, ticket, moment);
+            barrier.give_up(me, ticket);
+        }
+        Arrival::Last(ticket) => drop(barrier.pass(me, ticket)),
+        _ => {}
+    }
+    barrier.is_broken(me);
+    barrier.number_waiting(me);
+    barrier.waiters();
+    barrier.reset(me);
+}
+
+fn use_presence(presence: &Presence, me: &Thread) {
+    let _ = presence.enter(me, Some(b"somebody"));
+    presence.size();
+    for member in presence.all() {
+        drop(presence.memory(&member));
+    }
+    presence.leave(me, None);
+}
+
+/// Some handles are dropped in the middle, with what the calling thread holds.
+fn while_spoiled_dropping<T>(
+    path: &Path,
+    open: fn(&Path) -> T,
+    begin: fn(&T, &Thread),
+    usage: fn(&T, &Thread),
+) {
+    let kept = open(path);
+    while_spoiled(path, |_| {
+        let (me, outer) = (me(), Mutex::new().unwrap());
+        for round in 0..1500 {
+            let (object, inner) = (open(path), Mutex::new().unwrap());
+            assert!(outer.try_lock(&me).unwrap());
+            usage(&object, &me);
+            assert!(inner.try_lock(&me).unwrap());
+            if round % 3 == 0 {
+                begin(&object, &me);
+                drop(object);
+            }
+            inner.unlock(&me);
+            outer.unlock(&me);
+            assert!(!outer.is_held_by(&me) && !inner.is_held_by(&me));
+        }
+        0
+    });
+    drop(kept);
+}
+
+#[test]
+fn meeting_points_whose_files_are_written_to_meanwhile_harm_nobody() {
+    let _turn = turn();
+    let folder = Folder::on_tmpfs();
+    while_spoiled_dropping(
+        &folder.path("read_write"),
+        read_write_lock,
+        |lock, me| {
+            if let Some(reader) = lock.reader_or_new(me).unwrap() {
+                lock.try_read(me, reader);
+            }
+            lock.try_write(me, true);
+        },
+        use_read_write_lock,
+    );
+    let arrive = |barrier: &CyclicBarrier, me: &Thread| {
+        barrier.arrive(me, true);
+    };
+    while_spoiled_dropping(&folder.path("barrier"), barrier, arrive, use_barrier);
+    let enter = |presence: &Presence, me: &Thread| drop(presence.enter(me, None));
+    while_spoiled_dropping(&folder.path("presence"), presence, enter, use_presence);
+}
+
+#[test]
+fn meeting_points_are_one_for_all_that_know_the_path_and_in_order_when_all_are_gone() {
+    let _turn = turn();
+    let folder = Folder::on_tmpfs();
+    let path = |name| folder.path(name);
+    let in_use: &AtomicU32 = shared();
+    // Holds each, in one process, until it is killed.
+    let holder = fork(|| {
+        let lock = read_write_lock(&path("read_write"));
+        let reader = lock.reader_or_new(&me()).unwrap().unwrap();
+        assert!(lock.try_read(&me(), reader) && lock.try_write(&me(), true));
+        let barrier = barrier(&path("barrier"));
+        assert!(matches!(barrier.arrive(&me(), false), Arrival::Waiting(_)));
+        let presence = presence(&path("presence"));
+        presence.enter(&me(), Some(b"holder")).unwrap();
+        in_use.store(1, SeqCst);
+        loop {
+            std::thread::park();
+        }
+    });
+    until("all are in use", || in_use.load(SeqCst) == 1);
+    let elsewhere = |life: &dyn Fn()| {
+        let child = fork(|| {
+            life();
+            0
+        });
+        assert_eq!(child.reap(), 0);
+    };
+    elsewhere(&|| {
+        let lock = read_write_lock(&path("read_write"));
+        assert_eq!(
+            (lock.owner_pid(), lock.reader_pids()),
+            (Some(holder.pid as u32), vec![holder.pid as u32])
+        );
+        assert!(!lock.try_write(&me(), true) && !lock.is_abandoned());
+        assert_eq!(barrier(&path("barrier")).number_waiting(&me()), 1);
+        let members = presence(&path("presence")).all();
+        assert_eq!(
+            (members.len(), members[0].pid, members[0].name.as_deref()),
+            (1, holder.pid as u32, Some(&b"holder"[..]))
+        );
+    });
+    holder.kill();
+    elsewhere(&|| {
+        let lock = read_write_lock(&path("read_write"));
+        assert_eq!((lock.owner_pid(), lock.reader_pids(), lock.is_abandoned()), (None, vec![], true));
+        assert!(lock.try_write(&me(), true));
+        lock.end_write(&me(), true);
+        lock.end_turn(&me());
+        let barrier = barrier(&path("barrier"));
+        assert_eq!((barrier.number_waiting(&me()), barrier.is_broken(&me())), (0, false));
+        assert!(matches!(barrier.arrive(&me(), false), Arrival::Waiting(_)));
+        assert_eq!(presence(&path("presence")).size(), 0);
+    });
+    elsewhere(&|| assert!(!read_write_lock(&path("read_write")).is_abandoned()));
+    match CyclicBarrier::in_file(&path("barrier"), 0o600, "CyclicBarrier", 3) {
+        Err(Error::Invalid(text)) => {
+            assert!(text.contains("2 parties") && text.contains("3 parties"), "{text}")
+        }
+        other => panic!("{other:?}"),
+    }
+    match Presence::in_file(&path("presence"), 0o600, "Presence", 99, 8) {
+        Err(Error::Invalid(text)) => assert!(text.contains("800 slots of 8 bytes"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(fs::metadata(path("read_write")).unwrap().len() <= 64 << 10);
+}
+
+/// Handles of a file that go while its words are on the lists of threads leave nothing mapped, and nothing held.
+#[test]
+fn the_last_handle_of_a_meeting_point_gives_back_what_its_thread_holds() {
+    let _turn = turn();
+    let folder = Folder::on_tmpfs();
+    let path = folder.path("read_write");
+    let lock = read_write_lock(&path);
+    let reader = lock.reader_or_new(&me()).unwrap().unwrap();
+    assert!(lock.try_read(&me(), reader));
+    drop(read_write_lock(&path));
+    assert_eq!(lock.reader_pids(), [me().pid()]);
+    drop(lock);
+    let (other, ended) = (Arc::new(read_write_lock(&path)), Arc::new(AtomicU32::new(0)));
+    assert!(other.try_write(&me(), true), "the reader is gone");
+    other.end_write(&me(), true);
+    other.end_turn(&me());
+    let (in_thread, over) = (other.clone(), ended.clone());
+    let thread = std::thread::spawn(move || {
+        assert!(in_thread.try_write(&me(), true));
+        drop(in_thread);
+        over.store(1, SeqCst);
+        while over.load(SeqCst) == 1 {
+            std::thread::yield_now();
+        }
+        process_shared_core::release_held_as_dead(&me());
+    });
+    until("the thread writes", || ended.load(SeqCst) == 1);
+    drop(other);
+    assert!(!read_write_lock(&path).try_write(&me(), true), "the thread holds it on");
+    ended.store(2, SeqCst);
+    thread.join().unwrap();
+    drop(read_write_lock(&path));
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    assert!(!maps.contains(path.to_str().unwrap()), "{maps}");
+}
+
 #[test]
 fn files_of_any_bytes_are_put_in_order() {
     let _turn = turn();
@@ -554,6 +779,18 @@ fn what_was_spoiled_once_can_be_used() {
             lock.unlock(me);
         }
     });
+
+    let path = folder.path("read_write");
+    let lock = read_write_lock(&path);
+    use_spoiled(&path, |me| use_read_write_lock(&lock, me));
+
+    let path = folder.path("barrier");
+    let barrier = barrier(&path);
+    use_spoiled(&path, |me| use_barrier(&barrier, me));
+
+    let path = folder.path("presence");
+    let presence = presence(&path);
+    use_spoiled(&path, |me| use_presence(&presence, me));
 
     let path = folder.path("condition");
     let condition = ConditionVariable::in_file(&path, 0o600, "ConditionVariable").unwrap();

@@ -22,11 +22,17 @@ module ProcessShared
 
     # @!parse extend OpenWithSelf
 
-    # @!method initialize(parties)
+    # @!method initialize(parties, path: nil, mode: 0600)
+    #   A barrier at which nobody waits; one in a file that others have open is as it is.
     #   @param parties [Integer] how many wait for each other, from 1 to 32,767
+    #   @param path [String, Pathname, nil] opens the object in this file, or makes it: see {ProcessShared}
+    #   @param mode [Integer] the mode of a file that is made, exactly
     #   @yield what the last one to come does before all go on. Those who wait then wait for it to end, whatever their timeouts.
-    #     If it raises, the exception comes out of the last one's {#wait}, and the barrier is broken
-    #   @raise [ArgumentError] if it is no Integer, or outside
+    #     If it raises, the exception comes out of the last one's {#wait}, and the barrier is broken. Each handle of a barrier
+    #     with a path has its own
+    #   @raise [ArgumentError] if it is no Integer, or outside; if another class's file, or that of a barrier with another
+    #     number of parties, is at +path+
+    #   @raise [ProcessError, IncompatibleError, SystemCallError] if there is a +path+ that cannot be used: see {ProcessShared}
 
     # @!method wait(timeout = nil)
     #   Waits until all have come.
@@ -34,7 +40,8 @@ module ProcessShared
     #   @return [Boolean] false if the barrier was broken or reset
     #   @raise [ArgumentError] if the timeout is negative
     #   @raise [ThreadError] if it would have to wait in a +trap+ handler
-    #   @raise [ProcessError] if more than 32,767 threads wait for objects that one process has made
+    #   @raise [ProcessError] if more than 32,767 threads wait for objects that one process has made, or 800 for a barrier
+    #     with a path
 
     # @!method reset
     #   Turns away those who wait, whose {#wait} returns false, and mends a broken barrier.
@@ -51,6 +58,9 @@ module ProcessShared
 
     # @!method waiters
     #   @return [Integer] how many, in all processes, are in {#wait} now, also those that have been told to go on
+
+    # @!method path
+    #   @return [String, nil] the absolute path of its file; nil if it has none
 
     # @!method close
     #   Closes this handle in this process; others go on using the barrier. A thread of this process that waits raises

@@ -13,7 +13,7 @@ module ProcessShared
   # has half entered.
   #
   # All slots together take as much memory as has been used of them; a member takes 192 bytes, and +bytes+ rounded up to a
-  # multiple of 64.
+  # multiple of 64. With a path, the file has room for all slots from the start.
   #
   # @example What each worker does
   #   workers = ProcessShared::Presence.new
@@ -80,11 +80,14 @@ module ProcessShared
 
     # @!parse extend OpenWithSelf
 
-    # @!method initialize(slots = 256, bytes: 64)
+    # @!method initialize(slots = 256, bytes: 64, path: nil, mode: 0600)
     #   @param slots [Integer] the most members there can be, from 1 to 32,768
     #   @param bytes [Integer] of memory for each, from 0 to 1,048,576
-    #   @raise [ArgumentError] if they are outside
+    #   @param path [String, Pathname, nil] opens the object in this file, or makes it: see {ProcessShared}
+    #   @param mode [Integer] the mode of a file that is made, exactly
+    #   @raise [ArgumentError] if they are outside; if another class's file, or one with other slots or bytes, is at +path+
     #   @raise [Errno::ENOMEM] if there is no memory for it
+    #   @raise [ProcessError, IncompatibleError, SystemCallError] if there is a +path+ that cannot be used: see {ProcessShared}
 
     # @!method enter(name = nil)
     #   Makes the calling thread a member, until it leaves or ends; or for as long as the block takes, however it ends.
@@ -107,6 +110,9 @@ module ProcessShared
 
     # @!method pids
     #   @return [Array<Integer>] the processes of the members, each once
+
+    # @!method path
+    #   @return [String, nil] the absolute path of its file; nil if it has none
 
     # @!method close
     #   Closes this handle in this process; others go on using it. A member that closes it leaves. The memory of members stays

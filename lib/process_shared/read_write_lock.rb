@@ -6,12 +6,13 @@ module ProcessShared
   # Many read at a time, or one writes. The interface is that of +Concurrent::ReentrantReadWriteLock+, and more.
   #
   # Reader and writer are fibers of threads of processes. A fiber can take the lock several times, and the writer can read.
-  # A forked child holds nothing. Once a writer waits for the readers to end, no new one comes in; those who read may read
-  # again. To read costs no memory traffic between processors, as long as nobody writes.
+  # A forked child holds nothing. Once a writer waits for the readers to end, no new one comes in; those who read already
+  # may read again. Readers write to no memory that others write to, so as many as there are processors read at full speed.
   #
   # A reader that dies is out at once. When a writer dies, the next one, writer or reader, has the lock at once, and
-  # {#abandoned?} tells that the data may be half written, until a writer has released the lock. With +on_abandoned:+ it is
-  # repaired before that. A writer that dies before it has the lock, and an upgrader that only reads, leave nothing behind.
+  # {#abandoned?} tells that the data may be half written, until a writer has released the lock. With +on_abandoned:+ the
+  # data are repaired before that. The death of a thread that only waits to write, or of an upgrader that only reads, leaves
+  # nothing to repair.
   #
   # @example Many readers, and a writer now and then
   #   lock = ProcessShared::ReadWriteLock.new
@@ -36,15 +37,21 @@ module ProcessShared
 
     # @!parse extend OpenWithSelf
 
-    # @!method initialize(on_abandoned: nil)
+    # @!method initialize(on_abandoned: nil, path: nil, mode: 0600)
+    #   A free lock; one in a file that others have open is as it is.
     #   @param on_abandoned [#call, nil] is given the lock, written by the calling fiber, after a writer died: repairs the data. If it
     #     raises, the lock is released, stays abandoned, and the exception comes out of the call that took the lock
-    #   @raise [TypeError] if it cannot be called with one argument
+    #   @param path [String, Pathname, nil] opens the object in this file, or makes it: see {ProcessShared}
+    #   @param mode [Integer] the mode of a file that is made, exactly
+    #   @raise [TypeError] if +on_abandoned+ cannot be called with one argument
+    #   @raise [ArgumentError] if another class's file is at +path+
+    #   @raise [ProcessError, IncompatibleError, SystemCallError] if there is a +path+ that cannot be used: see {ProcessShared}
 
     # @!method acquire_read_lock
     #   Begins to read; waits while somebody writes, or waits to.
     #   @return [true]
-    #   @raise [ProcessError] if it would wait for another fiber of its own thread; if there is no room for one more reader
+    #   @raise [ProcessError] if it would wait for another fiber of its own thread; if there is no room for one more reader (32,768
+    #     threads take part in the objects that one process has made, 800 in one with a path); if the thread holds 2,000 locks
     #   @raise [ThreadError] if it would have to wait in a +trap+ handler
 
     # @!method try_read_lock(timeout = nil)
@@ -108,8 +115,12 @@ module ProcessShared
     # @!method reader_pids
     #   @return [Array<Integer>] the processes of the readers, each once; not that of an upgrader
 
+    # @!method path
+    #   @return [String, nil] the absolute path of its file; nil if it has none
+
     # @!method close
-    #   Closes this handle in this process; others go on using the lock. What the calling fiber holds is released.
+    #   Closes this handle in this process; others go on using the lock. What the calling fiber holds is released, unless the
+    #   process has another handle for the same path.
     #   @return [nil]
 
     # @!method closed?

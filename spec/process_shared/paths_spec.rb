@@ -86,7 +86,7 @@ RSpec.describe "An object with a path", skip: RUBY_PLATFORM.include?("linux") ? 
 
       it "takes little room" do
         object
-        expect(File.size(path)).to be <= (%i[queue map].include?(entry.kind) ? 1 << 20 : 64 << 10)
+        expect(File.size(path)).to be <= entry.file_size
       end
 
       it "can be deleted at any time: who has it goes on, who comes next makes another" do
@@ -156,6 +156,9 @@ RSpec.describe "An object with a path", skip: RUBY_PLATFORM.include?("linux") ? 
         entry.end_of(object)
         map = "[object.store(1, 2), object[1], object.delete(1), object.size] rescue $!"
         use = { memory: entry.use, map:, queue: "[object.push(1, timeout: 0), object.pop(timeout: 0)] rescue p $!" }[entry.kind]
+        use ||= { Presence: "(#{entry.use}) rescue p $!", CyclicBarrier: "[object.wait(0), object.reset]",
+                  ReadWriteLock: "[(object.try_read_lock(0) && object.release_read_lock rescue 1), " \
+                                 "(object.try_write_lock(0) && object.release_write_lock rescue 1)]" }[entry.name]
         elsewhere(<<~RUBY, within: 60)
           good = File.binread(path)
           random = Random.new(7)
@@ -383,6 +386,133 @@ RSpec.describe "An object with a path", skip: RUBY_PLATFORM.include?("linux") ? 
         fiber.resume
         GC.stress = false
         p !mutex.locked?
+      RUBY
+    end
+  end
+
+  describe "of a read-write lock, a barrier or a presence" do
+    def lock(**options) = ProcessShared::ReadWriteLock.new(path: path("read_write"), **options)
+    def barrier(parties = 2) = ProcessShared::CyclicBarrier.new(parties, path: path("barrier"))
+    def presence(slots = 10) = ProcessShared::Presence.new(slots, bytes: 8, path: path("presence"))
+
+    # A process that is not related, which has called `script` with `lock`, `barrier` and `presence`, until it is killed.
+    def staying(script)
+      text = <<~RUBY
+        lock = ProcessShared::ReadWriteLock.new(path: #{path("read_write").inspect})
+        barrier = ProcessShared::CyclicBarrier.new(2, path: #{path("barrier").inspect})
+        presence = ProcessShared::Presence.new(10, bytes: 8, path: #{path("presence").inspect})
+        #{script}
+        sleep
+      RUBY
+      pid = spawn(RbConfig.ruby, "-I#{Rubies::LIB}", "-rprocess_shared", "-e", text)
+      (@spawned ||= []) << pid
+      pid
+    end
+
+    def kill(pid)
+      Process.kill(:KILL, pid)
+      Process.wait(@spawned.delete(pid))
+    end
+
+    after { @spawned&.dup&.each { |pid| kill(pid) } }
+
+    it "is one for processes that are not related, and knows of their deaths" do
+      mine = lock
+      writer = staying("lock.acquire_write_lock")
+      wait_until { mine.owner_pid == writer }
+      expect([mine.try_read_lock, mine.try_write_lock(0.01)]).to eq [false, false]
+      kill(writer)
+      expect(mine.with_write_lock { mine.abandoned? }).to be true
+      reader = staying("lock.acquire_read_lock")
+      wait_until { mine.reader_pids == [reader] }
+      expect([mine.with_read_lock { :read }, mine.try_write_lock]).to eq [:read, false]
+      kill(reader)
+      expect(mine.with_write_lock { mine.abandoned? }).to be false
+
+      mine = barrier
+      party = staying("barrier.wait")
+      wait_until { mine.number_waiting == 1 }
+      expect(mine.wait).to be true
+      kill(party)
+      party = staying("barrier.wait")
+      wait_until { mine.number_waiting == 1 }
+      kill(party)
+      expect([mine.wait, mine.broken?]).to eq [false, true]
+
+      mine = presence
+      member = staying('presence.enter("there").memory.put_int64(0, 7)')
+      wait_until { mine.any? { |one| one.memory.get_int64(0) == 7 } }
+      expect(mine.map { |one| [one.pid, one.name] }).to eq [[member, "there"]]
+      kill(member)
+      expect(mine.to_a).to eq []
+    end
+
+    it "is in order when everybody is gone" do
+      killed_elsewhere(<<~RUBY)
+        lock = ProcessShared::ReadWriteLock.new(path: #{path("read_write").inspect})
+        Thread.new { lock.with_upgradable_lock { lock.with_write_lock { sleep } } }
+        Thread.pass until lock.write_locked?
+        barrier = ProcessShared::CyclicBarrier.new(2, path: #{path("barrier").inspect})
+        Thread.new { barrier.wait }
+        Thread.pass until barrier.number_waiting == 1
+        ProcessShared::Presence.new(10, bytes: 8, path: #{path("presence").inspect}).enter
+      RUBY
+      repairs = []
+      expect(lock(on_abandoned: ->(_) { repairs << 1 }).with_read_lock { repairs.size }).to eq 1
+      expect([lock.abandoned?, lock.waiters, barrier.number_waiting, barrier.broken?, presence.size]).to eq [false, 0, 0, false, 0]
+    end
+
+    it "is refused with other parties, slots or bytes, by a message that names both" do
+      barrier && presence
+      expect { barrier(3) }.to raise_error(ArgumentError, /2 parties.*3 parties/)
+      expect { presence(11) }.to raise_error(ArgumentError, /10 slots of 8 bytes.*11 slots of 8 bytes/)
+    end
+
+    it "is one object for the handles of a process" do
+      one, two = lock, lock
+      one.with_write_lock { two.with_write_lock { expect([one, two].map(&:write_locked?)).to eq [true, true] } }
+      expect(one).not_to be_write_locked
+      one.acquire_read_lock
+      two.acquire_read_lock
+      one.close
+      expect(in_child { lock.try_write_lock }).to be false
+      expect([two.release_read_lock, two.release_read_lock]).to eq [true, true]
+      expect { two.release_read_lock }.to raise_error(ProcessShared::ProcessError)
+      two.with_upgradable_lock { lock.with_upgradable_lock { lock.with_write_lock { expect(two).to be_write_locked } } }
+      two.acquire_write_lock
+      expect { Fiber.new { lock.release_write_lock }.resume }.to raise_error(ProcessShared::ProcessError)
+      lock.release_write_lock
+      expect(in_child { lock.try_write_lock }).to be true
+      presence.enter("me")
+      expect(presence.map(&:name)).to eq ["me"]
+      presence.leave
+    end
+
+    it "is given back with the last handle" do
+      held = lock
+      held.acquire_read_lock
+      held.acquire_write_lock
+      held.close
+      expect(in_child { [lock.reader_pids, lock.try_write_lock] }).to eq [[], true]
+    end
+
+    it "keeps the fibers of holders alive, and lets them go" do
+      expect(elsewhere(<<~RUBY, within: 60)).to eq "true\n"
+        lock = -> { ProcessShared::ReadWriteLock.new(path: path) }
+        kept = lock.call
+        GC.stress = true
+        fibers = %i[read write].map do |kind|
+          fiber = Fiber.new do
+            kind == :read ? lock.call.acquire_read_lock : kept.acquire_write_lock
+            Fiber.yield
+            kind == :read ? lock.call.release_read_lock : lock.call.release_write_lock
+          end
+          fiber.resume
+          5.times { Fiber.new { kept.release_read_lock rescue next; abort("another fiber") }.resume }
+          fiber.resume
+        end
+        GC.stress = false
+        p kept.reader_pids.empty? && !kept.write_locked?
       RUBY
     end
   end

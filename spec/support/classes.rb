@@ -7,7 +7,7 @@ require_relative "blocking_calls"
 class SharedClass
   ALL = [] # rubocop:disable Style/MutableConstant -- filled below
 
-  attr_reader :name, :kind, :arguments, :calls, :use, :idle, :cost, :ending, :in_file
+  attr_reader :name, :kind, :arguments, :calls, :use, :idle, :cost, :ending, :in_file, :file_size
 
   # kind       :synchronisation, :queue, :map, :memory, or :other for what is no class of shared objects
   # arguments  the fewest that `new` takes
@@ -16,12 +16,13 @@ class SharedClass
   # idle       Ruby text of what can be asked of `object` in any process, and has the same answer while nobody uses it
   # waits      the calls that can wait: a maker of BlockingCall, the call's name, and the call
   # in_file    more keywords for an object with a path, so that its file is small
+  # file_size  the most bytes that the file has
   # ending     the methods that end a handle, and that tell whether it has ended
   # cost       how long `use` takes, for specs that do it over and over: :lock, :wait or :memory
   def initialize(name, kind, arguments: [], calls: {}, use: "object", idle: "object.closed?", waits: {}, cost: :lock,
-                 ending: %i[close closed?], in_file: {})
+                 ending: %i[close closed?], in_file: {}, file_size: %i[queue map].include?(kind) ? 1 << 20 : 64 << 10)
     @name, @kind, @arguments, @calls, @use, @idle, @cost, @ending = name, kind, arguments, calls, use, idle, cost, ending
-    @in_file = in_file
+    @in_file, @file_size = in_file, file_size
     waits.each { |call, (maker, wait)| BlockingCall.public_send(maker, "#{name}##{call}", klass, &wait) }
     ALL << self
   end
@@ -93,7 +94,8 @@ class SharedClass
   new(:CyclicBarrier, :synchronisation, arguments: [1], calls: barrier, use: "object.wait && object.reset", idle: "object.number_waiting",
                                         waits: { "wait" => [:barrier, :wait.to_proc], "wait(60)" => [:barrier, ->(barrier) { barrier.wait(60) }] })
   presence = { enter: [], leave: [], size: [], slots: [], pids: [], each: [] }
-  new(:Presence, :synchronisation, calls: presence, use: "object.enter { |me| me.memory.put_int8(0, 1) }", idle: "object.size")
+  new(:Presence, :synchronisation, calls: presence, use: "object.enter { |me| me.memory.put_int8(0, 1) }", idle: "object.size",
+                                   file_size: 128 << 10)
   read_write = { acquire_read_lock: [], try_read_lock: [], release_read_lock: [], with_read_lock: [], acquire_write_lock: [], try_write_lock: [],
                  release_write_lock: [], with_write_lock: [], with_upgradable_lock: [], has_waiters?: [], waiters: [], write_locked?: [],
                  abandoned?: [], owner_pid: [], reader_pids: [] }

@@ -99,11 +99,11 @@ impl Bookkeeping {
     }
 
     /// The slot in a file. Returns `file` too if its home is known already.
-    pub fn hand_out_in_file(&mut self, file: Arc<File>) -> (Slot, Option<Arc<File>>) {
+    pub fn hand_out_in_file(&mut self, file: Arc<File>, layout: Layout) -> (Slot, Option<Arc<File>>) {
         let (position, spare) = match self.find(file.bytes().addr().get()) {
             Ok(position) => (position, Some(file)),
             Err(position) => {
-                let home = Arc::new(Home::in_file(file));
+                let home = Arc::new(Home::in_file(file, layout));
                 self.note_home(&home);
                 self.chunks.insert(position, Chunk { home, own: false, fresh: 0, free: Vec::new(), live: 0 });
                 (position, None)
@@ -174,14 +174,12 @@ impl Bookkeeping {
         self.homes.insert(position, Span { address, size, place });
     }
 
-    pub fn set_holder(&self, address: usize, thread: u64) {
+    /// The holder of what is in the file that `address` is in, if it is in one.
+    pub fn holder_at(&self, address: usize) -> Option<&Holder> {
         let behind = self.chunks.partition_point(|chunk| chunk.home.span().0 <= address);
-        let home = behind.checked_sub(1).map(|position| &self.chunks[position].home);
-        if let Some(home) =
-            home.filter(|home| home.file().is_some() && address - home.span().0 < home.span().1)
-        {
-            home.holder().thread.store(thread, Relaxed);
-        }
+        let home = &self.chunks[behind.checked_sub(1)?].home;
+        let is_inside = home.file().is_some() && address - home.span().0 < home.span().1;
+        is_inside.then(|| home.holder())
     }
 
     pub fn holders(&self) -> impl Iterator<Item = &Holder> {

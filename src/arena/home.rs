@@ -53,6 +53,20 @@ impl Layout {
     pub const fn bytes(self) -> usize {
         self.end_of_slots() + self.behind
     }
+
+    /// The address of the slot in the bytes of a file.
+    pub fn slot_in(self, bytes: NonNull<u8>) -> NonNull<u8> {
+        bytes.map_addr(|address| address.saturating_add(self.first_slot()))
+    }
+
+    /// Puts the home in the bytes of a file in order, which nobody uses: nobody takes part in anything there.
+    ///
+    /// # Safety
+    /// They are mapped, as many as `bytes`, and no other thread has them.
+    pub unsafe fn clear_table(self, bytes: NonNull<u8>) {
+        // SAFETY: inside the bytes; zeroes are an empty table.
+        unsafe { bytes.add(IDENTITY).write_bytes(0, Table::bytes(self.participants)) };
+    }
 }
 
 /// As `participants::layout`.
@@ -98,13 +112,13 @@ impl Home {
         Ok(Home { address, layout, identity, file: None, holder: Holder::default() })
     }
 
-    /// The pages of a file, which has at least `IN_FILE.bytes()` behind its header.
-    pub fn in_file(file: Arc<File>) -> Self {
-        debug_assert!(file.bytes().len() >= IN_FILE.bytes());
+    /// The pages of a file, which has at least `layout.bytes()` behind its header.
+    pub fn in_file(file: Arc<File>, layout: Layout) -> Self {
+        debug_assert!(file.bytes().len() >= layout.bytes());
         let (device, inode) = file.id();
         Home {
             address: file.bytes().cast(),
-            layout: IN_FILE,
+            layout,
             identity: device.rotate_left(32) ^ inode,
             file: Some(file),
             holder: Holder::default(),
@@ -168,22 +182,6 @@ impl Drop for Home {
             unsafe { platform::unmap(self.address, self.layout.bytes()) };
         }
     }
-}
-
-/// Puts the home in the bytes of a file in order, which nobody uses: nobody takes part in anything there.
-///
-/// # Safety
-/// They are mapped, as many as `IN_FILE.bytes()`, and no other thread has them.
-pub unsafe fn clear_table(bytes: NonNull<u8>) {
-    let (table, size) = (IDENTITY, Table::bytes(IN_FILE.participants));
-    // SAFETY: inside the bytes; zeroes are an empty table.
-    unsafe { bytes.add(table).write_bytes(0, size) };
-}
-
-/// The address of the slot in the bytes of a file.
-pub fn slot_in(bytes: NonNull<u8>) -> NonNull<u8> {
-    // SAFETY: inside the bytes, as above.
-    unsafe { bytes.add(IN_FILE.first_slot()) }
 }
 
 /// Where in the bytes of a file the memory begins that an object has beside its slot: at a page, where pages have 4 KB.

@@ -5,9 +5,10 @@
 //! crash could leave half done.
 
 mod bookkeeping;
+mod holder;
 mod home;
 
-use crate::atomic::{AtomicU32, Ordering::*};
+use crate::atomic::Ordering::*;
 use crate::error::Result;
 use crate::file::{self, File};
 use crate::participants::Seat;
@@ -17,13 +18,14 @@ use crate::platform::fork_lock::ForkLock;
 use crate::spin::SpinBudget;
 use crate::word::Word;
 use bookkeeping::Bookkeeping;
-use home::{Home, Layout};
+use home::{Home, IN_FILE, Layout};
 use std::cell::UnsafeCell;
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Once};
 
+pub use holder::{Holder, Holding, Reading, Readings};
 #[cfg(test)]
 pub use home::layout;
 pub use home::{PARTICIPANTS, random};
@@ -33,26 +35,6 @@ pub const SLOT: usize = 128;
 
 /// Tables of participants that the object in a slot can have.
 const SEATS: u32 = 4;
-
-/// What a process knows of the thread that holds a lock in a file, whatever the file says. All its handles in the process
-/// have the same.
-#[derive(Debug, Default)]
-pub struct Holder {
-    /// The thread of this process that has the lock on its list, with its process: see `Mutex`.
-    pub thread: AtomicU64,
-    pub binding: Holding,
-}
-
-/// What a binding knows of the holder of a lock.
-#[derive(Debug, Default)]
-pub struct Holding {
-    /// Which of the thread's fibers it is.
-    pub fiber: AtomicUsize,
-    /// How often it has taken the lock.
-    pub levels: AtomicU32,
-    /// How far it has repaired what the last holder left.
-    pub repair: AtomicU8,
-}
 
 /// A slot in use by this process. Dropping it gives it back.
 #[derive(Debug)]
@@ -156,7 +138,7 @@ impl Slot {
         Ok(slot)
     }
 
-    /// The bytes that `with_table` has made.
+    /// The bytes that `with_table` or `in_file_with_table` has made.
     pub fn behind(&self) -> NonNull<u8> {
         self.home.behind()
     }
@@ -183,16 +165,43 @@ impl Slot {
         start: impl Fn(NonNull<u8>),
         recover: impl Fn(NonNull<u8>),
     ) -> Result<Self> {
-        let shape = file::Shape { class, details, size: home::IN_FILE.bytes() };
+        Self::in_file_laid_out(path, mode, (class, details), IN_FILE, start, recover)
+    }
+
+    /// The same for what `with_table` has made room for.
+    ///
+    /// # Errors
+    /// As `in_file`.
+    pub fn in_file_with_table(
+        path: &Path,
+        mode: u32,
+        shape: (&str, &str),
+        (participants, behind): (usize, usize),
+        start: impl Fn(NonNull<u8>),
+        recover: impl Fn(NonNull<u8>),
+    ) -> Result<Self> {
+        let layout = Layout { participants, slots: 1, behind };
+        Self::in_file_laid_out(path, mode, shape, layout, start, recover)
+    }
+
+    fn in_file_laid_out(
+        path: &Path,
+        mode: u32,
+        (class, details): (&str, &str),
+        layout: Layout,
+        start: impl Fn(NonNull<u8>),
+        recover: impl Fn(NonNull<u8>),
+    ) -> Result<Self> {
+        let shape = file::Shape { class, details, size: layout.bytes() };
         let start = |bytes: file::Bytes| {
-            start(home::slot_in(bytes.cast()));
+            start(layout.slot_in(bytes.cast()));
             Ok(())
         };
         let recover = |bytes: file::Bytes| {
-            recover(home::slot_in(bytes.cast()));
+            recover(layout.slot_in(bytes.cast()));
             Ok(())
         };
-        Self::in_file_of(path, mode, &shape, start, recover)
+        Self::in_file_of(path, mode, &shape, layout, start, recover)
     }
 
     /// The same for an object that has `size` bytes beside its slot, see `beside`, which is all that `start` and `recover` get.
@@ -214,16 +223,17 @@ impl Slot {
         let start = |bytes: file::Bytes| start(beside(bytes));
         let recover = |bytes: file::Bytes| {
             // SAFETY: a slot is a word that counts those that wait, and no other process has the file open.
-            unsafe { home::slot_in(bytes.cast()).cast::<Word>().as_ref() }.recover(0);
+            unsafe { IN_FILE.slot_in(bytes.cast()).cast::<Word>().as_ref() }.recover(0);
             recover(beside(bytes))
         };
-        Self::in_file_of(path, mode, &shape, start, recover)
+        Self::in_file_of(path, mode, &shape, IN_FILE, start, recover)
     }
 
     fn in_file_of(
         path: &Path,
         mode: u32,
         shape: &file::Shape,
+        layout: Layout,
         start: impl Fn(file::Bytes) -> Result<()>,
         recover: impl Fn(file::Bytes) -> Result<()>,
     ) -> Result<Self> {
@@ -231,12 +241,12 @@ impl Slot {
         platform::check_files()?;
         let recover = |bytes: file::Bytes| {
             // SAFETY: the bytes of a file of this shape, which no other process has open.
-            unsafe { home::clear_table(bytes.cast()) };
+            unsafe { layout.clear_table(bytes.cast()) };
             recover(bytes)
         };
         let file = file::open(path, mode, shape, start, recover)?;
         // What is not needed is dropped outside: a file takes the lock of the registry to close.
-        let (slot, spare) = with_bookkeeping(|books| books.hand_out_in_file(file));
+        let (slot, spare) = with_bookkeeping(|books| books.hand_out_in_file(file, layout));
         drop(spare);
         Ok(slot)
     }
@@ -379,7 +389,20 @@ pub fn may_be_in_file(address: usize) -> bool {
 
 /// Sets the thread of the holder of the file that `address` is in, if it is in one.
 pub fn set_holder(address: usize, thread: u64) {
-    with_bookkeeping(|books| books.set_holder(address, thread));
+    with_bookkeeping(|books| {
+        if let Some(holder) = books.holder_at(address) {
+            holder.thread.store(thread, Relaxed);
+        }
+    });
+}
+
+/// The calling thread has taken the word at `address` off its list.
+pub fn unlist(address: usize, thread: &platform::Thread) {
+    with_bookkeeping(|books| {
+        if let Some(holder) = books.holder_at(address) {
+            holder.unlist(thread);
+        }
+    });
 }
 
 /// Calls `see` with the holder of each file that this process has open. It must do nothing with an object of this crate.

@@ -1,6 +1,6 @@
 //! A barrier where threads wait for each other.
 
-use super::{SharedObject, WAITS_FOR_OBJECT, drop_when_due, is_me};
+use super::{SharedObject, WAITS_FOR_OBJECT, drop_when_due, is_me, keep_if_listed, release_dropped};
 use crate::arena::Slot;
 use crate::barrier::{AWAY, Arrival, Barrier, WAITING};
 use crate::deadline::Deadline;
@@ -10,6 +10,8 @@ use crate::participants::{Party, Ticket};
 use crate::platform::Thread;
 use crate::spin::PAUSE;
 use std::mem::ManuallyDrop;
+use std::path::Path;
+use std::ptr::NonNull;
 
 /// So many threads wait for each other, again and again.
 #[derive(Debug)]
@@ -24,6 +26,33 @@ impl CyclicBarrier {
         let barrier = CyclicBarrier(ManuallyDrop::new(Slot::new()?));
         barrier.barrier().start(parties, barrier.party().table().newest());
         Ok(barrier)
+    }
+
+    /// The barrier for `parties` threads in the file at `path`, of `class`: opened, or made with `mode`. If nobody had it open, it
+    /// is as a new one.
+    ///
+    /// # Errors
+    /// As `Slot::in_file`.
+    pub fn in_file(path: &Path, mode: u32, class: &str, parties: u32) -> Result<Self> {
+        if let Some(thread) = Thread::known() {
+            release_dropped(&thread); // this very barrier may be among them
+        }
+        // SAFETY: the slot of a barrier, which is mapped as long as these run.
+        let barrier = |slot: NonNull<u8>| unsafe { slot.cast::<Barrier>().as_ref() };
+        let start = |slot| barrier(slot).start(parties, 0);
+        let recover = |slot| {
+            barrier(slot).recover();
+            start(slot);
+        };
+        let details = format!("{parties} parties");
+        let slot = Slot::in_file(path, mode, class, &details, start, recover)?;
+        Ok(CyclicBarrier(ManuallyDrop::new(slot)))
+    }
+
+    fn unlist(&self, thread: &Thread) {
+        if let Some(holder) = self.0.holder() {
+            holder.unlist(thread);
+        }
     }
 
     #[inline]
@@ -41,7 +70,11 @@ impl CyclicBarrier {
 
     /// See `Barrier::arrive`.
     pub fn arrive(&self, thread: &Thread, has_action: bool) -> Arrival {
-        self.barrier().arrive(thread, self.party(), has_action)
+        let arrival = self.barrier().arrive(thread, self.party(), has_action);
+        if let (Arrival::Waiting(_) | Arrival::Last(_), Some(holder)) = (arrival, self.0.holder()) {
+            holder.list(thread);
+        }
+        arrival
     }
 
     /// Whether the epoch of the calling party is over within a few microseconds.
@@ -86,17 +119,23 @@ impl CyclicBarrier {
 
     /// See `Barrier::pass`.
     pub fn pass(&self, thread: &Thread, ticket: Ticket) -> bool {
-        self.barrier().pass(thread, self.party(), ticket)
+        let passed = self.barrier().pass(thread, self.party(), ticket);
+        self.unlist(thread);
+        passed
     }
 
     /// See `Barrier::give_up`.
     pub fn give_up(&self, thread: &Thread, ticket: Ticket) -> bool {
-        self.barrier().give_up(thread, self.party(), ticket)
+        let passed = self.barrier().give_up(thread, self.party(), ticket);
+        self.unlist(thread);
+        passed
     }
 
     /// See `Barrier::leave`.
     pub fn leave(&self, thread: &Thread, ticket: Ticket) -> bool {
-        self.barrier().leave(thread, self.party(), ticket)
+        let passed = self.barrier().leave(thread, self.party(), ticket);
+        self.unlist(thread);
+        passed
     }
 
     pub fn reset(&self, thread: &Thread) {
@@ -145,6 +184,7 @@ impl Drop for CyclicBarrier {
     fn drop(&mut self) {
         // SAFETY: the field is not used again.
         let slot = unsafe { ManuallyDrop::take(&mut self.0) };
+        let Some(slot) = slot.give_back_if_not_last() else { return };
         if !slot.is_accessible() {
             return;
         }
@@ -153,6 +193,8 @@ impl Drop for CyclicBarrier {
         }
         if party_of(&slot).of_process(std::process::id()).next().is_some() {
             drop_when_due(slot, is_due, release);
+        } else {
+            keep_if_listed(&slot);
         }
     }
 }
@@ -165,12 +207,19 @@ fn is_due(slot: &Slot, thread: &Thread) -> bool {
         || members.any(|seen| is_me(thread, seen.entry.lock().owner()))
 }
 
+/// A barrier in a file that has been opened again since goes on: a new handle is there for it.
 fn release(slot: &Slot, thread: &Thread) {
-    if !slot.is_accessible() {
+    if !slot.is_accessible() || slot.has_others() {
         return;
     }
     let party = party_of(slot);
     for seen in party.of_process(std::process::id()).filter(|seen| is_me(thread, seen.entry.lock().owner())) {
         barrier_of(slot).give_up(thread, party, seen.ticket());
+        if let Some(holder) = slot.holder() {
+            holder.unlist(thread);
+        }
+    }
+    if party.of_process(std::process::id()).next().is_none() {
+        keep_if_listed(slot);
     }
 }

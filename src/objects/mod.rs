@@ -32,9 +32,8 @@ pub use presence::{Member, Presence, Refusal};
 #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 pub use queue::Queue;
 pub use rate_limiter::{Rate, RateLimiter};
-pub use semaphore::{Kind as SemaphoreKind, Refusal as SemaphoreRefusal, Semaphore};
 pub use read_write_lock::{ReadWriteLock, Reader};
-pub use semaphore::Semaphore;
+pub use semaphore::{Kind as SemaphoreKind, Refusal as SemaphoreRefusal, Semaphore};
 
 use crate::arena::{self, Slot};
 use crate::atomic::AtomicU64;
@@ -92,6 +91,14 @@ fn drop_when_due(slot: Slot, is_due: fn(&Slot, &Thread) -> bool, release: fn(&Sl
     slot.defer(is_due, release);
     if let Some(thread) = Thread::known() {
         release_dropped(&thread);
+    }
+}
+
+/// Keeps the memory of an object in a file if a word in it is on a thread's list although nobody is to be found in the
+/// `Party` of the object, or in its locks: others have written to the file.
+fn keep_if_listed(slot: &Slot) {
+    if slot.holder().is_some_and(|holder| holder.listed(std::process::id()) != 0) {
+        slot.keep_for_good();
     }
 }
 

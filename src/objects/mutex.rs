@@ -43,7 +43,7 @@ pub struct Mutex(ManuallyDrop<Slot>);
 const LOOKS: u32 = 1000;
 
 #[cold]
-fn make_room(thread: &Thread) -> Result<()> {
+pub(super) fn make_room(thread: &Thread) -> Result<()> {
     release_dropped(thread);
     if thread.may_hold_more() {
         return Ok(());
@@ -302,6 +302,7 @@ pub fn release_held_as_dead(thread: &Thread) {
         arena::set_holder(lock.addr().get(), 0);
         // SAFETY: a thread's list has what is mapped.
         unsafe { lock.as_ref() }.release_as_dead(thread);
+        arena::unlist(lock.addr().get(), thread);
     }
 }
 

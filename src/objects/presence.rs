@@ -1,6 +1,6 @@
 //! Which threads are here.
 
-use super::{SharedObject, drop_when_due, is_me};
+use super::{SharedObject, drop_when_due, is_me, keep_if_listed, release_dropped};
 use crate::arena::Slot;
 use crate::atomic::{AtomicU64, Ordering::*};
 use crate::error::{Error, Result};
@@ -10,6 +10,7 @@ use crate::participants::{Party, Ticket};
 use crate::platform::Thread;
 use crate::presence::Members;
 use std::mem::ManuallyDrop;
+use std::path::Path;
 use std::ptr::NonNull;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -75,12 +76,25 @@ impl Presence {
     /// # Errors
     /// `Invalid` for other numbers; `System` if there is no memory for it.
     pub fn new(slots: usize, bytes: usize) -> Result<Self> {
-        if !(1..=MAX_SLOTS).contains(&slots) || bytes > MAX_BYTES {
-            return Err(Error::Invalid(format!(
-                "there can be 1 to {MAX_SLOTS} slots with 0 to {MAX_BYTES} bytes each, not {slots} with {bytes}"
-            )));
-        }
+        check(slots, bytes)?;
         let slot = Slot::with_table(slots, slots * stride(bytes))?;
+        Ok(Presence { slot: ManuallyDrop::new(slot), bytes })
+    }
+
+    /// The same in the file at `path`, of `class`: opened, or made with `mode`. If nobody had it open, it has no members.
+    ///
+    /// # Errors
+    /// As `new` and `Slot::in_file`.
+    pub fn in_file(path: &Path, mode: u32, class: &str, slots: usize, bytes: usize) -> Result<Self> {
+        check(slots, bytes)?;
+        if let Some(thread) = Thread::known() {
+            release_dropped(&thread); // this very one may be among them
+        }
+        // SAFETY: the slot has the range of the members alone, and is mapped as long as this runs.
+        let recover = |slot: NonNull<u8>| unsafe { slot.cast::<AtomicU64>().as_ref() }.store(0, Relaxed);
+        let details = format!("{slots} slots of {bytes} bytes");
+        let room = (slots, slots * stride(bytes));
+        let slot = Slot::in_file_with_table(path, mode, (class, &details), room, |_| {}, recover)?;
         Ok(Presence { slot: ManuallyDrop::new(slot), bytes })
     }
 
@@ -124,6 +138,9 @@ impl Presence {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let ticket =
             self.members().enter(thread, |ticket| self.write(ticket, name, since)).ok_or(Refusal::Full)?;
+        if let Some(holder) = self.slot.holder() {
+            holder.list(thread);
+        }
         let (pid, tid) = (thread.pid(), thread.id());
         Ok(Member { pid, tid, name: name.map(<[u8]>::to_vec), since, ticket })
     }
@@ -146,7 +163,7 @@ impl Presence {
     pub fn leave(&self, thread: &Thread, member: Option<&Member>) -> bool {
         let ticket = self.members().of_thread(thread.id());
         let ticket = ticket.filter(|ticket| member.is_none_or(|member| member.ticket == *ticket));
-        ticket.inspect(|ticket| self.members().leave(thread, *ticket)).is_some()
+        ticket.inspect(|ticket| leave(&self.slot, thread, *ticket)).is_some()
     }
 
     /// How many members there are.
@@ -187,6 +204,15 @@ impl SharedObject for Presence {
     }
 }
 
+fn check(slots: usize, bytes: usize) -> Result<()> {
+    if (1..=MAX_SLOTS).contains(&slots) && bytes <= MAX_BYTES {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "there can be 1 to {MAX_SLOTS} slots with 0 to {MAX_BYTES} bytes each, not {slots} with {bytes}"
+    )))
+}
+
 /// From one record to the next.
 const fn stride(bytes: usize) -> usize {
     size_of::<Record>() + bytes.next_multiple_of(LINE)
@@ -201,13 +227,23 @@ fn members_of(slot: &Slot) -> Members<'_> {
     Members(Party::new(slot.seat(MEMBERS), range_of(slot)))
 }
 
+fn leave(slot: &Slot, thread: &Thread, ticket: Ticket) {
+    members_of(slot).leave(thread, ticket);
+    if let Some(holder) = slot.holder() {
+        holder.unlist(thread);
+    }
+}
+
 /// Only a thread itself can give its entry back. The slot stays until all threads of this process that are members have.
 impl Drop for Presence {
     fn drop(&mut self) {
         // SAFETY: the field is not used again.
         let slot = unsafe { ManuallyDrop::take(&mut self.slot) };
+        let Some(slot) = slot.give_back_if_not_last() else { return };
         if slot.is_accessible() && members_of(&slot).0.of_process(std::process::id()).next().is_some() {
             drop_when_due(slot, is_due, release);
+        } else {
+            keep_if_listed(&slot);
         }
     }
 }
@@ -220,10 +256,15 @@ fn is_due(slot: &Slot, thread: &Thread) -> bool {
         || members.any(|seen| is_me(thread, seen.entry.lock().owner()))
 }
 
+/// Members stay in a file that has been opened again since: a new handle is there for it.
 fn release(slot: &Slot, thread: &Thread) {
-    if slot.is_accessible()
-        && let Some(ticket) = members_of(slot).of_thread(thread.id())
-    {
-        members_of(slot).leave(thread, ticket);
+    if !slot.is_accessible() || slot.has_others() {
+        return;
+    }
+    if let Some(ticket) = members_of(slot).of_thread(thread.id()) {
+        leave(slot, thread, ticket);
+    }
+    if members_of(slot).0.of_process(std::process::id()).next().is_none() {
+        keep_if_listed(slot);
     }
 }

@@ -1,18 +1,22 @@
 //! A lock that many readers hold at a time, or one writer.
 
-use super::mutex::owner_pid_of;
-use super::{WAITS_FOR_OBJECT, count, counted, drop_when_due, is_me};
-use crate::arena::Slot;
+use super::mutex::{make_room, owner_pid_of};
+use super::{
+    SharedObject, count, counted, drop_when_due, is_me, keep_if_listed, release_dropped, waiters_of,
+};
+use crate::arena::{Holder, Slot};
 use crate::atomic::Ordering::*;
 use crate::deadline::Deadline;
 use crate::error::Result;
 use crate::kernel::Kernel;
 use crate::lock::Outcome;
-use crate::participants::{Participant, Party, Seat, Ticket, number_of, state_of};
+use crate::participants::{Participant, Party, Seat, Seen, Ticket, number_of, state_of, status};
 use crate::platform::Thread;
 use crate::read_write_lock::{Found, IDLE, READING, ReadWriteLock as Protocol};
 use crate::spin::PAUSE;
 use std::mem::ManuallyDrop;
+use std::path::Path;
+use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
 const READS: u32 = 1;
@@ -29,7 +33,7 @@ pub struct ReadWriteLock {
     places: [AtomicU64; PLACES],
 }
 
-/// The entry of the calling thread.
+/// The entry of the calling thread. In a file the two words may be changed by others.
 #[derive(Clone, Copy)]
 pub struct Reader<'a> {
     entry: &'a Participant,
@@ -74,23 +78,56 @@ impl ReadWriteLock {
         Ok(ReadWriteLock { slot: ManuallyDrop::new(Slot::new()?), places: Default::default() })
     }
 
+    /// The lock in the file at `path`, of `class`: opened, or made with `mode`. If its last writer is gone without having ended,
+    /// it is abandoned.
+    ///
+    /// # Errors
+    /// As `Slot::in_file`.
+    pub fn in_file(path: &Path, mode: u32, class: &str) -> Result<Self> {
+        if let Some(thread) = Thread::known() {
+            release_dropped(&thread); // this very lock may be among them
+        }
+        // SAFETY: the slot of such a lock, which is mapped as long as this runs.
+        let recover = |slot: NonNull<u8>| unsafe { slot.cast::<Protocol>().as_ref() }.recover();
+        let slot = Slot::in_file(path, mode, class, "", |_| {}, recover)?;
+        Ok(ReadWriteLock { slot: ManuallyDrop::new(slot), places: Default::default() })
+    }
+
+    /// What this process knows of its holders; for a lock in a file.
+    #[inline]
+    pub fn holder(&self) -> Option<&Holder> {
+        self.slot.holder()
+    }
+
+    /// Whether this process has other handles of it.
+    pub fn has_other_handles(&self) -> bool {
+        self.slot.has_others()
+    }
+
+    /// The calling thread has so many more words on its list.
+    fn list(&self, thread: &Thread, words: u32) {
+        if let Some(holder) = self.slot.holder() {
+            (0..words).for_each(|_| holder.list(thread));
+        }
+    }
+
+    fn unlist(&self, thread: &Thread) {
+        if let Some(holder) = self.slot.holder() {
+            holder.unlist(thread);
+        }
+    }
+
     #[inline]
     fn lock(&self) -> &Protocol {
         lock_of(&self.slot)
     }
 
     fn waiting(&self) -> Party<'_> {
-        Party::new(self.slot.seat(WAITS_FOR_OBJECT), self.lock().spares()[0])
+        waiters_of(&self.slot, self.lock().spares()[0])
     }
 
     fn readers(&self) -> Party<'_> {
         readers_of(&self.slot)
-    }
-
-    /// As `Mutex::is_accessible`.
-    #[inline]
-    pub fn is_accessible(&self) -> bool {
-        self.slot.is_accessible()
     }
 
     /// The entry of the calling thread, if it is remembered.
@@ -119,18 +156,29 @@ impl ReadWriteLock {
         self.places[thread.id() as usize % PLACES].store(place, Relaxed);
     }
 
-    /// The same; makes one if there is none. `None` if the table is full, or the thread holds as many locks as the kernel can hand
-    /// on when it dies.
-    pub fn reader_or_new(&self, thread: &Thread) -> Option<Reader<'_>> {
-        self.reader(thread).or_else(|| {
-            if !thread.may_hold_more() {
-                return None;
-            }
-            let ticket = self.readers().join(thread, IDLE, 0)?;
-            let reader = Reader { entry: self.readers().table().entry(ticket), ticket };
-            self.remember(thread, reader);
-            Some(reader)
-        })
+    /// The same; makes one if there is none. `None` if the table is full.
+    ///
+    /// # Errors
+    /// As `check_room`.
+    pub fn reader_or_new(&self, thread: &Thread) -> Result<Option<Reader<'_>>> {
+        if let Some(reader) = self.reader(thread) {
+            return Ok(Some(reader));
+        }
+        self.check_room(thread)?;
+        let Some(ticket) = self.readers().join(thread, IDLE, 0) else { return Ok(None) };
+        self.list(thread, 1);
+        let reader = Reader { entry: self.readers().table().entry(ticket), ticket };
+        self.remember(thread, reader);
+        Ok(Some(reader))
+    }
+
+    /// To be called before the calling thread takes anything.
+    ///
+    /// # Errors
+    /// `Ownership` if it holds as many locks as the kernel can hand on when it dies.
+    #[inline]
+    pub fn check_room(&self, thread: &Thread) -> Result<()> {
+        if thread.may_hold_more() { Ok(()) } else { make_room(thread) }
     }
 
     /// Begins to read if that is possible at once, without a look at what the dead have left.
@@ -146,16 +194,23 @@ impl ReadWriteLock {
 
     /// Begins to read beside itself: the calling thread writes.
     pub fn read_as_writer(&self, reader: Reader<'_>) {
-        reader.entry.set_status(crate::participants::status(reader.ticket.number(), READING));
+        reader.entry.set_status(status(reader.ticket.number(), READING));
     }
 
-    /// Ends to read. The entry is kept for the next time, unless the thread keeps many.
+    /// Ends to read. The entry is kept for the next time, unless the thread keeps many, or it is in a file, which would make
+    /// the other locks of the thread slower.
     #[inline]
     pub fn end_read(&self, thread: &Thread, reader: Reader<'_>) {
         self.lock().end_read(thread, reader.entry, reader.ticket.number());
-        if !thread.may_keep_more() {
-            self.readers().leave(thread, reader.ticket);
+        if !thread.may_keep_more() || self.slot.holder().is_some() {
+            self.leave(thread, reader.ticket);
         }
+    }
+
+    #[inline(never)]
+    fn leave(&self, thread: &Thread, ticket: Ticket) {
+        self.readers().leave(thread, ticket);
+        self.unlist(thread);
     }
 
     /// Takes the gate if it is free. `read_and_open` or `open` has to follow.
@@ -164,13 +219,16 @@ impl ReadWriteLock {
         let taken = self.lock().gate().try_lock(thread);
         if taken {
             self.lock().gate().record_owner(thread);
+            self.list(thread, 1);
         }
         taken
     }
 
     /// Takes the gate as soon as it is free.
     pub fn close(&self, thread: &Thread, deadline: Option<Deadline>) -> Outcome {
-        counted(self.waiting(), thread, || self.lock().close(thread, deadline))
+        let outcome = counted(self.waiting(), thread, || self.lock().close(thread, deadline));
+        self.list(thread, u32::from(outcome == Outcome::Acquired));
+        outcome
     }
 
     /// See `Protocol::found`.
@@ -181,11 +239,13 @@ impl ReadWriteLock {
     /// See `Protocol::open`.
     pub fn open(&self, thread: &Thread, found: Found) {
         self.lock().open(thread, found);
+        self.unlist(thread);
     }
 
     /// See `Protocol::read_and_open`.
     pub fn read_and_open(&self, thread: &Thread, reader: Reader<'_>, found: Found) {
         self.lock().read_and_open(thread, reader.entry, reader.ticket.number(), found);
+        self.unlist(thread);
     }
 
     fn own(&self, thread: &Thread) -> Option<Ticket> {
@@ -200,7 +260,9 @@ impl ReadWriteLock {
         self.lock().gate().reap_if_owner_dead::<Thread>();
         let own = self.own(thread);
         let taken = self.lock().try_begin_write(thread, self.readers(), own);
-        if !taken && takes_turn {
+        if taken {
+            self.list(thread, 1);
+        } else if takes_turn {
             self.end_turn(thread);
         }
         taken
@@ -211,15 +273,17 @@ impl ReadWriteLock {
     pub fn write(&self, thread: &Thread, takes_turn: bool, deadline: Option<Deadline>) -> Outcome {
         let own = self.own(thread);
         counted(self.waiting(), thread, || {
-            let turn = match takes_turn {
-                true => self.lock().take_turn(thread, deadline),
-                false => Outcome::Acquired,
-            };
-            if turn != Outcome::Acquired {
-                return turn;
+            if takes_turn {
+                let outcome = self.lock().take_turn(thread, deadline);
+                if outcome != Outcome::Acquired {
+                    return outcome;
+                }
+                self.list(thread, 1);
             }
             let outcome = self.lock().begin_write(thread, self.readers(), own, deadline);
-            if outcome != Outcome::Acquired && takes_turn {
+            if outcome == Outcome::Acquired {
+                self.list(thread, 1);
+            } else if takes_turn {
                 self.end_turn(thread);
             }
             outcome
@@ -234,6 +298,7 @@ impl ReadWriteLock {
     /// See `Protocol::end_write`.
     pub fn end_write(&self, thread: &Thread, in_order: bool) {
         self.lock().end_write(thread, in_order);
+        self.unlist(thread);
     }
 
     /// The writer, the calling thread, has repaired what a dead one had left.
@@ -253,15 +318,20 @@ impl ReadWriteLock {
     }
 
     pub fn try_take_turn(&self, thread: &Thread) -> bool {
-        self.lock().try_take_turn(thread)
+        let taken = self.lock().try_take_turn(thread);
+        self.list(thread, u32::from(taken));
+        taken
     }
 
     pub fn take_turn(&self, thread: &Thread, deadline: Option<Deadline>) -> Outcome {
-        counted(self.waiting(), thread, || self.lock().take_turn(thread, deadline))
+        let outcome = counted(self.waiting(), thread, || self.lock().take_turn(thread, deadline));
+        self.list(thread, u32::from(outcome == Outcome::Acquired));
+        outcome
     }
 
     pub fn end_turn(&self, thread: &Thread) {
         self.lock().end_turn(thread);
+        self.unlist(thread);
     }
 
     /// Whether the calling thread holds the gate.
@@ -293,11 +363,14 @@ impl ReadWriteLock {
 
     /// The processes of those that read, each once.
     pub fn reader_pids(&self) -> Vec<u32> {
-        let readers = self.readers();
-        readers.iter().for_each(|seen| seen.entry.lock().reap_if_owner_dead::<Thread>());
-        let reading = readers.iter().filter(|seen| seen.state() == READING && seen.is_live());
-        let mut pids: Vec<u32> =
-            reading.map(|seen| seen.entry.lock().pid(seen.entry.lock().owner())).collect();
+        let reading = self.readers().iter().filter(|seen| seen.state() == READING);
+        let pid_of = |seen: Seen<'_>| {
+            let lock = seen.entry.lock();
+            lock.reap_if_owner_dead::<Thread>();
+            let pid = lock.pid(lock.owner());
+            (seen.is_live() && seen.entry.status() == seen.status()).then_some(pid)
+        };
+        let mut pids: Vec<u32> = reading.filter_map(pid_of).collect();
         pids.sort_unstable();
         pids.dedup();
         pids
@@ -317,6 +390,13 @@ impl ReadWriteLock {
                 seen.entry.more_data().store(0, Relaxed);
             }
         }
+    }
+}
+
+impl SharedObject for ReadWriteLock {
+    #[inline]
+    fn is_accessible(&self) -> bool {
+        self.slot.is_accessible()
     }
 }
 
@@ -346,8 +426,11 @@ impl Drop for ReadWriteLock {
     fn drop(&mut self) {
         // SAFETY: the field is not used again.
         let slot = unsafe { ManuallyDrop::take(&mut self.slot) };
+        let Some(slot) = slot.give_back_if_not_last() else { return };
         if slot.is_accessible() && holders_of(&slot).next().is_some() {
             drop_when_due(slot, is_due, release);
+        } else {
+            keep_if_listed(&slot);
         }
     }
 }
@@ -355,12 +438,11 @@ impl Drop for ReadWriteLock {
 /// The numbers of the threads of this process that hold something of the lock.
 fn holders_of(slot: &Slot) -> impl Iterator<Item = u32> {
     let pid = std::process::id();
-    let lock = lock_of(slot);
-    let locks = [lock.turn(), lock.gate()].into_iter();
-    let held = locks.map(|lock| lock.owner()).zip([lock.turn(), lock.gate()]);
-    let held =
-        held.filter(move |(owner, lock)| *owner != 0 && lock.pid(*owner) == pid).map(|(owner, _)| owner);
-    held.chain(readers_of(slot).of_process(pid).map(|seen| seen.entry.lock().owner()))
+    let of_locks =
+        [lock_of(slot).turn(), lock_of(slot).gate()].map(|lock| (lock.owner(), lock.pid(lock.owner())));
+    let of_locks =
+        of_locks.into_iter().filter(move |(owner, of)| *owner != 0 && *of == pid).map(|(owner, _)| owner);
+    of_locks.chain(readers_of(slot).of_process(pid).map(|seen| seen.entry.lock().owner()))
 }
 
 /// Nobody holds anything, or the calling thread can give something back.
@@ -369,19 +451,31 @@ fn is_due(slot: &Slot, thread: &Thread) -> bool {
     !slot.is_accessible() || holders.peek().is_none() || holders.any(|holder| is_me(thread, holder))
 }
 
+/// A lock in a file that has been opened again since is not to be released: a new handle is there for it.
 fn release(slot: &Slot, thread: &Thread) {
-    if !slot.is_accessible() {
+    if !slot.is_accessible() || slot.has_others() {
         return;
     }
     let (lock, readers) = (lock_of(slot), readers_of(slot));
+    let unlist = || {
+        if let Some(holder) = slot.holder() {
+            holder.unlist(thread);
+        }
+    };
     if is_me(thread, lock.gate().owner()) {
         lock.gate().release_as_dead(thread);
+        unlist();
     }
     if is_me(thread, lock.turn().owner()) {
         lock.end_turn(thread);
+        unlist();
     }
     for seen in readers.of_process(std::process::id()).filter(|seen| is_me(thread, seen.entry.lock().owner()))
     {
         readers.leave(thread, seen.ticket());
+        unlist();
+    }
+    if holders_of(slot).next().is_none() {
+        keep_if_listed(slot);
     }
 }

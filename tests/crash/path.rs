@@ -5,7 +5,8 @@ use crate::filter::{NO_TMPFILE, deny};
 use crate::folder::Folder;
 use crate::me;
 use crate::support::{Child, die, fork, shared, until};
-use process_shared_core::Mutex;
+use process_shared_core::barrier::Arrival;
+use process_shared_core::{CyclicBarrier, Mutex, Presence, ReadWriteLock};
 use std::cell::RefCell;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
@@ -92,6 +93,45 @@ fn of_another_boot() -> Scene {
     scene
 }
 
+/// The others that one process had open, and held, when it was killed.
+fn left_others() -> Scene {
+    let scene = absent();
+    let holder = fork(|| {
+        let (lock, barrier, presence) = others(&scene);
+        let reader = lock.reader_or_new(&me()).unwrap().unwrap();
+        assert!(lock.try_read(&me(), reader) && lock.try_write(&me(), true));
+        barrier.arrive(&me(), false);
+        presence.enter(&me(), None).unwrap();
+        die()
+    });
+    assert_eq!(holder.reap(), -libc::SIGKILL);
+    scene
+}
+
+fn others(scene: &Scene) -> (ReadWriteLock, CyclicBarrier, Presence) {
+    let path = |name| scene.folder.path(name);
+    (
+        ReadWriteLock::in_file(&path("read_write"), 0o600, "ReadWriteLock").unwrap(),
+        CyclicBarrier::in_file(&path("barrier"), 0o600, "CyclicBarrier", 2).unwrap(),
+        Presence::in_file(&path("presence"), 0o600, "Presence", 10, 8).unwrap(),
+    )
+}
+
+/// The next process finds nobody there, and a lock that was abandoned if so it is.
+fn assert_nobody_is_there(scene: &Scene) {
+    let child = fork(|| {
+        let (lock, barrier, presence) = others(scene);
+        assert_eq!((lock.owner_pid(), lock.reader_pids(), lock.is_abandoned()), (None, vec![], true));
+        assert!(lock.try_write(&me(), true));
+        assert_eq!((barrier.number_waiting(&me()), barrier.is_broken(&me())), (0, false));
+        assert!(matches!(barrier.arrive(&me(), false), Arrival::Waiting(_)));
+        assert_eq!(presence.size(), 0);
+        presence.enter(&me(), None).unwrap();
+        0
+    });
+    assert_eq!(child.reap(), 0);
+}
+
 fn opens(set_up: fn() -> Scene) -> Operation {
     Operation { operation: |scene| std::mem::forget(scene.open()), spread: SPREAD, ..Operation::on(set_up) }
 }
@@ -121,6 +161,13 @@ crash_tests! {
     open_path => Operation {
         check: |scene| scene.assert_free(true),
         ..opens(left)
+    },
+
+    open_paths_of_meeting_points => Operation {
+        operation: |scene| std::mem::forget(others(scene)),
+        check: assert_nobody_is_there,
+        spread: 3 * SPREAD,
+        ..Operation::on(left_others)
     },
 
     open_path_of_another_boot => Operation {

@@ -15,7 +15,7 @@ fn patience() -> Option<Deadline> {
 /// Begins to read, as the binding does.
 fn read(lock: &ReadWriteLock) {
     let thread = me();
-    let reader = lock.reader_or_new(&thread).unwrap();
+    let reader = lock.reader_or_new(&thread).unwrap().unwrap();
     if !lock.try_read(&thread, reader) {
         assert_eq!(lock.close(&thread, patience()), Outcome::Acquired);
         lock.read_and_open(&thread, reader, lock.found());

@@ -5,6 +5,7 @@ use magnus::{Integer, RModule, Ruby, Value, method, prelude::*};
 use process_shared_core::barrier::{Arrival, MAX};
 use process_shared_core::{CyclicBarrier, Thread, Ticket};
 use rb_sys::VALUE;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::errors::{self, Error};
@@ -12,7 +13,7 @@ use crate::object::{self, Object, Shared};
 use crate::raw_methods::ruby;
 use crate::timeout::Timeout;
 use crate::typed_data::{Data, of};
-use crate::{data_type, fiber_scheduler, interrupts, nogvl, thread, trap_context};
+use crate::{data_type, fiber_scheduler, interrupts, nogvl, path, thread, trap_context};
 
 #[derive(Default)]
 pub struct CyclicBarrierData {
@@ -38,6 +39,7 @@ impl Data for CyclicBarrierData {
 
 impl Object for CyclicBarrierData {
     type Core = CyclicBarrier;
+    const TAKES_PATH: bool = true;
 
     fn shared(&self) -> &Shared<CyclicBarrier> {
         &self.shared
@@ -71,10 +73,14 @@ impl CyclicBarrierData {
     }
 }
 
-fn initialize(ruby: &Ruby, object: Value, parties: Value) -> Result<(), Error> {
-    let parties = parse(ruby, parties)?;
+fn initialize(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
+    let given = path::given(ruby, args, &[])?;
+    ruby.check_arity(given.positional.len(), 1..=1)?;
+    let parties = parse(ruby, given.positional[0])?;
     let data = of::<CyclicBarrierData>(object);
-    data.initialized(ruby, CyclicBarrier::new(parties))?;
+    let make = || CyclicBarrier::new(parties);
+    let open = |path: &Path, mode| CyclicBarrier::in_file(path, mode, "CyclicBarrier", parties);
+    data.initialize_with_block(ruby, object, given.location.as_ref(), make, open)?;
     if ruby.block_given() {
         data.set_action(object, ruby.block_proc()?.as_value());
     }
@@ -231,7 +237,7 @@ fn waiters(ruby: &Ruby, object: Value) -> Result<usize, Error> {
 
 pub fn init(ruby: &Ruby, module: RModule) -> Result<(), Error> {
     let class = object::define_class::<CyclicBarrierData>(module, "CyclicBarrier", ruby.class_object())?;
-    class.define_method("initialize", method!(initialize, 1))?;
+    class.define_method("initialize", method!(initialize, -1))?;
     class.define_method("wait", method!(wait, -1))?;
     class.define_method("reset", method!(reset, 0))?;
     class.define_method("broken?", method!(is_broken, 0))?;

@@ -131,6 +131,18 @@ pub trait Object: Data {
         open: impl Fn(&Path, u32) -> Result<Self::Core, CoreError>,
     ) -> Result<(), Error> {
         refuse_block(ruby, object)?;
+        self.initialize_with_block(ruby, object, location, make, open)
+    }
+
+    /// The same for a class whose `new` takes a block.
+    fn initialize_with_block(
+        &self,
+        ruby: &Ruby,
+        object: Value,
+        location: Option<&Location>,
+        make: impl FnOnce() -> Result<Self::Core, CoreError>,
+        open: impl Fn(&Path, u32) -> Result<Self::Core, CoreError>,
+    ) -> Result<(), Error> {
         let Some(location) = location else { return self.initialized(ruby, make()) };
         if self.shared().get().is_some() {
             return Err(errors::already_initialized(ruby, self.class_name()));

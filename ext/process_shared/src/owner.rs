@@ -198,11 +198,12 @@ impl MutexData {
 fn holders() -> VALUE {
     unsafe extern "C" fn mark(_: *mut c_void) {
         arena::each_holder(|holder| {
-            let fiber = holder.binding.fiber.load(Relaxed);
-            if fiber != 0 {
-                // SAFETY: called by the collector; the fiber was alive when it was stored, and has been marked since.
-                unsafe { rb_sys::rb_gc_mark(fiber as VALUE) };
-            }
+            holder.each_fiber(|fiber| {
+                if fiber != 0 {
+                    // SAFETY: called by the collector; the fiber was alive when it was stored, and has been marked since.
+                    unsafe { rb_sys::rb_gc_mark(fiber as VALUE) };
+                }
+            });
         });
     }
     struct Type(UnsafeCell<MaybeUninit<rb_sys::rb_data_type_t>>);

@@ -1,15 +1,15 @@
 //! `ProcessShared::Presence`.
 
-use magnus::scan_args::{get_kwargs, scan_args};
-use magnus::{Integer, RArray, RClass, RHash, RModule, RString, Ruby, TryConvert, Value, method, prelude::*};
+use magnus::{Integer, RArray, RClass, RModule, RString, Ruby, TryConvert, Value, method, prelude::*};
 use process_shared_core::objects::presence::MAX_NAME;
 use process_shared_core::{Member, Presence, Refusal};
+use std::path::Path;
 
 use crate::errors::{self, Error};
 use crate::memory::pointer_on;
 use crate::object::{self, Object, Shared};
 use crate::typed_data::{Data, of};
-use crate::{data_type, thread};
+use crate::{data_type, path, thread};
 
 #[derive(Default)]
 pub struct PresenceData(Shared<Presence>);
@@ -24,6 +24,7 @@ impl Data for PresenceData {
 
 impl Object for PresenceData {
     type Core = Presence;
+    const TAKES_PATH: bool = true;
 
     fn shared(&self) -> &Shared<Presence> {
         &self.0
@@ -47,12 +48,13 @@ impl Object for PresenceData {
 }
 
 fn initialize(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
-    object::refuse_block(ruby, object)?;
-    let args = scan_args::<(), (Option<Value>,), (), (), RHash, ()>(args)?;
-    let (bytes,) = get_kwargs::<_, (), (Option<Value>,), ()>(args.keywords, &[], &["bytes"])?.optional;
-    let slots = args.optional.0.map_or(Ok(256), |slots| number(ruby, "slots", slots))?;
-    let bytes = bytes.map_or(Ok(64), |bytes| number(ruby, "bytes", bytes))?;
-    of::<PresenceData>(object).initialized(ruby, Presence::new(slots, bytes))
+    let given = path::given(ruby, args, &["bytes"])?;
+    ruby.check_arity(given.positional.len(), 0..=1)?;
+    let slots = given.positional.first().map_or(Ok(256), |slots| number(ruby, "slots", *slots))?;
+    let bytes = given.extra[0].map_or(Ok(64), |bytes| number(ruby, "bytes", bytes))?;
+    let make = || Presence::new(slots, bytes);
+    let open = |path: &Path, mode| Presence::in_file(path, mode, "Presence", slots, bytes);
+    of::<PresenceData>(object).initialize(ruby, object, given.location.as_ref(), make, open)
 }
 
 fn number(ruby: &Ruby, what: &str, value: Value) -> Result<usize, Error> {

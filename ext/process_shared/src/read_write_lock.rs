@@ -5,50 +5,33 @@
 //! calling thread is meant; so a forked child holds nothing.
 
 use magnus::rb_sys::{AsRawValue, FromRawValue};
-use magnus::{RArray, RHash, RModule, Ruby, Value, method, prelude::*};
-use magnus::scan_args::{get_kwargs, scan_args};
-use process_shared_core::read_write_lock::Found;
+use magnus::{RArray, RModule, Ruby, Value, method, prelude::*};
+use process_shared_core::arena::{Holder, Holding, Reading};
 use process_shared_core::kernel::Kernel;
+use process_shared_core::read_write_lock::Found;
 use process_shared_core::{ReadWriteLock, Reader, Thread};
 use rb_sys::{VALUE, rb_fiber_current, rb_gc_writebarrier};
 use std::cell::Cell;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use crate::errors::{self, Error};
 use crate::object::{self, Object, Shared};
-use crate::raw_methods::{Method0, NIL, define, slow};
+use crate::raw_methods::{Method0, NIL, TRUE, define, slow};
 use crate::repair::require_callable;
 use crate::timeout::Timeout;
 use crate::typed_data::{self, Data, of};
-use crate::{data_type, fiber_scheduler, interrupts, nogvl, thread, trap_context};
-
-/// The fiber that writes, or that has its turn, and how often it has begun to.
-#[derive(Default)]
-struct Holder {
-    fiber: AtomicUsize,
-    levels: AtomicU32,
-}
-
-/// One more fiber of a thread that reads.
-struct OtherReader {
-    thread: u32,
-    fiber: usize,
-    levels: u64,
-}
+use crate::{data_type, fiber_scheduler, interrupts, nogvl, path, thread, trap_context};
 
 #[derive(Default)]
 pub struct ReadWriteLockData {
     shared: Shared<ReadWriteLock>,
-    writer: Holder,
-    upgrader: Holder,
+    /// What this process knows of those who hold the lock, unless all its handles have the same.
+    own_holder: Holder,
     /// Whether `on_abandoned` runs in the writer.
     repairing: AtomicBool,
     /// The callable, or 0.
     on_abandoned: AtomicUsize,
-    /// Where several fibers of a thread read, all but the first.
-    others: Mutex<Vec<OtherReader>>,
-    has_others: AtomicBool,
 }
 
 impl Data for ReadWriteLockData {
@@ -64,15 +47,11 @@ impl Data for ReadWriteLockData {
                 unsafe { rb_sys::rb_gc_mark(fiber as VALUE) };
             }
         };
-        if let Some(lock) = self.shared.reached() {
+        // A holder that all handles have is seen to by `owner::holders`.
+        if let Some(lock) = self.shared.reached().filter(|lock| lock.holder().is_none()) {
             lock.each_fiber(|fiber| mark(fiber as usize));
         }
-        self.others().iter().for_each(|other| mark(other.fiber));
-        for holder in [&self.writer, &self.upgrader] {
-            if holder.levels.load(Relaxed) > 0 {
-                mark(holder.fiber.load(Relaxed));
-            }
-        }
+        self.own_holder.each_fiber(mark);
         if let Some(callable) = self.on_abandoned() {
             // SAFETY: called by the collector.
             unsafe { rb_sys::rb_gc_mark(callable.as_raw()) };
@@ -86,6 +65,7 @@ impl Data for ReadWriteLockData {
 
 impl Object for ReadWriteLockData {
     type Core = ReadWriteLock;
+    const TAKES_PATH: bool = true;
 
     fn shared(&self) -> &Shared<ReadWriteLock> {
         &self.shared
@@ -111,19 +91,20 @@ impl Object for ReadWriteLockData {
         }
     }
 
-    /// What the calling fiber holds is released.
+    /// What the calling fiber holds is released, unless the process has another handle of a lock with a path: it is held
+    /// through that one then.
     fn before_close(&self, ruby: &Ruby) -> Result<(), Error> {
-        let Some(lock) = self.shared.usable() else { return Ok(()) };
+        let Some(lock) = self.shared.usable().filter(|lock| !lock.has_other_handles()) else { return Ok(()) };
         let thread = thread::current(ruby)?;
         if self.is_writer(lock, &thread) {
-            self.writer.levels.store(0, Relaxed);
+            clear(self.writer());
             lock.end_write(&thread, !self.repairing.load(Relaxed));
             if !self.is_upgrader(lock, &thread) {
                 lock.end_turn(&thread);
             }
         }
         if self.is_upgrader(lock, &thread) {
-            self.upgrader.levels.store(0, Relaxed);
+            clear(self.upgrader());
             lock.end_turn(&thread);
         }
         while self.remove_read(lock, &thread) {}
@@ -136,42 +117,81 @@ fn current_fiber() -> usize {
     unsafe { rb_fiber_current() as usize }
 }
 
-impl Holder {
-    fn take(&self, object: Value) {
-        let fiber = current_fiber();
-        self.fiber.store(fiber, Relaxed);
-        self.levels.store(1, Relaxed);
-        // SAFETY: `object` now refers to `fiber`, both alive.
-        unsafe { rb_gc_writebarrier(object.as_raw(), fiber as VALUE) };
-    }
+/// Makes the calling fiber the holder, once.
+fn hold(holding: &Holding, object: Value) {
+    let fiber = current_fiber();
+    holding.fiber.store(fiber, Relaxed);
+    holding.levels.store(1, Relaxed);
+    // SAFETY: `object` now refers to `fiber`, both alive; or `owner::holders` does, which the collector always looks at.
+    unsafe { rb_gc_writebarrier(object.as_raw(), fiber as VALUE) };
+}
 
-    fn is_current(&self) -> bool {
-        self.levels.load(Relaxed) > 0 && self.fiber.load(Relaxed) == current_fiber()
-    }
+fn clear(holding: &Holding) {
+    holding.levels.store(0, Relaxed);
+    holding.fiber.store(0, Relaxed);
+}
 
-    fn add_level(&self, ruby: &Ruby) -> Result<(), Error> {
-        let levels = self.levels.load(Relaxed);
-        if levels == u32::MAX {
-            return Err(errors::ownership(ruby, format!("this fiber has taken the lock {levels} times")));
-        }
-        self.levels.store(levels + 1, Relaxed);
-        Ok(())
-    }
+fn is_current(holding: &Holding) -> bool {
+    holding.levels.load(Relaxed) > 0 && holding.fiber.load(Relaxed) == current_fiber()
+}
 
-    /// True for the last one.
-    fn remove_level(&self) -> bool {
-        let levels = self.levels.load(Relaxed) - 1;
-        self.levels.store(levels, Relaxed);
-        levels == 0
+fn add_level(ruby: &Ruby, holding: &Holding) -> Result<(), Error> {
+    let levels = holding.levels.load(Relaxed);
+    if levels == u32::MAX {
+        return Err(errors::ownership(ruby, format!("this fiber has taken the lock {levels} times")));
     }
+    holding.levels.store(levels + 1, Relaxed);
+    Ok(())
+}
+
+/// True for the last one.
+fn remove_level(holding: &Holding) -> bool {
+    let levels = holding.levels.load(Relaxed).saturating_sub(1);
+    holding.levels.store(levels, Relaxed);
+    if levels == 0 {
+        clear(holding);
+    }
+    levels == 0
 }
 
 const DEADLOCK: &str = "deadlock; another fiber of this thread holds the lock";
 const UPGRADE: &str = "deadlock; this fiber reads, and another writes or may: to become the writer, read with_upgradable_lock";
 
+/// A thread that holds too many locks may hold some only because they are garbage.
+fn with_room<T>(ruby: &Ruby, attempt: impl Fn() -> process_shared_core::Result<T>) -> Result<T, Error> {
+    let collected = |_| {
+        ruby.gc_start();
+        attempt()
+    };
+    attempt().or_else(collected).map_err(|error| errors::to_ruby(ruby, error))
+}
+
+/// Whether the entry of the thread says that `fiber` of it reads. In a file, which others may write to, it says nothing.
+#[inline]
+fn is_in_entry(lock: &ReadWriteLock, reader: Reader<'_>, fiber: usize) -> bool {
+    reader.levels() > 0 && reader.fiber() == fiber as u64 && lock.holder().is_none()
+}
+
+#[inline]
+fn end_level(lock: &ReadWriteLock, thread: &Thread, reader: Reader<'_>) {
+    let levels = reader.levels().saturating_sub(1);
+    reader.set_levels(levels);
+    if levels == 0 {
+        lock.end_read(thread, reader);
+    }
+}
+
 impl ReadWriteLockData {
-    fn others(&self) -> std::sync::MutexGuard<'_, Vec<OtherReader>> {
-        self.others.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn holder(&self) -> &Holder {
+        self.shared.get().and_then(ReadWriteLock::holder).unwrap_or(&self.own_holder)
+    }
+
+    fn writer(&self) -> &Holding {
+        &self.holder().binding
+    }
+
+    fn upgrader(&self) -> &Holding {
+        &self.holder().upgrader
     }
 
     fn on_abandoned(&self) -> Option<Value> {
@@ -182,50 +202,49 @@ impl ReadWriteLockData {
 
     /// Whether the calling fiber, of `thread`, is the writer.
     fn is_writer(&self, lock: &ReadWriteLock, thread: &Thread) -> bool {
-        lock.is_gate_held_by(thread) && self.writer.is_current()
+        lock.is_gate_held_by(thread) && is_current(self.writer())
     }
 
     fn is_upgrader(&self, lock: &ReadWriteLock, thread: &Thread) -> bool {
-        lock.is_turn_of(thread) && self.upgrader.is_current()
+        lock.is_turn_of(thread) && is_current(self.upgrader())
     }
 
     /// How often the calling fiber, of `thread`, reads.
     fn reads(&self, lock: &ReadWriteLock, thread: &Thread) -> u64 {
         let Some(reader) = lock.reader(thread) else { return 0 };
         let fiber = current_fiber();
-        let others = self.others();
-        let of_thread = others.iter().filter(|other| other.thread == thread.id());
-        let (own, rest): (Vec<_>, Vec<_>) = of_thread.partition(|other| other.fiber == fiber);
-        let own: u64 = own.iter().map(|other| other.levels).sum();
-        let rest: u64 = rest.iter().map(|other| other.levels).sum();
-        own + if reader.fiber() == fiber as u64 { reader.levels().saturating_sub(own + rest) } else { 0 }
+        let (mut own, mut rest) = (0, 0);
+        for reading in self.holder().readings.list().iter().filter(|reading| reading.thread == thread.id()) {
+            *if reading.fiber == fiber { &mut own } else { &mut rest } += reading.levels;
+        }
+        own + if is_in_entry(lock, reader, fiber) { reader.levels().saturating_sub(own + rest) } else { 0 }
     }
 
     /// Counts one more level of the calling fiber, whose thread reads already.
-    fn add_read(&self, object: VALUE, thread: &Thread, reader: Reader<'_>) {
-        let (fiber, levels) = (current_fiber(), reader.levels());
-        if levels == 0 && self.has_others.load(Relaxed) {
-            self.others().retain(|other| other.thread != thread.id()); // of a thread that has ended
+    fn add_read(&self, lock: &ReadWriteLock, object: VALUE, thread: &Thread, reader: Reader<'_>) {
+        let (fiber, levels, readings) = (current_fiber(), reader.levels(), &self.holder().readings);
+        if levels == 0 && readings.is_used.load(Relaxed) {
+            readings.list().retain(|reading| reading.thread != thread.id()); // of a thread that has ended
         }
-        if levels == 0 || reader.fiber() == fiber as u64 {
+        if is_in_entry(lock, reader, fiber) || levels == 0 && lock.holder().is_none() {
             if reader.fiber() != fiber as u64 {
                 reader.set_fiber(fiber as u64);
                 // SAFETY: `object` now refers to `fiber`, both alive.
                 unsafe { rb_gc_writebarrier(object, fiber as VALUE) };
             }
         } else {
-            let mut others = self.others();
-            let known = others.iter_mut().find(|other| other.thread == thread.id() && other.fiber == fiber);
+            let mut list = readings.list();
+            let known = list.iter_mut().find(|reading| reading.thread == thread.id() && reading.fiber == fiber);
             match known {
-                Some(other) => other.levels += 1,
-                None => others.push(OtherReader { thread: thread.id(), fiber, levels: 1 }),
+                Some(reading) => reading.levels += 1,
+                None => list.push(Reading { thread: thread.id(), fiber, levels: 1 }),
             }
-            self.has_others.store(true, Relaxed);
-            drop(others);
-            // SAFETY: as above.
+            readings.is_used.store(true, Relaxed);
+            drop(list);
+            // SAFETY: as in `hold`.
             unsafe { rb_gc_writebarrier(object, fiber as VALUE) };
         }
-        reader.set_levels(levels + 1);
+        reader.set_levels(levels.saturating_add(1));
     }
 
     /// Takes one level of the calling fiber away. False if it does not read.
@@ -234,28 +253,19 @@ impl ReadWriteLockData {
             return false;
         }
         let Some(reader) = lock.reader(thread) else { return false };
-        let fiber = current_fiber();
-        let mut others = self.others();
-        let known = others.iter().position(|other| other.thread == thread.id() && other.fiber == fiber);
+        let (fiber, readings) = (current_fiber(), &self.holder().readings);
+        let mut list = readings.list();
+        let known = list.iter().position(|reading| reading.thread == thread.id() && reading.fiber == fiber);
         if let Some(position) = known {
-            others[position].levels -= 1;
-            if others[position].levels == 0 {
-                others.remove(position);
+            list[position].levels -= 1;
+            if list[position].levels == 0 {
+                list.remove(position);
             }
-            self.has_others.store(!others.is_empty(), Relaxed);
+            readings.is_used.store(!list.is_empty(), Relaxed);
         }
-        drop(others);
-        self.end_level(lock, thread, reader);
+        drop(list);
+        end_level(lock, thread, reader);
         true
-    }
-
-    #[inline]
-    fn end_level(&self, lock: &ReadWriteLock, thread: &Thread, reader: Reader<'_>) {
-        let levels = reader.levels() - 1;
-        reader.set_levels(levels);
-        if levels == 0 {
-            lock.end_read(thread, reader);
-        }
     }
 
     /// Fast path: reads, on a thread that has read before; never raises.
@@ -266,7 +276,7 @@ impl ReadWriteLockData {
         if reader.levels() == 0 && !lock.try_read(&thread, reader) {
             return false;
         }
-        self.add_read(object, &thread, reader);
+        self.add_read(lock, object, &thread, reader);
         true
     }
 
@@ -274,25 +284,18 @@ impl ReadWriteLockData {
     fn end_read_fast(&self, lock: &ReadWriteLock, thread: &Thread) -> bool {
         let Some(reader) = lock.known_reader(thread) else { return false };
         let is_simple = reader.levels() > 0
-            && !self.has_others.load(Relaxed)
-            && reader.fiber() == current_fiber() as u64;
+            && !self.holder().readings.is_used.load(Relaxed)
+            && is_in_entry(lock, reader, current_fiber());
         if is_simple {
-            self.end_level(lock, thread, reader);
+            end_level(lock, thread, reader);
         }
         is_simple
     }
 
-    /// The entry of the calling thread. One that holds too many locks may hold some only because they are garbage.
+    /// The entry of the calling thread.
     fn entry<'a>(&self, ruby: &Ruby, lock: &'a ReadWriteLock, thread: &Thread) -> Result<Reader<'a>, Error> {
-        lock.reader_or_new(thread)
-            .or_else(|| {
-                ruby.gc_start();
-                lock.reader_or_new(thread)
-            })
-            .ok_or_else(|| {
-                let text = "there is no room for another reader: this thread holds too many locks, or too many threads read";
-                errors::ownership(ruby, text.to_owned())
-            })
+        let reader = with_room(ruby, || lock.reader_or_new(thread))?;
+        reader.ok_or_else(|| errors::ownership(ruby, "there is no room for another reader".to_owned()))
     }
 
     fn refuse_own_thread(&self, ruby: &Ruby, held: bool) -> Result<(), Error> {
@@ -338,7 +341,7 @@ impl ReadWriteLockData {
                     continue;
                 }
             }
-            self.add_read(object.as_raw(), &thread, reader);
+            self.add_read(lock, object.as_raw(), &thread, reader);
             return Ok(true);
         }
     }
@@ -380,7 +383,7 @@ impl ReadWriteLockData {
         let found = lock.found();
         if found == Found::InOrder || self.on_abandoned().is_none() {
             lock.read_and_open(thread, reader, found);
-            self.add_read(object.as_raw(), thread, reader);
+            self.add_read(lock, object.as_raw(), thread, reader);
             return Ok(true);
         }
         lock.open(thread, found);
@@ -388,7 +391,7 @@ impl ReadWriteLockData {
             return Ok(false);
         }
         let read = self.acquire_read(ruby, object, Timeout::Passed); // the writer does not wait
-        self.end_write(ruby, object)?;
+        self.end_write(ruby)?;
         read
     }
 
@@ -397,9 +400,10 @@ impl ReadWriteLockData {
         loop {
             let (lock, thread) = (self.open(ruby)?, thread::current(ruby)?);
             if self.is_writer(lock, &thread) {
-                self.writer.add_level(ruby)?;
+                add_level(ruby, self.writer())?;
                 return Ok(true);
             }
+            with_room(ruby, || lock.check_room(&thread))?;
             let is_upgrader = self.is_upgrader(lock, &thread);
             let reads = self.reads(lock, &thread);
             let others_read = lock.reader(&thread).is_some_and(|reader| reader.levels() > reads);
@@ -423,7 +427,7 @@ impl ReadWriteLockData {
                     if !fiber_scheduler::wait_until_past(ruby, object, timeout, WRITE, attempt)? {
                         return Ok(false);
                     }
-                    self.writer.take(object);
+                    hold(self.writer(), object);
                     if self.repair(ruby, object)? {
                         return Ok(true);
                     }
@@ -438,7 +442,7 @@ impl ReadWriteLockData {
                     return Ok(false);
                 }
             }
-            self.writer.take(object);
+            hold(self.writer(), object);
             if self.repair(ruby, object)? {
                 return Ok(true);
             }
@@ -500,7 +504,7 @@ impl ReadWriteLockData {
             lock.repaired();
             return Ok(true);
         }
-        self.writer.levels.store(0, Relaxed);
+        clear(self.writer());
         lock.end_write(&thread, false);
         if !self.is_upgrader(lock, &thread) {
             lock.end_turn(&thread);
@@ -508,7 +512,7 @@ impl ReadWriteLockData {
         result.map(|_| false)
     }
 
-    fn end_write(&self, ruby: &Ruby, object: Value) -> Result<(), Error> {
+    fn end_write(&self, ruby: &Ruby) -> Result<(), Error> {
         let (lock, thread) = match self.shared.reached() {
             Some(lock) => (lock, thread::current(ruby)?),
             None => return self.check(ruby),
@@ -519,10 +523,9 @@ impl ReadWriteLockData {
                 Some(pid) => format!("the lock is written by process {pid}, and not by this fiber"),
                 None => "the lock is not written: acquire_write_lock before this call".to_owned(),
             };
-            let _ = object;
             return Err(errors::ownership(ruby, text));
         }
-        if self.writer.remove_level() {
+        if remove_level(self.writer()) {
             lock.end_write(&thread, true);
             if !self.is_upgrader(lock, &thread) {
                 lock.end_turn(&thread);
@@ -545,8 +548,9 @@ impl ReadWriteLockData {
         loop {
             let (lock, thread) = (self.open(ruby)?, thread::current(ruby)?);
             if self.is_upgrader(lock, &thread) {
-                return self.upgrader.add_level(ruby);
+                return add_level(ruby, self.upgrader());
             }
+            with_room(ruby, || lock.check_room(&thread))?;
             if !self.is_writer(lock, &thread) && !lock.try_take_turn(&thread) {
                 self.refuse_own_thread(ruby, lock.is_turn_of(&thread))?;
                 if self.reads(lock, &thread) > 0 {
@@ -568,9 +572,9 @@ impl ReadWriteLockData {
                 let thread = thread::current(ruby)?;
                 self.check(ruby).inspect_err(|_| lock.end_turn(&thread))?;
             }
-            self.upgrader.take(object);
+            hold(self.upgrader(), object);
             if self.on_abandoned().is_some() && lock.is_abandoned() {
-                let repaired = self.acquire_write(ruby, object, Timeout::Never).and_then(|_| self.end_write(ruby, object));
+                let repaired = self.acquire_write(ruby, object, Timeout::Never).and_then(|_| self.end_write(ruby));
                 repaired.inspect_err(|_| drop(self.end_turn(ruby)))?;
             }
             return Ok(());
@@ -580,7 +584,7 @@ impl ReadWriteLockData {
     fn end_turn(&self, ruby: &Ruby) -> Result<(), Error> {
         let Some(lock) = self.shared.reached() else { return Ok(()) };
         let thread = thread::current(ruby)?;
-        if self.is_upgrader(lock, &thread) && self.upgrader.remove_level() && !self.is_writer(lock, &thread) {
+        if self.is_upgrader(lock, &thread) && remove_level(self.upgrader()) && !self.is_writer(lock, &thread) {
             lock.end_turn(&thread);
         }
         Ok(())
@@ -595,15 +599,15 @@ enum Gate {
 }
 
 fn initialize(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
-    object::refuse_block(ruby, object)?;
-    let args = scan_args::<(), (), (), (), RHash, ()>(args)?;
-    let (callable,) = get_kwargs::<_, (), (Option<Value>,), ()>(args.keywords, &[], &["on_abandoned"])?.optional;
-    let callable = callable.filter(|callable| !callable.is_nil());
+    let data = of::<ReadWriteLockData>(object);
+    let given = path::given(ruby, args, &["on_abandoned"])?;
+    ruby.check_arity(given.positional.len(), 0..=0)?;
+    let callable = given.extra[0].filter(|callable| !callable.is_nil());
     if let Some(callable) = callable {
         require_callable(ruby, callable)?;
     }
-    let data = of::<ReadWriteLockData>(object);
-    data.initialized(ruby, ReadWriteLock::new())?;
+    let open = |path: &Path, mode| ReadWriteLock::in_file(path, mode, "ReadWriteLock");
+    data.initialize(ruby, object, given.location.as_ref(), ReadWriteLock::new, open)?;
     if let Some(callable) = callable {
         data.on_abandoned.store(callable.as_raw() as usize, Relaxed);
         // SAFETY: `object` now refers to `callable`, both alive.
@@ -611,8 +615,6 @@ fn initialize(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
     }
     Ok(())
 }
-
-const TRUE: VALUE = rb_sys::Qtrue as VALUE;
 
 unsafe extern "C" fn acquire_read_lock(object: VALUE) -> VALUE {
     // SAFETY: a method's receiver; nothing to drop in this frame.
@@ -659,7 +661,7 @@ fn try_write_lock(ruby: &Ruby, object: Value, args: &[Value]) -> Result<bool, Er
 }
 
 fn release_write_lock(ruby: &Ruby, object: Value) -> Result<bool, Error> {
-    of::<ReadWriteLockData>(object).end_write(ruby, object).map(|()| true)
+    of::<ReadWriteLockData>(object).end_write(ruby).map(|()| true)
 }
 
 /// A block with the lock held.
@@ -727,7 +729,7 @@ unsafe extern "C" fn with_write_lock(object: VALUE) -> VALUE {
     unsafe {
         require_block();
         slow(object, method!(acquire_write_lock, 0));
-        run(object, |ruby, object| of::<ReadWriteLockData>(object).end_write(ruby, object))
+        run(object, |ruby, object| of::<ReadWriteLockData>(object).end_write(ruby))
     }
 }
 

@@ -32,6 +32,10 @@ pub const WAITERS: u32 = 0x8000_0000;
 pub const OUT_OF_REACH: &str = "it was made in another PID namespace, where thread numbers mean other threads; make it in this \
      one, after the fork that entered it";
 
+/// With so many words on its list a thread keeps none that it does not need now: locks have to be found there, and the
+/// entries of participants are for all threads.
+const MAX_KEPT: u32 = 16;
+
 /// The calling native thread, as the owner of locks. Kept to two words, so that it is passed in registers.
 #[derive(Clone, Copy, Debug)]
 pub struct Thread {
@@ -76,10 +80,10 @@ impl Thread {
         self.record.name.get() == self.name
     }
 
-    /// Whether it may keep what it does not need now: a long list makes no sense, since locks have to be found there.
+    /// Whether it may keep on its list what it does not need now.
     #[inline]
     pub fn may_keep_more(&self) -> bool {
-        self.record.tally.held.get() < MAX_HELD / 4
+        self.record.tally.held.get() < MAX_KEPT
     }
 
     #[inline]

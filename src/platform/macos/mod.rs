@@ -43,6 +43,9 @@ pub const WAITERS: u32 = 0x8000_0000;
 /// As on Linux, so that what works here works there.
 pub const MAX_HELD: u32 = 2000;
 
+/// As on Linux.
+const MAX_KEPT: u32 = 16;
+
 /// The word is the first half of its state.
 pub const WORD_FROM_NEXT: isize = -32;
 
@@ -146,7 +149,7 @@ impl Thread {
     /// As on Linux.
     #[inline]
     pub fn may_keep_more(&self) -> bool {
-        self.held_list().borrow().len() < MAX_HELD as usize / 4
+        self.held_list().borrow().len() < MAX_KEPT as usize
     }
 
     /// What this thread holds.
