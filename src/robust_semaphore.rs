@@ -6,6 +6,17 @@
 //! Nothing is ever given back for a dead process, so nothing can be given back twice, or not at all: what is free is the
 //! limit less what the living hold. `free` is that difference as it was last counted, or fewer.
 //!
+//! # Kept permits
+//! A process that gives a permit back keeps it in its entry while nobody waits, and takes it from there the next time: each
+//! is one step, without the lock. A kept permit is as free as the others. Whoever finds too few free collects what all
+//! processes keep, under the lock. An entry's two numbers, of permits held and kept, are one word: to give or take a kept one
+//! does not change their sum, so `free` stays right whoever counts, or dies, meanwhile.
+//!
+//! Permits are kept only while the gate is quiet: nobody waits, and no more are held than the limit is. Whoever makes it
+//! another than that looks at the entries afterwards, and whoever has kept one looks at the gate afterwards, and gives it
+//! back under the lock if the gate is not quiet. A SeqCst fence between the two steps of each makes one of them see the other.
+//!
+//! # The lock and the gate
 //! | lock            | meaning                                                                                   |
 //! |-----------------|-------------------------------------------------------------------------------------------|
 //! | free            | `free` is right but for the dead, who are counted as if they lived                        |
@@ -16,7 +27,8 @@
 //!
 //! | gate               | other half    | meaning                                                                  |
 //! |--------------------|---------------|--------------------------------------------------------------------------|
-//! | WAITERS            | 0             | nobody wants what is not there                                           |
+//! | WAITERS            | 0             | quiet: nobody wants what is not there                                    |
+//! | any                | EXCEEDED, any | more are held than the limit is, or a limit is being set                 |
 //! | WAITERS            | CLAIMED, want | the head of the line wants so many, and is awake or being woken          |
 //! | AVAILABLE, WAITERS | CLAIMED, want | the same, and it is asleep or about to be                                |
 //!
@@ -31,7 +43,7 @@
 //! - A wake-up cannot be lost with the head, whose line is handed on to the next, which looks first. Nor can it be lost
 //!   with the thread that gives it, which has the gate pending from before its change until after the wake-up.
 
-use crate::atomic::{AtomicU32, Ordering::*};
+use crate::atomic::{AtomicU32, Ordering::*, fence};
 use crate::deadline::Deadline;
 use crate::kernel::Kernel;
 use crate::lock::{Lock, Outcome};
@@ -43,6 +55,7 @@ use std::time::Duration;
 const IDLE: u32 = WAITERS;
 const ARMED: u32 = WAITERS | OWNER_DIED; // as in a plain semaphore, the kernel gives this bit no meaning here
 const CLAIMED: u32 = 1 << 31;
+const EXCEEDED: u32 = 1 << 30;
 
 /// The state of a holder. What it owes is collected by whoever counts, and by nobody else.
 const HOLDS: State = OWES | 1;
@@ -76,14 +89,66 @@ pub struct RobustSemaphore {
     free: AtomicU32,
 }
 
-/// A process's entry, as a handle remembers it.
+/// A process's entry, as a handle remembers it: 0, or its index and one, below its number.
 #[derive(Debug, Default)]
-pub struct Memory {
-    ticket: std::cell::Cell<Option<Ticket>>,
+pub struct Memory(std::sync::atomic::AtomicU64);
+
+/// Bits for the index, of a table of at most 32,768 entries.
+const INDEX_BITS: u32 = 16;
+
+impl Memory {
+    fn ticket(&self) -> Option<Ticket> {
+        let known = self.0.load(Relaxed);
+        let index = (known & ((1 << INDEX_BITS) - 1)).checked_sub(1)?;
+        Some(Ticket::at(index as usize, known >> INDEX_BITS))
+    }
+
+    fn set(&self, ticket: Option<Ticket>) {
+        let known = ticket.map(|ticket| ticket.number() << INDEX_BITS | (ticket.index() as u64 + 1));
+        self.0.store(known.unwrap_or(0), Relaxed);
+    }
 }
 
-// SAFETY: it is used by threads that hold the semaphore's lock, one at a time, but for `forget`, which is for the last.
-unsafe impl Sync for Memory {}
+/// The permits of an entry, and a tag that is unlike that of its last owners: a thread that goes on for a moment after its
+/// process has lost the entry changes nothing of the next owner's. What other objects have in that word has no such tag.
+#[derive(Clone, Copy)]
+struct Permits {
+    held: u32,
+    kept: u16,
+    tag: u16,
+}
+
+const TAGS: u64 = u16::MAX as u64 - 1;
+
+impl Permits {
+    fn none(ticket: Ticket) -> Self {
+        Permits { held: 0, kept: 0, tag: (ticket.number() % TAGS) as u16 + 1 }
+    }
+
+    fn of(data: u64) -> Self {
+        Permits { held: data as u32, kept: (data >> 32) as u16, tag: (data >> 48) as u16 }
+    }
+
+    fn data(self) -> u64 {
+        u64::from(self.tag) << 48 | u64::from(self.kept) << 32 | u64::from(self.held)
+    }
+
+    fn keep_one(self) -> Option<Self> {
+        Some(Permits { held: self.held.checked_sub(1)?, kept: self.kept.checked_add(1)?, ..self })
+    }
+
+    fn take_kept(self) -> Option<Self> {
+        Some(Permits { held: self.held.checked_add(1)?, kept: self.kept.checked_sub(1)?, ..self })
+    }
+
+    fn less(self, count: u32) -> Option<Self> {
+        Some(Permits { held: self.held.checked_sub(count)?, ..self })
+    }
+
+    fn collected(self) -> Option<Self> {
+        (self.kept > 0).then_some(Permits { kept: 0, ..self })
+    }
+}
 
 /// A semaphore, and those who hold permits of it.
 #[derive(Clone, Copy)]
@@ -127,7 +192,13 @@ impl RobustSemaphore {
 
     /// How many the head of the line wants.
     fn wanted(&self) -> u32 {
-        aux(self.gate.state.load(Relaxed)) & !CLAIMED
+        aux(self.gate.state.load(Relaxed)) & !(CLAIMED | EXCEEDED)
+    }
+
+    /// Whether permits may be kept.
+    #[inline]
+    fn is_quiet(&self) -> bool {
+        self.gate.state.load(Relaxed) == pack(IDLE, 0)
     }
 
     fn is_armed(&self) -> bool {
@@ -198,6 +269,57 @@ impl<'a> Robust<'a> {
         }
     }
 
+    /// Takes a permit that this process has kept.
+    #[inline]
+    pub fn take_kept(self, pid: u32) -> bool {
+        self.semaphore.is_quiet()
+            && self.remembered(pid).is_some_and(|ticket| self.update(ticket, Permits::take_kept).is_ok())
+    }
+
+    /// Gives a permit back that this process holds, and keeps it. False if that is not possible, and nothing was changed.
+    #[inline]
+    pub fn keep(self, pid: u32) -> bool {
+        if !self.semaphore.is_quiet() {
+            return false;
+        }
+        let Some(ticket) = self.remembered(pid) else { return false };
+        if self.update(ticket, Permits::keep_one).is_err() {
+            return false;
+        }
+        fence(SeqCst);
+        self.semaphore.is_quiet() || self.is_collected(ticket)
+    }
+
+    /// Undoes `keep`, unless the permit has been collected.
+    #[cold]
+    fn is_collected(self, ticket: Ticket) -> bool {
+        self.update(ticket, Permits::take_kept).is_err()
+    }
+
+    /// The entry of this process, if a handle remembers it.
+    #[inline]
+    fn remembered(self, pid: u32) -> Option<Ticket> {
+        self.memory.ticket().filter(|&ticket| self.is_of(ticket, pid))
+    }
+
+    /// Changes the permits of an entry as `change` says, if it does. Returns what they were.
+    #[inline]
+    fn update(self, ticket: Ticket, change: impl Fn(Permits) -> Option<Permits>) -> Result<Permits, Permits> {
+        let data = self.holders.table().entry(ticket).data();
+        let mut now = data.load(Relaxed);
+        loop {
+            let before = Permits::of(now);
+            if before.tag != Permits::none(ticket).tag {
+                return Err(Permits::none(ticket)); // not its owner's any more
+            }
+            let Some(after) = change(before) else { return Err(before) };
+            match data.compare_exchange(now, after.data(), AcqRel, Relaxed) {
+                Ok(_) => return Ok(before),
+                Err(then) => now = then,
+            }
+        }
+    }
+
     /// Takes `count` permits for this process if so many are free, and nobody in line goes before. `join` has to make a
     /// thread that lives as long as the process a holder, if this one is none yet.
     ///
@@ -250,6 +372,7 @@ impl<'a> Robust<'a> {
                 break found.map(|_| Outcome::Acquired);
             }
             critical.set_gate(ARMED, count);
+            fence(SeqCst);
             let watched = critical.others();
             critical.leave();
             match self.sleep(kernel, watched, deadline) {
@@ -289,15 +412,12 @@ impl<'a> Robust<'a> {
     pub fn release<K: Kernel>(self, kernel: &'a K, count: u32) -> Result<(), Refusal> {
         self.within(kernel, |critical| {
             let Some(ticket) = critical.own() else { return Err(Refusal::NotHeld(0)) };
-            let held = self.held(ticket);
-            if held < count {
-                return Err(Refusal::NotHeld(held));
-            }
-            critical.change(|| {
-                self.holders.table().entry(ticket).data().store((held - count).into(), Relaxed);
-                self.semaphore.free.store((self.semaphore.free() + count as i32) as u32, Relaxed);
+            let mut released = Ok(());
+            critical.change(|| match self.update(ticket, |now| now.less(count)) {
+                Ok(_) => critical.set_free(self.semaphore.free() + count as i32),
+                Err(now) => released = Err(Refusal::NotHeld(now.held)),
             });
-            Ok(())
+            released
         })?
     }
 
@@ -333,6 +453,7 @@ impl<'a> Robust<'a> {
             let limit = limit(self.semaphore.limit())?;
             critical.change(|| {
                 self.semaphore.limit.store(limit as u32, Relaxed);
+                critical.exceed(); // or else permits that come back meanwhile could be kept, and taken again
                 critical.count();
             });
             Some(())
@@ -353,7 +474,10 @@ impl<'a> Robust<'a> {
 
     /// Whether it may be worth to try.
     pub fn may_have(self, count: u32) -> bool {
-        self.semaphore.free() >= count as i32
+        let free = i64::from(self.semaphore.free());
+        let kept =
+            || self.holders.iter().map(|seen| i64::from(self.permits(seen.ticket()).kept)).sum::<i64>();
+        free >= i64::from(count) || free + kept() >= i64::from(count)
     }
 
     /// The processes that hold permits, and how many.
@@ -364,7 +488,7 @@ impl<'a> Robust<'a> {
         self.within(kernel, |critical| {
             critical.count();
             let live = self.holders.iter().filter(|seen| seen.is_live());
-            let held = live.map(|seen| (self.pid(seen.ticket()), self.held(seen.ticket())));
+            let held = live.map(|seen| (self.pid(seen.ticket()), self.permits(seen.ticket()).held));
             held.filter(|(_, held)| *held > 0).collect()
         })
     }
@@ -374,10 +498,13 @@ impl<'a> Robust<'a> {
         lock.pid(lock.owner())
     }
 
-    fn held(self, ticket: Ticket) -> u32 {
-        self.holders.table().entry(ticket).data().load(Relaxed) as u32
+    fn permits(self, ticket: Ticket) -> Permits {
+        let permits = Permits::of(self.holders.table().entry(ticket).data().load(Relaxed));
+        let none = Permits::none(ticket);
+        if permits.tag == none.tag { permits } else { none }
     }
 
+    #[inline]
     fn is_of(self, ticket: Ticket, pid: u32) -> bool {
         let entry = self.holders.table().entry(ticket);
         entry.status() == status(ticket.number(), HOLDS) && entry.lock().is_live() && self.pid(ticket) == pid
@@ -385,7 +512,9 @@ impl<'a> Robust<'a> {
 
     /// The entry of process `pid`, if a handle remembers it: for a handle that goes, and what it holds with it.
     pub fn forget(self, pid: u32) -> Option<Ticket> {
-        self.memory.ticket.take().filter(|&ticket| self.is_of(ticket, pid))
+        let ticket = self.memory.ticket().filter(|&ticket| self.is_of(ticket, pid));
+        self.memory.set(None);
+        ticket
     }
 }
 
@@ -395,7 +524,7 @@ impl<'a, K: Kernel> Critical<'a, K> {
         self.robust.semaphore.lock.unlock(self.kernel);
     }
 
-    /// Counts what is free, and collects what the dead held.
+    /// Counts what is free, and collects what the dead held and what the living keep.
     fn count(&self) {
         let Robust { semaphore, holders, .. } = self.robust;
         let mut held = 0;
@@ -404,13 +533,31 @@ impl<'a, K: Kernel> Critical<'a, K> {
                 seen.entry.lock().reap_if_owner_dead::<K>();
             }
             if seen.is_live() {
-                held += i64::from(self.robust.held(seen.ticket()));
+                let (Ok(before) | Err(before)) = self.robust.update(seen.ticket(), Permits::collected);
+                held += i64::from(before.held);
             } else if seen.is_orphan() {
                 let _ = seen.entry.change(seen.status(), 0);
             }
         }
         let free = i64::from(semaphore.limit()) - held;
-        semaphore.free.store(free.max(i32::MIN.into()) as i32 as u32, Relaxed);
+        self.set_free(free.max(i32::MIN.into()) as i32);
+    }
+
+    /// Sets what is free, and whether more is held than the limit is.
+    fn set_free(&self, free: i32) {
+        let semaphore = self.robust.semaphore;
+        semaphore.free.store(free as u32, Relaxed);
+        let state = semaphore.gate.state.load(Relaxed);
+        if (aux(state) & EXCEEDED != 0) != (free < 0) {
+            semaphore.gate.state.store(pack(futex_word(state), aux(state) ^ EXCEEDED), Relaxed);
+        }
+    }
+
+    /// From here to the next `set_free`, no permit is kept.
+    fn exceed(&self) {
+        let state = self.robust.semaphore.gate.state.load(Relaxed);
+        self.robust.semaphore.gate.state.store(pack(futex_word(state), aux(state) | EXCEEDED), Relaxed);
+        fence(SeqCst);
     }
 
     fn has(&self, count: u32) -> bool {
@@ -433,6 +580,13 @@ impl<'a, K: Kernel> Critical<'a, K> {
         !semaphore.line.is_locked() || count == 1 && semaphore.wanted() <= 1
     }
 
+    /// Nobody stands in line: makes the gate quiet that a dead head has left.
+    fn end_claim_of_dead(&self) {
+        if !self.robust.semaphore.line.is_locked() && self.robust.semaphore.wanted() > 0 {
+            self.set_gate(IDLE, 0);
+        }
+    }
+
     /// Takes `count` permits for this process.
     fn take(
         &self,
@@ -447,14 +601,17 @@ impl<'a, K: Kernel> Critical<'a, K> {
             Some(ticket) => ticket,
             None => {
                 let ticket = join(holders, HOLDS).ok_or(Refusal::Full)?;
-                holders.table().entry(ticket).more_data().store(NOT_FOR_OTHERS, Relaxed);
-                memory.ticket.set(Some(ticket));
+                let entry = holders.table().entry(ticket);
+                entry.more_data().store(NOT_FOR_OTHERS, Relaxed);
+                entry.data().store(Permits::none(ticket).data(), Relaxed);
+                memory.set(Some(ticket));
                 ticket
             }
         };
         // In this order: whoever dies in between leaves fewer free than there are, and the next one counts.
         semaphore.free.store((semaphore.free() - count as i32) as u32, Relaxed);
-        holders.table().entry(ticket).data().store((self.robust.held(ticket) + count).into(), Release);
+        holders.table().entry(ticket).data().fetch_add(count.into(), AcqRel);
+        self.end_claim_of_dead();
         if semaphore.is_armed() {
             self.wake_head(); // it does not know of this holder
         }
@@ -465,27 +622,36 @@ impl<'a, K: Kernel> Critical<'a, K> {
     #[inline]
     fn own(&self) -> Option<Ticket> {
         let (robust, pid) = (self.robust, self.kernel.pid());
-        let remembered = robust.memory.ticket.get().filter(|&ticket| robust.is_of(ticket, pid));
+        let remembered = robust.memory.ticket().filter(|&ticket| robust.is_of(ticket, pid));
         remembered.or_else(|| {
             let found =
                 robust.holders.iter().map(|seen| seen.ticket()).find(|&ticket| robust.is_of(ticket, pid));
-            robust.memory.ticket.set(found);
+            robust.memory.set(found);
             found
         })
     }
 
     /// The entries of other processes that hold permits, with the value of each word while that process lives. `None` if
-    /// one of them has died meanwhile.
+    /// one of them has died meanwhile, or if somebody keeps a permit.
     fn others(&self) -> Option<Vec<(&'a Word, u32)>> {
         let (robust, pid) = (self.robust, self.kernel.pid());
-        let holders = robust.holders.iter().filter(|seen| robust.held(seen.ticket()) > 0);
-        let others = holders.filter(|seen| robust.pid(seen.ticket()) != pid);
-        others.map(|seen| seen.entry.lock().watch().map(|value| (seen.entry.lock().word(), value))).collect()
+        let mut others = Vec::new();
+        for seen in robust.holders.iter() {
+            let Permits { held, kept, .. } = robust.permits(seen.ticket());
+            if kept > 0 {
+                return None;
+            }
+            if held > 0 && robust.pid(seen.ticket()) != pid {
+                others.push((seen.entry.lock().word(), seen.entry.lock().watch()?));
+            }
+        }
+        Some(others)
     }
 
     fn set_gate(&self, word: u32, want: u32) {
-        let half = if want == 0 { 0 } else { CLAIMED | want };
-        self.robust.semaphore.gate.state.store(pack(word, half), Relaxed);
+        let gate = &self.robust.semaphore.gate.state;
+        let claim = if want == 0 { 0 } else { CLAIMED | want };
+        gate.store(pack(word, aux(gate.load(Relaxed)) & EXCEEDED | claim), Relaxed);
     }
 
     /// Makes a change that may give the head of the line what it wants.

@@ -470,6 +470,19 @@ mod robust {
             self.semaphore(shared).release(&self.me, count)
         }
 
+        /// As a process does that takes and gives one at a time.
+        fn take_one(&self, shared: &Shared<RobustSemaphore>) {
+            if !self.semaphore(shared).take_kept(self.me.process.get()) {
+                self.take(shared, 1);
+            }
+        }
+
+        pub fn give_one(&self, shared: &Shared<RobustSemaphore>) {
+            if !self.semaphore(shared).keep(self.me.process.get()) {
+                self.give(shared, 1).unwrap();
+            }
+        }
+
         fn assert_all_free(&self, shared: &Shared<RobustSemaphore>, limit: i32) {
             assert_eq!(self.semaphore(shared).value(&self.me), limit);
             assert_eq!(self.semaphore(shared).holders(&self.me), Ok(Vec::new()));
@@ -533,6 +546,74 @@ mod robust {
         });
     }
 
+    /// The other wants it, whether it is kept by then or not.
+    #[test]
+    fn a_kept_permit_is_there_for_others() {
+        check(2, || {
+            let shared = with(1);
+            let first = spawn(&shared, |shared| {
+                let process = Process::new(shared, 1);
+                process.take_one(shared);
+                process.give_one(shared);
+                process
+            });
+            let second = Process::new(&shared, 2);
+            second.take(&shared, 1);
+            second.give_one(&shared);
+            first.join().unwrap();
+            second.assert_all_free(&shared, 1);
+        });
+    }
+
+    #[test]
+    fn a_permit_that_was_kept_is_taken_by_one() {
+        check(2, || {
+            let shared = with(1);
+            let first = Process::new(&shared, 1);
+            first.take_one(&shared);
+            first.give_one(&shared);
+            let other = spawn(&shared, |shared| {
+                let process = Process::new(shared, 2);
+                process.take(shared, 1);
+                shared.data.with_mut(|data| unsafe { *data += 1 });
+                process.give_one(shared);
+            });
+            first.take_one(&shared);
+            shared.data.with_mut(|data| unsafe { *data += 1 });
+            first.give_one(&shared);
+            other.join().unwrap();
+            first.assert_all_free(&shared, 1);
+        });
+    }
+
+    #[test]
+    fn outlives_whoever_keeps_one() {
+        check_deaths(1, |steps| {
+            outlives(steps, |shared, process| {
+                process.take_one(shared);
+                process.give_one(shared);
+            })
+        });
+    }
+
+    /// What comes back while the limit is made lower is not taken again.
+    #[test]
+    fn a_lower_limit_holds_for_kept_permits() {
+        check(2, || {
+            let shared = with(1);
+            let first = Process::new(&shared, 1);
+            first.take_one(&shared);
+            let lowers = spawn(&shared, |shared| {
+                let process = Process::new(shared, 2);
+                process.semaphore(shared).resize(&process.me, |_| Some(0)).unwrap();
+            });
+            first.give_one(&shared);
+            lowers.join().unwrap();
+            assert!(!first.semaphore(&shared).take_kept(1));
+            first.assert_all_free(&shared, 0);
+        });
+    }
+
     /// Whoever changes the limit holds nothing, so nobody watches it.
     #[test]
     fn outlives_whoever_changes_the_limit() {
@@ -565,7 +646,9 @@ mod robust {
             process.take(&shared, 1);
             let mortal = spawn(&shared, move |shared| {
                 process.guardian.end();
-                let _ = process.give(shared, 1);
+                if !process.semaphore(shared).keep(1) {
+                    let _ = process.give(shared, 1);
+                }
             });
             let other = Process::new(&shared, 2);
             other.take(&shared, 1);

@@ -182,7 +182,8 @@ impl Semaphore {
     #[inline(never)]
     fn try_wait_robust(&self) -> bool {
         let (Some(robust), Some(thread)) = (self.robust(), Thread::known()) else { return false };
-        robust.may_have(1) && robust.try_acquire(&thread, 1, join) == Ok(true)
+        robust.take_kept(thread.pid())
+            || robust.may_have(1) && robust.try_acquire(&thread, 1, join) == Ok(true)
     }
 
     /// Takes `count` permits at once if there are so many, and nobody stands in line for them.
@@ -340,6 +341,7 @@ impl Semaphore {
     #[inline(never)]
     pub fn post_many(&self, thread: &Thread, count: u32, max: u32) -> StdResult<(), Refusal> {
         match self.robust() {
+            Some(robust) if count == 1 && robust.keep(thread.pid()) => Ok(()),
             Some(robust) => Ok(robust.release(thread, count)?),
             None => Ok(self.permits().post_many(thread, count, max)?),
         }
