@@ -10,6 +10,8 @@ module Fuzz
     SUBCLASSES = CLASSES.map { |klass| Class.new(klass) }.freeze
     FORGETFUL = CLASSES.map { |klass| Class.new(klass) { def initialize(*) = nil } }.freeze
 
+    ROBUST = RUBY_PLATFORM.include?("linux")
+
     # Has a monitor by inclusion.
     class Mixed
       include ProcessShared::MonitorMixin
@@ -47,7 +49,9 @@ module Fuzz
     def memory = ProcessShared::SharedMemory.new(@random.rand(1..300))
 
     def derived
-      case @random.rand(8)
+      case @random.rand(10)
+      when 8 then ROBUST ? ProcessShared::Semaphore.new(@random.rand(3), robust: true) : memory
+      when 9 then ProcessShared::CyclicBarrier.new(@random.rand(1..2)) { nil }
       when 0 then ProcessShared::Semaphore.new(@random.rand(3)).to_mtx
       when 1 then ProcessShared::Monitor.new.new_cond
       when 2 then Mixed.new

@@ -11,7 +11,8 @@ module Storm
   ROUND = 4 # seconds
 end
 
-%w[scene scenes/counters scenes/buffers scenes/chains scenes/churn scenes/strangers scenes/maps worker board stall round].each do |file|
+scenes = %w[counters buffers chains churn strangers maps permits meetings].map { |name| "scenes/#{name}" }
+["scene", *scenes, "worker", "board", "stall", "round"].each do |file|
   # Worker::THREADS is needed by scenes only when they run.
   require_relative file
 end
