@@ -81,3 +81,15 @@ Bench.compare("ReadWriteLock", "with_read_lock in 2 processes at once, each", ro
   c.timed("2 processes") { Bench::Crew.time(2, &read.call(ProcessShared::ReadWriteLock.new)) / reads }
   c.timed("one alone", goal: 1.3) { Bench::Crew.time(1, &read.call(ProcessShared::ReadWriteLock.new)) / reads }
 end
+
+Bench.count("Presence#size with 64 members", unit: "ns") do
+  presence = ProcessShared::Presence.new
+  Bench::Crew.with(64, ->(_) { presence.enter && sleep }) do |crew|
+    crew.go
+    sleep 0.01 until presence.size == 64
+    times = Bench.quick? ? 100 : 100_000
+    start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    times.times { presence.size }
+    (Process.clock_gettime(Process::CLOCK_MONOTONIC) - start) / times * 1e9
+  end
+end
