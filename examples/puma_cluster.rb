@@ -6,27 +6,6 @@
 
 require "process_shared"
 
-# Allows `rate` events a second on average, and `burst` at once, over all processes. All that is kept is one number, the
-# time at which the events so far will have been paid off, so that a process killed in between cannot spoil it.
-class RateLimit
-  def initialize(rate:, burst:)
-    @price = (1e9 / rate).round # nanoseconds
-    @most = burst * @price
-    @lock = ProcessShared::Mutex.new
-    @paid_off = ProcessShared::SharedMemory.new(:int64)
-  end
-
-  def allow?
-    now = Process.clock_gettime(Process::CLOCK_MONOTONIC, :nanosecond)
-    @lock.synchronize do
-      paid_off = [@paid_off.read_int64, now].max + @price
-      allowed = paid_off - now <= @most
-      @paid_off.write_int64(paid_off) if allowed
-      allowed
-    end
-  end
-end
-
 # Runs the block again and again in one of the processes that call this. When that process is gone, however it went,
 # another one takes over at once. A job that raises is reported, and runs again in its turn.
 class Leader
@@ -59,7 +38,7 @@ end
 
 return unless $PROGRAM_NAME == __FILE__
 
-limit = RateLimit.new(rate: 1, burst: 5)
+limit = ProcessShared::RateLimiter.new(1, burst: 5)
 leader = Leader.new(every: 0.01)
 runs = ProcessShared::SharedArray.new(:int, 4)
 served = ProcessShared::SharedArray.new(:int, 4)
@@ -71,7 +50,7 @@ workers = Array.new(4) do |index|
       runs[index] += 1
       raise "the job failed" if runs[index].odd?
     end
-    10.times { served[index] += 1 if limit.allow? }
+    10.times { served[index] += 1 if limit.try_acquire }
     sleep # as a worker does until it is told to stop
   end
 end

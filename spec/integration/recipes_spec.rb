@@ -53,16 +53,58 @@ RSpec.describe "The recipe", :unstressed, limit: 120 do
     end
   end
 
+  describe "of the limit that survives", skip: RUBY_PLATFORM.include?("linux") ? false : "robust semaphores need Linux" do
+    recipe = Recipes.load(:robust_limit)
+
+    it "never lets in too many, and has all permits back, whoever is killed" do
+      slow_part = recipe::SlowPart.new(->(work) { work.call }, limit: 2, patience: 20)
+      inside = Array.new(2) { ProcessShared::Mutex.new } # held by those who are inside
+      crowded = ProcessShared::Semaphore.new(0)
+      work = -> { inside.any? { |place| place.try_lock(0.5) && place.unlock } || crowded.post }
+      crew = kill_again_and_again(5, 60) { loop { slow_part.call(work) } }
+      expect(slow_part.call(-> { :done })).to be :done
+      crew.each(&:kill)
+      expect([crowded.value, slow_part.busy, slow_part.call(-> { :done })]).to eq [0, {}, :done]
+    end
+
+    it "has a permit back wherever its holder is killed" do
+      slow_part = nil
+      steps = kill_at_every_step(-> { slow_part.call({}) }) do
+        slow_part = recipe::SlowPart.new(->(_) { 1 + 1 }, limit: 1, patience: 10)
+        -> { expect([slow_part.call({}), slow_part.busy]).to eq [2, {}] }
+      end
+      expect(steps).to be > 5
+    end
+  end
+
+  describe "of the status page" do
+    recipe = Recipes.load(:status_page)
+
+    it "shows who lives, wherever a worker is killed" do
+      page = nil
+      steps = kill_at_every_step(-> { page.enter("dead") && page.call({ "PATH_INFO" => "/" }) }, stride: 3) do
+        page = recipe::StatusPage.new(->(_) { [200, {}, []] })
+        -> { expect(page.to_s).to eq "0 workers\n" }
+      end
+      expect(steps).to be > 10
+      page.enter("here")
+      page.call({ "PATH_INFO" => "/some" })
+      expect(page.call({ "PATH_INFO" => "/workers" }).last.first).to match(%r{\A1 workers\nhere +pid #{Process.pid} +1 requests, .*last /some\n\z})
+    end
+  end
+
   describe "for Puma's workers" do
     recipe = Recipes.load(:puma_cluster)
 
-    it "never allows more than the limit, wherever a process is killed" do
-      limit = nil
-      steps = kill_at_every_step(-> { limit.allow? }) do
-        limit = recipe::RateLimit.new(rate: 0.001, burst: 5)
-        -> { expect(Array.new(7) { limit.allow? }.count(true)).to be_between(4, 5) }
+    it "never allows more than the limit, whoever is killed; a death costs what the dead had taken" do
+      limit = ProcessShared::RateLimiter.new(0.001, burst: 50)
+      allowed = ProcessShared::AtomicFixnum.new(0)
+      crew = kill_again_and_again(4, 20) do
+        loop { limit.try_acquire ? allowed.increment : sleep(0.001) }
       end
-      expect(steps).to be > 10
+      wait_until("an end") { limit.retry_after.positive? }
+      crew.each(&:kill)
+      expect(allowed.value).to be_between(50 - 24, 50)
     end
 
     it "goes on with the job when it raises, and in another worker when the worker is killed" do

@@ -78,6 +78,27 @@ RSpec.describe "Objects shared under", :unstressed, limit: 120 do
       expect(configured(answers)).to be_one_object
     end
 
+    it "with a status page: all workers are on it, and who is killed is off it at once" do
+      page = <<~RUBY
+        require "#{Recipes::DIRECTORY}/status_page"
+        STATUS = StatusPage.new(->(_env) { [200, {}, ["hello"]] })
+        run STATUS
+      RUBY
+      configuration = "bind 'unix://#{@dir}/socket'\nworkers 2\nthreads 1, 1\npreload_app!\n" \
+                      "on_worker_boot { |number| ::STATUS.enter(\"worker \#{number}\") }\n"
+      server = start({ "puma.rb" => configuration, "config.ru" => page }, RbConfig.ruby, "-S", "puma", "-C", "puma.rb")
+      pids = -> { server.get("/workers").to_s.scan(/pid (\d+)/).flatten.map(&:to_i) }
+      wait_until("two workers", within: 60) { pids.call.size == 2 }
+      server.get("/first")
+      expect(server.get("/workers")).to match(%r{2 workers.* 1 requests.*last /first}m)
+      killed = pids.call.first
+      Process.kill(:KILL, killed)
+      wait_until("its end") { Process.kill(0, killed) && false rescue true } # its master has seen it
+      shown = wait_until("a page", within: 60) { pids.call.then { |all| all unless all.empty? } }
+      expect(shown).not_to include killed
+      wait_until("two workers again", within: 60) { pids.call.size == 2 }
+    end
+
     it "after a restart by USR2: all is made anew" do
       server = puma("preload_app!")
       before = ask(server)
@@ -114,6 +135,22 @@ RSpec.describe "Objects shared under", :unstressed, limit: 120 do
       server.signal(:HUP)
       answers += ask(server, gone: answers.map(&:first))
       expect(configured(answers)).to be_one_object
+    end
+
+    it "with a limit: requests that take too long, and are killed with their workers, give their permits back" do
+      skip "robust semaphores need Linux" unless RUBY_PLATFORM.include?("linux")
+      limited = <<~RUBY
+        require "#{Recipes::DIRECTORY}/robust_limit"
+        run SlowPart.new(->(env) { env["PATH_INFO"] == "/hang" ? sleep : [200, {}, ["done"]] }, limit: 2, patience: 0)
+      RUBY
+      configuration = "listen '#{@dir}/socket'\nworker_processes 3\npreload_app true\nset[:timeout] = 2 # `timeout` takes 3 and more\n"
+      server = start({ "unicorn.rb" => configuration, "config.ru" => limited }, RbConfig.ruby, "-S", "unicorn", "-c", "unicorn.rb")
+      wait_until("an answer", within: 60) { server.get == "done" }
+      hanging = Array.new(2) { Thread.new { server.get("/hang") } }
+      wait_until("two that hang") { server.get == "busy\n" }
+      expect(hanging.map(&:value)).to eq [nil, nil]
+      expect(File.read(server.log).scan(/killing/).size).to be >= 2
+      expect(Array.new(10) { server.get }).to eq ["done"] * 10
     end
 
     it "through a restart by USR2: there is one leader, and numbers go on, also for a console, by their paths" do

@@ -24,9 +24,9 @@ class Server
   end
 
   # The body of the answer, or nil while there is none.
-  def get
+  def get(path = "/")
     UNIXSocket.open("#{@dir}/socket") do |socket|
-      socket.write("GET / HTTP/1.0\r\n\r\n")
+      socket.write("GET #{path} HTTP/1.0\r\n\r\n")
       socket.wait_readable(10) or return
       socket.read[/\r\n\r\n(.+)/m, 1]
     end
