@@ -111,6 +111,20 @@ crash_tests! {
         ..Operation::on(Scene::free)
     },
 
+    take_a_kept_one_and_keep_it_again => Operation {
+        asleep: starting,
+        prepare: |scene| {
+            scene.take(1);
+            scene.give(1);
+        },
+        operation: |scene| {
+            assert!(scene.semaphore.try_wait());
+            scene.give(1);
+        },
+        check: Scene::assert_all_come_back,
+        ..Operation::on(Scene::free)
+    },
+
     /// The victim holds two permits, and others wait for all.
     post_with_a_waiter => Operation {
         asleep: starting,
