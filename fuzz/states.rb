@@ -103,7 +103,9 @@ module Fuzz
         when 1 then ["compare_and_set", @number.compare_and_set(by, by + 1), @value == by && (@value = by + 1) && true]
         when 2 then ["update", @number.update { |value| value * 2 % 1000 }, @value = @value * 2 % 1000]
         when 3 then ["set", @event.set, @set = true]
-        when 4 then ["reset", @event.reset, !(@set = false)]
+        when 4
+          @set = false
+          ["reset", @event.reset, true]
         when 5 then ["wait(0)", @event.wait(0), @set]
         else ["count_down", @latch.count_down, (@count -= 1 if @count.positive?) && nil]
         end
