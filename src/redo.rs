@@ -11,6 +11,8 @@
 //!
 //! What no word that is in force leads to needs no log: it is written directly, before the decision.
 
+use std::mem::MaybeUninit;
+use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering::*, compiler_fence};
 
 /// A memory whose words are changed through redo logs.
@@ -59,20 +61,28 @@ impl<const N: usize> Log<N> {
 pub struct Redo<'m, M, const N: usize> {
     memory: &'m M,
     log: &'m Log<N>,
-    writes: [(usize, u64); N],
+    /// The first `count` are there: zeroes for all would cost more than a change of a few words.
+    writes: [MaybeUninit<(usize, u64)>; N],
     count: usize,
 }
 
 impl<'m, M: Memory, const N: usize> Redo<'m, M, N> {
+    #[inline]
     pub fn new(memory: &'m M, log: &'m Log<N>) -> Self {
-        Redo { memory, log, writes: [(0, 0); N], count: 0 }
+        Redo { memory, log, writes: [const { MaybeUninit::uninit() }; N], count: 0 }
+    }
+
+    #[inline]
+    fn writes(&self) -> &[(usize, u64)] {
+        // SAFETY: `set` has written the first `count`, which are at most N.
+        unsafe { slice::from_raw_parts(self.writes.as_ptr().cast(), self.count) }
     }
 
     /// What the word will be after the writes so far.
+    #[inline]
     pub fn get(&self, word: &AtomicU64) -> u64 {
         let offset = self.memory.offset_of(word);
-        let writes = &self.writes[..self.count];
-        match writes.iter().find(|(at, _)| *at == offset) {
+        match self.writes().iter().find(|(at, _)| *at == offset) {
             Some((_, value)) => *value,
             None => word.load(Relaxed),
         }
@@ -82,21 +92,20 @@ impl<'m, M: Memory, const N: usize> Redo<'m, M, N> {
     ///
     /// # Errors
     /// `Memory::CORRUPT` if there are too many.
+    #[inline]
     pub fn set(&mut self, word: &AtomicU64, value: u64) -> Result<(), M::Refusal> {
         let offset = self.memory.offset_of(word);
-        let writes = &mut self.writes[..self.count];
-        if let Some(write) = writes.iter_mut().find(|(at, _)| *at == offset) {
-            write.1 = value;
-            return Ok(());
-        }
-        *self.writes.get_mut(self.count).ok_or(M::CORRUPT)? = (offset, value);
-        self.count += 1;
+        let known = self.writes().iter().position(|(at, _)| *at == offset);
+        let index = known.unwrap_or(self.count);
+        self.writes.get_mut(index).ok_or(M::CORRUPT)?.write((offset, value));
+        self.count = self.count.max(index + 1);
         Ok(())
     }
 
-    /// Makes all the writes, or none.
-    pub fn commit(self) {
-        let writes = &self.writes[..self.count];
+    /// Makes all the writes, or none. (By reference: a move would copy the whole array.)
+    #[inline]
+    pub fn commit(&mut self) {
+        let writes = self.writes();
         // The processor keeps the order of a thread's own stores for itself, and a thread dies between two of them. So it
         // is the compiler alone that must not change it.
         compiler_fence(SeqCst);

@@ -6,7 +6,7 @@
 mod support;
 
 use process_shared_core::platform::map;
-use process_shared_core::queue::{Participant, Popped, Pushed, Queue, Refusal, Reservation, Taken};
+use process_shared_core::queue::{Participant, Popped, Pushed, Queue, Refusal, Reservation, Short, Taken};
 use process_shared_core::{Deadline, Outcome, Thread};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -35,10 +35,21 @@ fn push(queue: &Queue, bytes: &[u8]) {
     queue.push(&me(), 7, bytes, patience()).unwrap();
 }
 
+/// Every second time: whether the way for short items is tried first.
+fn short_first() -> bool {
+    static TURN: AtomicU64 = AtomicU64::new(0);
+    TURN.fetch_add(1, SeqCst) % 2 == 0
+}
+
 /// Adds an item if there is room now.
 fn try_push(queue: &Queue, bytes: &[u8]) -> Result<(), Refusal> {
     let me = me();
-    let pushed = queue.enter(&me, None).unwrap().push(7, bytes)?;
+    let critical = queue.enter(&me, None).unwrap();
+    if short_first() && critical.push_short(7, bytes) {
+        return Ok(());
+    }
+    let pushed = critical.push(7, bytes)?;
+    drop(critical);
     if let Pushed::Reserved(reservation) = pushed {
         publish(queue, reservation, bytes)?;
     }
@@ -62,15 +73,23 @@ fn pop(queue: &Queue, member: Option<u32>) -> Vec<u8> {
 
 /// The first item for good, if there is one.
 fn try_pop(queue: &Queue) -> Result<Vec<u8>, Refusal> {
-    let mut bytes = Vec::new();
+    let (mut bytes, mut short) = (Vec::new(), Short::new());
     let me = me();
-    let popped = queue.enter(&me, None).unwrap().pop(&mut bytes);
-    popped.map(|_| bytes)
+    let critical = queue.enter(&me, None).unwrap();
+    if short_first() && critical.pop_short(&mut short) {
+        return Ok(short.bytes().to_vec());
+    }
+    critical.pop(&mut bytes).map(|_| bytes)
 }
 
 fn take(queue: &Queue, member: u32) -> (Taken, Vec<u8>) {
-    let mut bytes = Vec::new();
-    let taken = queue.take(&me(), member, &mut bytes, patience()).unwrap();
+    let (mut bytes, mut short, thread) = (Vec::new(), Short::new(), me());
+    if short_first() {
+        if let Some(taken) = queue.enter(&thread, None).unwrap().take_short(member, &mut short) {
+            return (taken, short.bytes().to_vec());
+        }
+    }
+    let taken = queue.take(&thread, member, &mut bytes, patience()).unwrap();
     (taken, bytes)
 }
 
@@ -635,4 +654,33 @@ fn overwritten_memory_harms_nobody() {
         });
         assert_eq!(child.reap(), 0, "seed {seed}");
     }
+}
+
+/// What is not simple goes the general way: limits, ends of blocks, what came back, whoever waits for room.
+#[test]
+fn the_way_of_short_items_declines_what_is_not_simple() {
+    let me = me();
+    let (limited, closed, queue) = (queue_with(1 << 16, 1), queue(1 << 16), queue(1 << 16));
+    let mut short = Short::new();
+    assert!(!limited.enter(&me, None).unwrap().push_short(1, b"x"));
+    closed.enter(&me, None).unwrap().close();
+    assert!(!closed.enter(&me, None).unwrap().push_short(1, b"x"));
+    let (one, critical) = (join(&queue), || queue.enter(&me, None).unwrap());
+    assert!(!critical().pop_short(&mut short) && critical().take_short(one.member(), &mut short).is_none());
+    assert!(!critical().push_short(1, &[0; 129]));
+    assert!(
+        critical().push_short(1, &[1; 128])
+            && critical().push_short(2, b"")
+            && critical().push_short(3, b"x")
+    );
+    let taken = critical().take_short(one.member(), &mut short).unwrap();
+    assert_eq!((taken.tag, taken.deliveries, short.bytes()), (1, 1, [1; 128].as_slice()));
+    critical().put_back(&taken).unwrap();
+    assert!(!critical().pop_short(&mut short), "one that came back is first");
+    assert_eq!(try_pop(&queue).unwrap(), [1; 128]);
+    assert!(critical().pop_short(&mut short) && short.bytes().is_empty() && short.tag == 2);
+    assert!(critical().pop_short(&mut short) && short.bytes() == b"x" && short.tag == 3);
+    let fits = (0..).take_while(|_| critical().push_short(4, &[4; 100])).count();
+    assert!((1..4096 / 100).contains(&fits), "to the end of the block");
+    assert!(one.leave(&queue, None).is_ok());
 }

@@ -33,6 +33,13 @@ end
       expect([queue.size, queue.max]).to eq [2, 2]
     end
 
+    it "has a timeout, also to push", if: klass == ProcessShared::SizedQueue || RUBY_VERSION >= "3.2" do
+      queue = klass.new(1) << 1
+      expect([queue.push(2, timeout: 0), queue.push(2, timeout: 0.001)]).to eq [nil, nil]
+      expect { queue.push(2, true, timeout: 1) }.to raise_error(ArgumentError, "can't set a timeout if non_block is enabled")
+      expect([queue.pop, queue.push(2, timeout: 1)]).to eq [1, queue]
+    end
+
     it "refuses a limit that is none" do
       [0, -1].each do |max|
         expect { klass.new(max) }.to raise_error(ArgumentError, "queue size must be positive")
@@ -128,6 +135,30 @@ RSpec.describe ProcessShared::Queue do
     Coded.writes = -> { throw :out }
     catch(:out) { queue.push(Coded.new) }
     expect(queue).to be_empty
+  end
+
+  it "is held up by no code of an object that takes long, and loses nothing when that is killed" do
+    [:writes, :reads].each do |side|
+      queue.push(Coded.new) if side == :reads
+      child = fork_child do |parent|
+        Coded.public_send(:"#{side}=", -> { parent.say && parent.listen })
+        side == :reads ? queue.pop { :never } : queue.push(Coded.new)
+      end
+      child.hear
+      expect(queue.push(1).push(2).pop_all).to eq [1, 2]
+      child.kill
+    end
+    expect(queue.pop { |item, deliveries| [item.class, deliveries] }).to eq [Coded, 2]
+    expect(queue).to be_empty
+  end
+
+  it "is the same in a child that the code of an object forks" do
+    Coded.writes = -> { fork_child { queue.push(:from_the_child) }.value }
+    queue.push(Coded.new).push(:for_the_child)
+    expect(queue.pop).to be :from_the_child
+    Coded.reads = -> { @read = fork_child { queue.pop } }
+    expect(queue.pop { @read.value }).to be :for_the_child
+    expect([queue.size, queue.in_flight]).to eq [0, {}]
   end
 
   describe "#pop with a block" do

@@ -31,14 +31,17 @@ pub struct Chain {
 
 const PASSED: u32 = 1 << 31;
 
+#[inline]
 fn link(next: u32, pins: u32) -> u64 {
     u64::from(next) | (u64::from(pins) << 32)
 }
 
+#[inline]
 fn next_of(link: u64) -> u32 {
     link as u32
 }
 
+#[inline]
 fn pins_of(link: u64) -> u32 {
     (link >> 32) as u32
 }
@@ -133,6 +136,7 @@ impl<K: Kernel> Critical<'_, K> {
     }
 
     /// One more item needs the block.
+    #[inline]
     pub(super) fn pin(&self, redo: &mut Redo, block: u32) -> Result<(), Refusal> {
         let word = self.queue.link(block)?;
         let now = redo.get(word);
@@ -140,6 +144,7 @@ impl<K: Kernel> Critical<'_, K> {
     }
 
     /// One item less needs the block.
+    #[inline]
     pub(super) fn unpin(&self, redo: &mut Redo, block: u32) -> Result<(), Refusal> {
         let word = self.queue.link(block)?;
         let now = redo.get(word);

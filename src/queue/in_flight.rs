@@ -16,6 +16,7 @@ use super::layout::Entry;
 use super::log::{Payload, Record};
 use super::refusal::{Corrupt, Refusal};
 use super::shared::Redo;
+use super::short::Short;
 use super::words::{List, distance};
 use super::{Critical, Queue};
 use crate::kernel::Kernel;
@@ -34,10 +35,12 @@ struct State {
 }
 
 impl State {
+    #[inline]
     fn pack(self) -> u64 {
         self.kind | (u64::from(self.member) << 8) | (u64::from(self.deliveries) << 32)
     }
 
+    #[inline]
     fn unpack(word: u64) -> Self {
         State { kind: word & 0xff, member: (word >> 8) as u32 & 0xff_ffff, deliveries: (word >> 32) as u32 }
     }
@@ -95,32 +98,57 @@ impl<K: Kernel> Critical<'_, K> {
         Ok(self.taken(list.first, entry, member, deliveries))
     }
 
+    /// Takes the oldest item of the log, a short one in a block. `redo` has moved the head.
+    #[inline]
+    pub(super) fn take_from_log(
+        &self,
+        redo: &mut Redo,
+        place: Cursor,
+        short: &Short,
+        member: u32,
+    ) -> Option<Taken> {
+        if !self.queue.is_member(member) {
+            return None;
+        }
+        let index = self.allocate_entry(redo).ok()?;
+        let entry = self.queue.entry(index).ok()?;
+        self.pin(redo, place.block).ok()?;
+        let (tag, length) = (u64::from(short.tag), short.bytes().len() as u64);
+        entry.fill(self.head().ordinal, pair(place.block, place.offset), length, tag);
+        self.fly(redo, entry, member).ok()?;
+        Some(self.taken(index, entry, member, 1))
+    }
+
     fn take_record(&self, record: &Record, member: u32, buffer: &mut Vec<u8>) -> Result<Taken, Refusal> {
         let mut redo = self.queue.redo();
         let index = self.allocate_entry(&mut redo)?;
         let entry = self.queue.entry(index)?;
-        entry.ticket.store(entry.ticket.load(Relaxed).wrapping_add(1), Relaxed);
-        entry.ordinal.store(u64::from(record.ordinal), Relaxed);
-        entry.length.store(record.length, Relaxed);
+        let tag = u64::from(record.tag);
         match record.payload {
             Payload::Small(cursor) => {
-                entry.place.store(pair(cursor.block, cursor.offset), Relaxed);
-                entry.tag.store(u64::from(record.tag), Relaxed);
+                entry.fill(record.ordinal, pair(cursor.block, cursor.offset), record.length, tag);
                 self.pin_small(&mut redo, cursor, record.length)?;
                 self.copy_small(entry, buffer)?;
             }
             Payload::Large(chain) => {
-                entry.place.store(pair(chain.first, chain.last), Relaxed);
-                entry.tag.store(u64::from(record.tag) | LARGE, Relaxed);
+                entry.fill(record.ordinal, pair(chain.first, chain.last), record.length, tag | LARGE);
             }
         }
         self.advance(&mut redo, record)?;
-        redo.set(&entry.state, State { kind: IN_FLIGHT, member, deliveries: 1 }.pack())?;
-        self.count_held(member, 1);
-        self.signal_room(|| redo.commit());
+        self.fly(&mut redo, entry, member)?;
         Ok(self.taken(index, entry, member, 1))
     }
 
+    /// The item of `entry`, which was in the log, is in flight.
+    #[inline]
+    fn fly(&self, redo: &mut Redo, entry: &Entry, member: u32) -> Result<(), Refusal> {
+        redo.set(&entry.state, State { kind: IN_FLIGHT, member, deliveries: 1 }.pack())?;
+        self.count_held(member, 1);
+        self.signal_room(|| redo.commit());
+        Ok(())
+    }
+
+    #[inline]
     fn taken(&self, index: u32, entry: &Entry, member: u32, deliveries: u32) -> Taken {
         let tag = entry.tag.load(Relaxed);
         Taken {
@@ -169,6 +197,7 @@ impl<K: Kernel> Critical<'_, K> {
     }
 
     /// The item is done: it is gone for good.
+    #[inline]
     pub(super) fn finish_taken(&self, taken: &Taken) -> Result<(), Refusal> {
         let entry = self.held(taken)?;
         let mut redo = self.queue.redo();
@@ -197,6 +226,7 @@ impl<K: Kernel> Critical<'_, K> {
         Ok(())
     }
 
+    #[inline]
     fn held(&self, taken: &Taken) -> Result<&Entry, Refusal> {
         let entry = self.queue.entry(taken.entry)?;
         let state = State::unpack(entry.state.load(Relaxed));
@@ -206,6 +236,7 @@ impl<K: Kernel> Critical<'_, K> {
         if is_ours { Ok(entry) } else { Err(Refusal::NotHeld) }
     }
 
+    #[inline]
     fn count_held(&self, member: u32, change: i64) {
         let held = &self.queue.member(member).held;
         held.store(held.load(Relaxed).saturating_add_signed(change), Relaxed);
@@ -289,10 +320,12 @@ impl<K: Kernel> Critical<'_, K> {
         Ok(())
     }
 
+    #[inline]
     pub(super) fn used_entries(&self) -> u32 {
         self.header().used_entries.load(Relaxed).min(u64::from(self.queue.layout.entries)) as u32
     }
 
+    #[inline]
     fn allocate_entry(&self, redo: &mut Redo) -> Result<u32, Refusal> {
         let header = self.header();
         let list = self.queue.list(header.free_entries.load(Relaxed));
@@ -309,6 +342,7 @@ impl<K: Kernel> Critical<'_, K> {
         Ok(used)
     }
 
+    #[inline]
     fn free_entry(&self, redo: &mut Redo, index: u32, entry: &Entry) -> Result<(), Refusal> {
         let free = &self.header().free_entries;
         let list = self.queue.list(redo.get(free));
@@ -317,6 +351,7 @@ impl<K: Kernel> Critical<'_, K> {
         redo.set(free, List { first: index, count: list.count.saturating_add(1) }.pack())
     }
 
+    #[inline]
     pub(super) fn free_payload(&self, redo: &mut Redo, entry: &Entry) -> Result<(), Refusal> {
         let (place, length) = (entry.place.load(Relaxed), entry.length.load(Relaxed));
         if entry.tag.load(Relaxed) & LARGE != 0 {
@@ -345,9 +380,13 @@ impl<K: Kernel> Critical<'_, K> {
     }
 
     /// The first and the last block of a small payload.
+    #[inline]
     fn small_blocks(&self, cursor: Cursor, length: u64) -> Result<(u32, u32), Refusal> {
         if length > self.queue.largest_small() as u64 {
             return Err(Corrupt);
+        }
+        if u64::from(cursor.offset) + length <= u64::from(self.queue.layout.block) {
+            return Ok((cursor.block, cursor.block));
         }
         let mut end = cursor;
         end.skip(self.queue, length as usize)?;
@@ -384,6 +423,19 @@ impl<K: Kernel> Critical<'_, K> {
     }
 }
 
+impl Entry {
+    /// Says which item it is for, while it is nobody's.
+    #[inline]
+    fn fill(&self, ordinal: u32, place: u64, length: u64, tag: u64) {
+        self.ticket.store(self.ticket.load(Relaxed).wrapping_add(1), Relaxed);
+        self.ordinal.store(u64::from(ordinal), Relaxed);
+        self.place.store(place, Relaxed);
+        self.length.store(length, Relaxed);
+        self.tag.store(tag, Relaxed);
+    }
+}
+
+#[inline]
 fn small_place(entry: &Entry) -> Cursor {
     let place = entry.place.load(Relaxed);
     Cursor { block: place as u32, offset: (place >> 32) as u32 }

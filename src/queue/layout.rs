@@ -32,6 +32,8 @@ const BLOCK: u64 = 4096;
 const FEW_BLOCKS: u64 = 1 << 16;
 /// Beside the blocks for one item of full size: the log's own, one for its next, and one to move items in flight to.
 const SPARE_BLOCKS: u64 = 4;
+/// How many bytes an empty queue may cost, with the links of all its blocks, and twice as many free blocks as are to be kept.
+const EMPTY: u64 = 900 << 10;
 const ENTRIES: (u64, u64) = (1024, 1 << 16);
 
 pub const MAGIC: u64 = u64::from_le_bytes(*b"psqueue1");
@@ -105,6 +107,8 @@ pub struct Layout {
     pub block: u32,
     pub blocks: u32,
     pub entries: u32,
+    /// How many free blocks keep their memory while no other is in use.
+    pub kept: u32,
     pub members_at: usize,
     pub writers_at: usize,
     pub links_at: usize,
@@ -131,12 +135,15 @@ impl Layout {
         let entries_at = (links_at + blocks as usize * size_of::<AtomicU64>()).next_multiple_of(64);
         let blocks_at =
             (entries_at + entries as usize * size_of::<Entry>()).next_multiple_of(LARGEST_BLOCK as usize);
+        let links = blocks * size_of::<AtomicU64>() as u64;
+        let kept = (EMPTY.saturating_sub(links) / 2 / block).max(1);
         let size = blocks_at.checked_add(usize::try_from(blocks * block).ok()?)?;
         Some(Layout {
             bytes,
             block: block as u32,
             blocks: blocks as u32,
             entries: entries as u32,
+            kept: kept as u32,
             members_at,
             writers_at,
             links_at,

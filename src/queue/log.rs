@@ -22,7 +22,7 @@ use std::sync::atomic::{Ordering::*, compiler_fence};
 
 /// Stands for the length of a large item.
 const LARGE: u32 = u32::MAX;
-const HEAD: usize = 8;
+pub(super) const HEAD: usize = 8;
 const DESCRIPTOR: usize = 24;
 
 /// An item of the log.

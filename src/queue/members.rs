@@ -72,9 +72,12 @@ impl<K: Kernel> Critical<'_, K> {
         if used == 0 {
             return Ok(());
         }
-        let start = self.head().ordinal;
+        let start = match used {
+            0..=LOOKED_AT => 0,
+            _ => self.head().ordinal.wrapping_mul(LOOKED_AT) % used,
+        };
         for step in 0..used.min(LOOKED_AT) {
-            let index = start.wrapping_mul(LOOKED_AT).wrapping_add(step) % used;
+            let index = if start + step < used { start + step } else { start + step - used };
             if self.queue.member(index).holder.holder() == Holder::Dead {
                 self.reap_member(index)?;
             }

@@ -15,6 +15,7 @@
 //! | `gate`        | where takers and pushers wait                                                     |
 //! | `trim`        | memory back to the system                                                         |
 //! | `operations`  | push, pop, take: what the others are put together to                              |
+//! | `short`       | the same for short items, which most are                                          |
 //!
 //! One lock guards the queue; `Critical` is its holder. Whoever finds it left by a dead holder makes the writes that one had
 //! decided on, and everything is in order: an operation that was not decided on has changed nothing.
@@ -56,6 +57,8 @@ mod robust;
 #[cfg(not(loom))]
 mod shared;
 #[cfg(not(loom))]
+mod short;
+#[cfg(not(loom))]
 mod trim;
 #[cfg(not(loom))]
 mod words;
@@ -71,5 +74,6 @@ pub use {
     participant::Participant,
     refusal::Refusal,
     shared::{Critical, Queue},
+    short::Short,
     writers::Reservation,
 };

@@ -6,9 +6,9 @@
 //! | `trimming`         | its memory is being given back, by the holder of `trimmer`                   |
 //! | `clean`            | has none                                                                     |
 //!
-//! Some free blocks keep their memory: a fixed number, and a quarter of what is in use, so that a queue whose length goes up
-//! and down does not give back what it takes again. A trimmer that dies leaves its blocks in `trimming`; the next one gives
-//! their memory back, perhaps for the second time.
+//! Some free blocks keep their memory: a fixed number, and a quarter of what is in use. The others lose it when there are
+//! twice as many, so that a queue whose length goes up and down does not give back what it takes again. A trimmer that dies
+//! leaves its blocks in `trimming`; the next one gives their memory back, perhaps for the second time.
 
 use super::blocks::Chain;
 use super::refusal::Refusal;
@@ -17,8 +17,6 @@ use super::{Critical, Queue};
 use crate::kernel::Kernel;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// How many bytes of free blocks keep their memory, at least.
-const KEPT: u32 = 256 << 10;
 /// How many blocks are given back at a time.
 const BATCH: u32 = 256;
 
@@ -57,14 +55,14 @@ impl Queue {
         let free = [&header.dirty, &header.clean].map(|list| self.list(list.load(Relaxed)).count);
         let touched = header.touched.load(Relaxed).min(u64::from(self.layout.blocks)) as u32;
         let used = touched.saturating_sub(free[0].saturating_add(free[1]));
-        (KEPT / self.layout.block).max(1) + used / 4
+        self.layout.kept + used / 4
     }
 
     /// Whether so much memory is free that `trim` is due. Costs two or three loads.
     #[inline]
     pub fn should_trim(&self) -> bool {
         let free = self.list(self.header().dirty.load(Relaxed)).count;
-        self.gives_back && free > KEPT / self.layout.block && free / 2 > self.kept_blocks()
+        self.gives_back && free / 2 > self.layout.kept && free / 2 > self.kept_blocks()
     }
 
     /// Gives the memory of free blocks back to the system, unless somebody else is doing so. Takes some 0.2 ms for

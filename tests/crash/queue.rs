@@ -3,7 +3,7 @@
 
 use process_shared_core::Deadline;
 use process_shared_core::platform::map;
-use process_shared_core::queue::{Pushed, Queue, Refusal, Taken};
+use process_shared_core::queue::{Pushed, Queue, Refusal, Short, Taken};
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -156,6 +156,26 @@ fn push_and_pop() {
             then: go_on,
         });
     }
+}
+
+/// By the way that Ruby's calls go first.
+#[test]
+fn short_items() {
+    try_case(&Case {
+        name: "push, pop, take and finish a short one",
+        items: &[(1, SMALL), (2, 0), (3, SMALL)],
+        operation: &|queue, one| {
+            let (me, mut short) = (me(), Short::new());
+            let critical = || queue.enter(&me, None).unwrap();
+            assert!(critical().push_short(4, &item(4, SMALL)));
+            assert!(critical().pop_short(&mut short) && short.tag == 1);
+            let taken = critical().take_short(one, &mut short).unwrap();
+            assert_eq!(taken.tag, 2);
+            critical().finish(&taken).unwrap();
+        },
+        allowed: &[&[1, 2, 3], &[1, 2, 3, 4], &[2, 3, 4], &[3, 4]],
+        then: go_on,
+    });
 }
 
 #[test]

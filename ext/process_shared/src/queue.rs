@@ -4,7 +4,7 @@
 use magnus::scan_args::{get_kwargs, scan_args};
 use magnus::{ExceptionClass, RArray, RHash, RModule, Ruby, TryConvert, Value, method, prelude::*};
 use magnus::rb_sys::AsRawValue;
-use process_shared_core::queue::{Critical, Pushed, Refusal};
+use process_shared_core::queue::{Critical, Pushed, Refusal, Short};
 use process_shared_core::{Outcome, Queue, Thread};
 use rb_sys::{VALUE, rb_eThreadError};
 use std::cell::Cell;
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::classes::Known;
 use crate::errors::{self, Error};
 use crate::object::{self, Object, Shared};
-use crate::queue_items::{Item, keep_alive};
+use crate::queue_items::{Bytes, Item, keep_alive, load, load_plain};
 use crate::queue_taking::{self, Wanted};
 use crate::path::{self, Given};
 use crate::raw_methods::{MethodN, NIL, answer, arguments, define, raising, ruby, value};
@@ -240,6 +240,9 @@ fn try_push(data: &QueueData, object: VALUE) -> bool {
         return false;
     }
     let Some(critical) = queue.items().try_enter(&thread) else { return false };
+    if critical.push_short(item.tag, bytes) {
+        return true;
+    }
     matches!(critical.push(item.tag, bytes), Ok(Pushed::Done))
 }
 
@@ -318,6 +321,11 @@ unsafe extern "C" fn pop(argc: c_int, argv: *const VALUE, this: VALUE) -> VALUE 
         if rb_sys::rb_block_given_p() != 0 {
             return queue_block::run(argc, argv, this);
         }
+        let mut short = Short::new();
+        if argc == 0 && queue_taking::try_pop_short(typed_data::get(this), &mut short) {
+            return load_plain(short.tag, short.bytes())
+                .unwrap_or_else(|| answer(|| load(&ruby(), short.tag, Bytes::Here(short.bytes()))));
+        }
     }
     answer(|| {
         // SAFETY: Ruby passes `argc` arguments.
@@ -384,10 +392,8 @@ fn clear(ruby: &Ruby, object: Value) -> Result<Value, Error> {
 
 fn size(ruby: &Ruby, object: Value) -> Result<usize, Error> {
     let queue = of::<QueueData>(object).open(ruby)?;
-    locked(ruby, queue, |critical| match critical.size() {
-        0 if critical.has_item().is_ok() => critical.size(),
-        size => size,
-    })
+    let size = locked(ruby, queue, |critical| critical.reap().map(|()| critical.size()))?;
+    size.map_err(|refusal| refused(ruby, refusal))
 }
 
 fn is_empty(ruby: &Ruby, object: Value) -> Result<bool, Error> {

@@ -8,14 +8,15 @@
 
 use magnus::Ruby;
 use process_shared_core::platform::fork_depth;
-use process_shared_core::queue::Taken;
+use process_shared_core::queue::{Short, Taken};
 use rb_sys::VALUE;
 use std::cell::Cell;
 use std::ffi::c_int;
 
 use crate::errors::Error;
 use crate::queue::{QueueData, taking};
-use crate::queue_taking::{Wanted, fetch, finish, put_back};
+use crate::queue_items::{Bytes, load, load_immediate};
+use crate::queue_taking::{Wanted, fetch, finish, put_back, trim, try_finish, try_take_short};
 use crate::raw_methods::{NIL, answer, arguments, ruby, value};
 use crate::typed_data::{self, of};
 
@@ -36,18 +37,42 @@ struct Section {
 /// # Safety
 /// Called as a method; nothing in the frames up to Ruby needs to be dropped: exceptions jump over them.
 pub unsafe fn run(argc: c_int, argv: *const VALUE, this: VALUE) -> VALUE {
+    // SAFETY: the receiver of the running method; nothing to drop yet.
+    let data = unsafe { typed_data::get::<QueueData>(this) };
     let section = Cell::new(None);
-    answer(|| {
-        // SAFETY: Ruby passes `argc` arguments.
-        let args = unsafe { arguments(argc, argv, 0, usize::MAX)? };
-        section.set(begin(&ruby(), this, args)?);
-        Ok(NIL)
-    });
+    let mut short = Short::new();
+    let taken = if argc == 0 { try_take_short(data, &mut short) } else { None };
+    if let Some(taken) = taken {
+        let (depth, plain) = (fork_depth(), load_immediate(short.tag, short.bytes()));
+        section.set(plain.map(|item| Section { item, taken, fork_depth: depth }));
+        if plain.is_none() {
+            answer(|| {
+                let item = load(&ruby(), short.tag, Bytes::Here(short.bytes()));
+                section.set(Some(loaded(&ruby(), this, taken, depth, item)?));
+                Ok(NIL)
+            });
+        }
+    } else {
+        answer(|| {
+            // SAFETY: Ruby passes `argc` arguments.
+            let args = unsafe { arguments(argc, argv, 0, usize::MAX)? };
+            section.set(begin(&ruby(), this, args)?);
+            Ok(NIL)
+        });
+    }
     let Some(section) = section.get() else { return NIL };
     let mut state = 0;
     // SAFETY: `call` gets the section, which outlives the call.
     let result = unsafe { rb_sys::rb_protect(Some(call), (&raw const section) as VALUE, &mut state) };
     if state == 0 {
+        let is_here = section.fork_depth == fork_depth();
+        match data.shared.reached().filter(|_| is_here) {
+            Some(queue) if !try_finish(queue, &section.taken) => {}
+            Some(queue) if queue.items().should_trim() => {
+                return answer(|| trim(&ruby(), queue).map(|()| result));
+            }
+            _ => return result,
+        }
         return answer(|| end(&ruby(), this, &section, true).map(|()| result));
     }
     // An exception is on its way: nothing may take its place, and nothing here runs Ruby code.
@@ -62,14 +87,21 @@ fn begin(ruby: &Ruby, this: VALUE, args: &[VALUE]) -> Result<Option<Section>, Er
     let Some(found) = fetch(ruby, object, data, waiting, Wanted::InFlight)? else { return Ok(None) };
     let Some(taken) = found.taken else { return Ok(None) };
     let depth = fork_depth();
-    match found.load(ruby) {
-        Ok(item) => Ok(Some(Section { item, taken, fork_depth: depth })),
-        Err(error) => {
-            let section = Section { item: NIL, taken, fork_depth: depth };
-            let _ = end(ruby, this, &section, false);
-            Err(error)
-        }
-    }
+    loaded(ruby, this, taken, depth, found.load(ruby)).map(Some)
+}
+
+/// The section of an item in flight; if that cannot be loaded, it goes back.
+fn loaded(
+    ruby: &Ruby,
+    this: VALUE,
+    taken: Taken,
+    fork_depth: u32,
+    item: Result<VALUE, Error>,
+) -> Result<Section, Error> {
+    let section = |item| Section { item, taken, fork_depth };
+    item.map(section).inspect_err(|_| {
+        let _ = end(ruby, this, &section(NIL), false);
+    })
 }
 
 unsafe extern "C" fn call(section: VALUE) -> VALUE {

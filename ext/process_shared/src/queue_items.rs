@@ -279,11 +279,24 @@ pub fn load_plain(tag: u32, bytes: &[u8]) -> Option<VALUE> {
             return Some(string);
         }
         match kind {
-            NIL => Some(RUBY_NIL),
-            TRUE => Some(rb_sys::Qtrue as VALUE),
-            FALSE => Some(rb_sys::Qfalse as VALUE),
             FIXNUM => Some(rb_sys::rb_ll2inum(i64::from_ne_bytes(bytes.try_into().ok()?))),
-            _ => None,
+            _ => load_immediate(tag, bytes),
         }
+    }
+}
+
+/// The same for the kinds that nothing can go wrong with: no object is made.
+#[inline]
+pub fn load_immediate(tag: u32, bytes: &[u8]) -> Option<VALUE> {
+    match tag {
+        FIXNUM => {
+            // A tagged number, shifted by one: `None` if it is too large for that.
+            let number = i64::from_ne_bytes(bytes.try_into().ok()?);
+            number.checked_mul(2).map(|shifted| (shifted | 1) as VALUE)
+        }
+        NIL => Some(RUBY_NIL),
+        TRUE => Some(rb_sys::Qtrue as VALUE),
+        FALSE => Some(rb_sys::Qfalse as VALUE),
+        _ => None,
     }
 }

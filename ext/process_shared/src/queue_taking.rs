@@ -4,7 +4,7 @@
 //! one is due, or the process dies meanwhile, the item is where it was.
 
 use magnus::{RArray, Ruby, Value, prelude::*};
-use process_shared_core::queue::{Refusal, Taken};
+use process_shared_core::queue::{Refusal, Short, Taken};
 use process_shared_core::{Outcome, Queue, Thread};
 use rb_sys::VALUE;
 use rb_sys::macros::RSTRING_PTR;
@@ -122,12 +122,35 @@ pub fn put_back(ruby: &Ruby, queue: &Queue, taken: &Taken) -> Result<(), Error> 
 }
 
 /// Gives memory back to the system if much of it is free.
-fn trim(ruby: &Ruby, queue: &Queue) -> Result<(), Error> {
+pub fn trim(ruby: &Ruby, queue: &Queue) -> Result<(), Error> {
     if !queue.items().should_trim() {
         return Ok(());
     }
     let thread = thread::current(ruby)?;
     without_gvl(|| queue.items().trim(&thread)).map_err(|refusal| refused(ruby, refusal))
+}
+
+/// Takes the first item for good, if it is short and that can be done at once.
+#[inline]
+pub fn try_pop_short(data: &QueueData, short: &mut Short) -> bool {
+    let (Some(queue), Some(thread)) = (data.shared.usable(), thread::known()) else { return false };
+    queue.items().try_enter(&thread).is_some_and(|critical| critical.pop_short(short))
+}
+
+/// Takes the first item for a time, if it is short and that can be done at once.
+#[inline]
+pub fn try_take_short(data: &QueueData, short: &mut Short) -> Option<Taken> {
+    let (queue, thread) = (data.shared.usable()?, thread::known()?);
+    let member = queue.known_member()?;
+    queue.items().try_enter(&thread)?.take_short(member, short)
+}
+
+/// The item in flight is done, if that can be said at once.
+#[inline]
+pub fn try_finish(queue: &Queue, taken: &Taken) -> bool {
+    let Some(thread) = thread::known() else { return false };
+    let Some(critical) = queue.items().try_enter(&thread) else { return false };
+    critical.finish(taken).is_ok()
 }
 
 /// Takes the first item for good, if that can be done at once.
