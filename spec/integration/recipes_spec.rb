@@ -227,6 +227,56 @@ RSpec.describe "The recipe", :unstressed, limit: 120 do
     end
   end
 
+  describe "of the map" do
+    map = Recipes.load(:parallel_map)::ParallelMap
+
+    # Kills this process the first time it comes here with the number.
+    def die_once(number, deaths)
+      Process.kill(:KILL, Process.pid) if deaths[number].zero? && (deaths[number] = 1)
+    end
+
+    it "has all values in order, whoever is killed, but for what kills everybody" do
+      deaths = ProcessShared::SharedArray.new(:uint8, 60)
+      values = map.map((0...60).to_a, processes: 3, otherwise: :poison) do |number|
+        die_once(number, deaths) if (number % 10).zero?
+        Process.kill(:KILL, Process.pid) if number == 33
+        number * 2
+      end
+      expect(values).to eq((0...60).map { |number| number == 33 ? :poison : number * 2 })
+      expect([map.map([]) { 1 }, map.map([nil, nil]) { |item| item }]).to eq [[], [nil, nil]]
+    end
+
+    it "has each value once, wherever a worker is killed between its value and the next item" do
+      begun = ProcessShared::AtomicFixnum.new
+      (1..25).step(4) do |step|
+        begun.value = 0
+        values = map.map((0...6).to_a, processes: 2) do |number|
+          Recipes.die_in(step) if begun.increment == 1
+          number + 1
+        end
+        expect(values).to eq [*1..6]
+      end
+    end
+  end
+
+  describe "of results and progress" do
+    recipe = Recipes.load(:results_and_progress)
+
+    it "yields each result once, in a crew whose workers are killed" do
+      deaths = ProcessShared::SharedArray.new(:uint8, 40)
+      crew = recipe::Crew.new(3) do |number|
+        Process.kill(:KILL, Process.pid) if (number % 8).zero? && deaths[number].zero? && (deaths[number] = 1)
+        number * 2
+      end
+      results, progress = {}, []
+      crew.run((0...40).to_a) do |job, result, state|
+        expect(results.store(job, result)).to eq job * 2
+        progress << state.done
+      end
+      expect([results.keys.sort, progress]).to eq [[*0...40], [*1..40]]
+    end
+  end
+
   describe "of the cache" do
     let!(:cache) { ProcessShared::Cache.new(64 << 10) }
 

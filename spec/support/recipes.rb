@@ -10,10 +10,18 @@ module Recipes
   end
 
   # Runs the block, and kills this process at its `step`th step: a line, or a call that Ruby knows of.
-  def self.dying_at(step)
+  def self.dying_at(step, &block)
+    deadly(step).enable(target_thread: Thread.current, &block)
+  end
+
+  # Kills this process so many steps from here.
+  def self.die_in(steps)
+    deadly(steps).enable(target_thread: Thread.current)
+  end
+
+  def self.deadly(step)
     steps = 0
-    trace = TracePoint.new(:line, :call, :c_call, :c_return) { (steps += 1) == step and Process.kill(:KILL, Process.pid) }
-    trace.enable(target_thread: Thread.current) { yield }
+    TracePoint.new(:line, :call, :c_call, :c_return) { (steps += 1) == step and Process.kill(:KILL, Process.pid) }
   end
 
   # Runs `operation` in children that are killed at its first step, at its second and so on until one of them comes to its
