@@ -6,7 +6,7 @@
 # The calls are made in forked processes, some ten thousand in each, by a seed of their own: a failure names it, and
 # `ruby fuzz/fuzz.rb 10000 SEED` makes the same calls again.
 require "process_shared"
-%w[subjects arguments calls model map_model states].each { |file| require_relative file }
+%w[subjects arguments calls model map_model queue_model states].each { |file| require_relative file }
 
 # Runs one batch of calls in a child and reports how it ended.
 class Batch
@@ -57,6 +57,8 @@ class Batch
     log.call("model")
     Fuzz::Model.new(@seed).run(@count / 10)
     Fuzz::MapModel.new(@seed, log).run(@count / 10) if Fuzz::MapModel.possible?
+    log.call("queue's model")
+    Fuzz::QueueModel.new(@seed).run(@count / 10) if ProcessShared::Queue.method_defined?(:push)
     log.call("states")
     Fuzz::States.new(@seed).run(@count / 10)
     writer.write(Marshal.dump(calls.outcomes.to_h.transform_keys(&:to_s)))

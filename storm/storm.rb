@@ -11,7 +11,7 @@ module Storm
   ROUND = 4 # seconds
 end
 
-scenes = %w[counters buffers chains churn strangers maps permits meetings].map { |name| "scenes/#{name}" }
+scenes = %w[counters buffers chains churn strangers maps queues permits meetings].map { |name| "scenes/#{name}" }
 ["scene", *scenes, "worker", "board", "stall", "round"].each do |file|
   # Worker::THREADS is needed by scenes only when they run.
   require_relative file
