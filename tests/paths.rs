@@ -457,7 +457,7 @@ fn while_spoiled_dropping<T>(
     begin: fn(&T, &Thread),
     usage: fn(&T, &Thread),
 ) {
-    let kept = open(path);
+    drop(open(path)); // each handle below is the last of its process
     while_spoiled(path, |_| {
         let (me, outer) = (me(), Mutex::new().unwrap());
         for round in 0..1500 {
@@ -475,28 +475,35 @@ fn while_spoiled_dropping<T>(
         }
         0
     });
-    drop(kept);
 }
 
 #[test]
-fn meeting_points_whose_files_are_written_to_meanwhile_harm_nobody() {
+fn a_read_write_lock_whose_file_is_written_to_meanwhile_harms_nobody() {
     let _turn = turn();
     let folder = Folder::on_tmpfs();
-    while_spoiled_dropping(
-        &folder.path("read_write"),
-        read_write_lock,
-        |lock, me| {
-            if let Some(reader) = lock.reader_or_new(me).unwrap() {
-                lock.try_read(me, reader);
-            }
-            lock.try_write(me, true);
-        },
-        use_read_write_lock,
-    );
+    let take = |lock: &ReadWriteLock, me: &Thread| {
+        if let Some(reader) = lock.reader_or_new(me).unwrap() {
+            lock.try_read(me, reader);
+        }
+        lock.try_write(me, true);
+    };
+    while_spoiled_dropping(&folder.path("read_write"), read_write_lock, take, use_read_write_lock);
+}
+
+#[test]
+fn a_barrier_whose_file_is_written_to_meanwhile_harms_nobody() {
+    let _turn = turn();
+    let folder = Folder::on_tmpfs();
     let arrive = |barrier: &CyclicBarrier, me: &Thread| {
         barrier.arrive(me, true);
     };
     while_spoiled_dropping(&folder.path("barrier"), barrier, arrive, use_barrier);
+}
+
+#[test]
+fn a_presence_whose_file_is_written_to_meanwhile_harms_nobody() {
+    let _turn = turn();
+    let folder = Folder::on_tmpfs();
     let enter = |presence: &Presence, me: &Thread| drop(presence.enter(me, None));
     while_spoiled_dropping(&folder.path("presence"), presence, enter, use_presence);
 }

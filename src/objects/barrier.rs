@@ -219,7 +219,4 @@ fn release(slot: &Slot, thread: &Thread) {
             holder.unlist(thread);
         }
     }
-    if party.of_process(std::process::id()).next().is_none() {
-        keep_if_listed(slot);
-    }
 }

@@ -81,6 +81,8 @@ fn release_dropped(thread: &Thread) {
         (one.release)(&one.slot, thread);
         if !(one.is_due)(&one.slot, thread) {
             one.slot.defer(one.is_due, one.release); // other threads have something to give back too
+        } else if !one.slot.has_others() {
+            keep_if_listed(&one.slot);
         }
     }
 }

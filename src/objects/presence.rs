@@ -264,7 +264,4 @@ fn release(slot: &Slot, thread: &Thread) {
     if let Some(ticket) = members_of(slot).of_thread(thread.id()) {
         leave(slot, thread, ticket);
     }
-    if members_of(slot).0.of_process(std::process::id()).next().is_none() {
-        keep_if_listed(slot);
-    }
 }

@@ -475,7 +475,4 @@ fn release(slot: &Slot, thread: &Thread) {
         readers.leave(thread, seen.ticket());
         unlist();
     }
-    if holders_of(slot).next().is_none() {
-        keep_if_listed(slot);
-    }
 }
