@@ -27,9 +27,9 @@ require "process_shared/presence"
 #
 # == Objects with a path
 #
-# Every class but {Pointer} and {SharedMemoryIO} takes <tt>path:</tt> and <tt>mode: 0600</tt> (Linux; macOS shares only memory
-# so). Processes that are not related share the object by its file: a cron job with a server, a server with the one that
-# follows it, a program started by +spawn+. <tt>new</tt> opens what is there, or makes it; nobody ever sees it half made.
+# Every class but {Pointer} and {SharedMemoryIO} takes <tt>path:</tt> and <tt>mode: 0600</tt>. Processes that are not related
+# share the object by its file: a cron job with a server, a server with the one that follows it, a program started by
+# +spawn+. <tt>new</tt> opens what is there, or makes it; nobody ever sees it half made.
 #
 # - Class, element type, number of elements and rate have to be those in the file, else +ArgumentError+. What says how an
 #   object begins, such as a semaphore's value, is ignored where it is there already.

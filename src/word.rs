@@ -28,7 +28,8 @@ pub struct Word {
 #[cfg(not(loom))]
 const _: () = assert!(Word::ENTRY == 24 && size_of::<Word>() == 40);
 
-// SAFETY: `entry` is touched only by the thread that the word names, in its own `robust_push` and `robust_remove`.
+// SAFETY: `entry` is atomics, or touched only by the thread that the word names, in its own `robust_push` and
+// `robust_remove`.
 unsafe impl Sync for Word {}
 // SAFETY: nothing in it belongs to a thread while it names none, and it never moves while it names one.
 unsafe impl Send for Word {}

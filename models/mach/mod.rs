@@ -4,6 +4,7 @@
 //! Tasks are real processes. A task's end is noticed when somebody looks. The model has no no-senders notifications, no
 //! port sets, and no user references beyond a count.
 
+mod addresses;
 mod faults;
 mod messages;
 mod names;
@@ -52,6 +53,15 @@ impl Mach for Simulated {
 
     fn semaphore_timedwait(semaphore: Name, timeout: Duration) -> Result<()> {
         semaphores::wait(semaphore, Some(timeout))
+    }
+
+    unsafe fn wait_on_address(address: *const u32, expected: u32, time: Duration) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { addresses::wait(address, expected, time) }
+    }
+
+    fn wake_by_address(address: *const u32, all: bool) -> bool {
+        addresses::wake(address, all)
     }
 
     fn port_allocate(task: Name, right: u32) -> Result<Name> {

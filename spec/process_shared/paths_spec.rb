@@ -6,7 +6,7 @@ require "tmpdir"
 require_relative "../support/pid_namespaces"
 
 # Objects with a path: what holds for every class that takes one.
-RSpec.describe "An object with a path", skip: RUBY_PLATFORM.include?("linux") ? false : "macOS shares only memory so" do
+RSpec.describe "An object with a path" do
   include PidNamespaces
 
   around { |example| Dir.mktmpdir { |folder| (@folder = folder) && example.run } }
@@ -243,7 +243,7 @@ RSpec.describe "An object with a path", skip: RUBY_PLATFORM.include?("linux") ? 
     event = ProcessShared::Event.new(path: path).tap(&:set)
     there = lambda do |script| # without a thread, which a process cannot have there
       script = "begin; p(#{script}); rescue ProcessShared::ProcessError => error; puts error.message; end"
-      in_child { unshare_pids && IO.popen([RbConfig.ruby, "-I#{Rubies::LIB}", "-rprocess_shared", "-e", script], &:read) }
+      in_child { unshare_pids && IO.popen([RbConfig.ruby, *Rubies::LOAD, "-rprocess_shared", "-e", script], &:read) }
     end
     expect(there.call("ProcessShared::Event.new(path: #{path.inspect})")).to match(/is open in another PID namespace.*use another path/)
     left = path("left")
@@ -527,7 +527,7 @@ RSpec.describe "An object with a path", skip: RUBY_PLATFORM.include?("linux") ? 
     let(:memory) { ProcessShared::SharedMemory.new(:int32, 4) }
 
     it "maps what a spawned program gets" do
-      output = IO.popen([RbConfig.ruby, "-I#{Rubies::LIB}", "-rprocess_shared", "-e", <<~RUBY, { 3 => memory.fd }], &:read)
+      output = IO.popen([RbConfig.ruby, *Rubies::LOAD, "-rprocess_shared", "-e", <<~RUBY, { 3 => memory.fd }], &:read)
         memory = ProcessShared::SharedMemory.for_fd(3, :int32)
         memory.put(:int32, 4, 7)
         p [memory.count, memory.size, memory.type]

@@ -9,6 +9,9 @@ require "timeout"
 # process that has not forked.
 module Rubies
   LIB = File.expand_path("../../lib", __dir__)
+  # Where the extension under test is, which may be another than that in lib.
+  EXTENSION = $LOAD_PATH.find { |dir| File.exist?("#{dir}/process_shared/process_shared.#{RbConfig::CONFIG["DLEXT"]}") }
+  LOAD = [*EXTENSION, LIB].uniq.map { |dir| "-I#{dir}" }.freeze
 
   # Runs the script with process_shared loaded; returns what it printed on both outputs. Fails unless it succeeds.
   def ruby(script, **options)
@@ -30,7 +33,7 @@ module Rubies
   # With <tt>loaded: false</tt> the script loads process_shared itself.
   def ruby_with_status(script, options: [], env: {}, within: 20, loaded: true)
     load = ["-rprocess_shared"] if loaded
-    command = [env, RbConfig.ruby, "-I#{LIB}", *options, *load, *Stress.options, "-e", script]
+    command = [env, RbConfig.ruby, *LOAD, *options, *load, *Stress.options, "-e", script]
     Open3.popen2e(*command, pgroup: true) do |input, output, thread|
       input.close
       text = Timeout.timeout(within) { output.read }

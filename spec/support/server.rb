@@ -3,11 +3,12 @@
 require "open3"
 require "rbconfig"
 require "socket"
+require_relative "rubies"
 
 # A real server in a directory of its own, which listens on a UNIX socket there; it and all its workers are ended by `stop`.
 class Server
   # What a Ruby that is started needs to find the library under test.
-  LIBRARY = { "RUBYLIB" => [*$LOAD_PATH.grep(%r{/process_shared|\A#{Regexp.escape(Dir.pwd)}/lib\z}), *ENV["RUBYLIB"]].join(":") }.freeze
+  LIBRARY = { "RUBYLIB" => [*Rubies::EXTENSION, Rubies::LIB, *ENV["RUBYLIB"]].uniq.join(":") }.freeze
 
   def self.installed?(*libraries)
     system(RbConfig.ruby, *libraries.map { |name| "-r#{name}" }, "-e", "", %i[out err] => File::NULL)

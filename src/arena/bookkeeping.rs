@@ -10,6 +10,7 @@ use super::home::{Home, Layout, PARTICIPANTS};
 use super::{Deferred, Holder, Place, Slot};
 use crate::error::Result;
 use crate::file::File;
+use crate::platform::epoch_of_files;
 use crate::platform::fork_epoch::fork_epoch;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -111,7 +112,7 @@ impl Bookkeeping {
         };
         let chunk = &mut self.chunks[position];
         chunk.live += 1;
-        (Slot::at_index(chunk.home.clone(), 0, fork_epoch()), spare)
+        (Slot::at_index(chunk.home.clone(), 0, epoch_of_files(fork_epoch())), spare)
     }
 
     pub fn has_others(&self, slot: &Slot) -> bool {

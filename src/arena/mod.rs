@@ -156,7 +156,7 @@ impl Slot {
     /// `start` makes the object in a slot of zeroes, and `recover` puts in order what processes that are gone have left there.
     ///
     /// # Errors
-    /// As `file::open`, and `System` with ENOTSUP where threads can only sleep on memory that a fork has given them.
+    /// As `file::open`.
     pub fn in_file(
         path: &Path,
         mode: u32,
@@ -238,7 +238,6 @@ impl Slot {
         recover: impl Fn(file::Bytes) -> Result<()>,
     ) -> Result<Self> {
         register_atfork();
-        platform::check_files()?;
         let recover = |bytes: file::Bytes| {
             // SAFETY: the bytes of a file of this shape, which no other process has open.
             unsafe { layout.clear_table(bytes.cast()) };
@@ -346,7 +345,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if self.is_accessible() {
+        if self.home.file().is_none() && self.is_accessible() {
             let is_sole = || with_bookkeeping(|books| books.is_sole(self));
             // SAFETY: the slot is mapped, and this was its only handle here.
             unsafe { platform::detach_os(self.address, is_sole) };

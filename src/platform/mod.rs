@@ -24,7 +24,7 @@
 //! | `fork_depth`                               | differs between a process and those it was forked from             |
 //! | `forked`                                   | called in a forked child, with the epoch that begins in it         |
 //! | `attach_os`, `detach_os`                   | what a slot of shared memory needs besides its memory              |
-//! | `check_files`                              | whether threads can sleep on the memory of a file                  |
+//! | `epoch_of_files`                           | the fork epoch of what is in a file                                |
 //! | `is_accessible`                            | whether this process can use what was made in that fork epoch      |
 //! | `OUT_OF_REACH`                             | for users: why it cannot                                           |
 //!

@@ -14,17 +14,14 @@ mod atomic;
 mod barrier;
 mod condition;
 mod event;
-#[cfg(not(feature = "simulated-mach"))]
 #[path = "../support/filter.rs"]
 mod filter;
-#[cfg(not(feature = "simulated-mach"))]
 #[path = "../support/folder.rs"]
 mod folder;
 mod latch;
 #[cfg(not(feature = "simulated-mach"))]
 mod map;
 mod mutex;
-#[cfg(not(feature = "simulated-mach"))]
 mod path;
 mod points;
 mod presence;

@@ -21,8 +21,8 @@
 //! objects made before the fork are not accessible (`port_names::is_accessible`). A name that could not be inserted is
 //! made a dead name in the child, so that nothing else gets it; the child then polls that object.
 
+use super::LONGEST;
 use super::mach::{BOOTSTRAP, Code, Mach, Message, NULL, Name, Start, System, disposition, right};
-use super::sleep_queue::LONGEST;
 use super::{fork_preparation, port_names};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};

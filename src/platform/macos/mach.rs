@@ -26,6 +26,7 @@ impl Code {
     pub const INVALID_RIGHT: Code = Code(17);
     pub const RIGHT_EXISTS: Code = Code(21);
     pub const TERMINATED: Code = Code(37);
+    pub const NOT_SUPPORTED: Code = Code(46);
     pub const OPERATION_TIMED_OUT: Code = Code(49);
     pub const SEND_INVALID_DEST: Code = Code(0x1000_0003);
     pub const RECEIVE_INTERRUPTED: Code = Code(0x1000_4005);
@@ -100,6 +101,15 @@ pub trait Mach {
     fn semaphore_wait(semaphore: Name) -> Result<()>;
     /// As `semaphore_wait`, or `OPERATION_TIMED_OUT`.
     fn semaphore_timedwait(semaphore: Name, timeout: Duration) -> Result<()>;
+
+    /// Sleeps while the word at `address` is `expected`, which any process with the same memory can change and wake. Fails
+    /// as `semaphore_timedwait`, and by `NOT_SUPPORTED` before macOS 14.4.
+    ///
+    /// # Safety
+    /// `address` is that of a word of 32 bits, which stays mapped.
+    unsafe fn wait_on_address(address: *const u32, expected: u32, time: Duration) -> Result<()>;
+    /// Wakes one thread that sleeps on the word, or all. False if there is none.
+    fn wake_by_address(address: *const u32, all: bool) -> bool;
 
     fn port_allocate(task: Name, right: u32) -> Result<Name>;
     fn port_allocate_name(task: Name, right: u32, name: Name) -> Result<()>;

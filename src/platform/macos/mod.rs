@@ -1,15 +1,17 @@
 //! macOS: Mach semaphores, a registry of threads, port rights handed to every forked child.
 //!
-//! There are no futexes that processes share, and no robust list. So:
+//! There are no futexes that processes share in all versions, and no robust list. So:
 //! - Each object has a Mach semaphore to sleep on (`sleep_queue`). A process needs a right to it (`port_names`). A fork
-//!   does not copy rights; the `handover` does.
+//!   does not copy rights; the `handover` does. Processes that are not related have no way to hand over a right: for an
+//!   object in a file they sleep on its word (`address_wait`).
 //! - A thread's number leads to its process and start (`thread_registry`). A sleeper wakes at growing intervals, up to
-//!   `sleep_queue::LONGEST`, and looks at the word and whether the thread that the word names is alive. If the thread is
-//!   dead, the sleeper does what Linux does at once: it marks the word and goes on as if woken. A wake-up lost with a
-//!   dead thread is recovered by the same polling, so `set_pending` and `clear_pending` have nothing to do.
+//!   `LONGEST`, and looks at the word and whether the thread that the word names is alive. If the thread is dead, the
+//!   sleeper does what Linux does at once: it marks the word and goes on as if woken. A wake-up lost with a dead thread
+//!   is recovered by the same polling, so `set_pending` and `clear_pending` have nothing to do.
 //!
 //! The kernel's calls are a trait (`mach`), so all of this runs on Linux too, over a model of them (`simulated`).
 
+mod address_wait;
 mod fork_preparation;
 pub mod handover;
 pub mod mach;
@@ -28,12 +30,14 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::word::{ANY_CLASS, Word, aux, futex_word, pack};
-use sleep_queue::{PollBackoff, SleepEnd, SleepQueue};
+use sleep_queue::SleepQueue;
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 use std::sync::Once;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::time::Duration;
+use thread_registry::{Identity, Registration};
 
 /// Bits of a lock word, the same as on Linux.
 pub const OWNER: u32 = 0x3fff_ffff;
@@ -49,14 +53,42 @@ const MAX_KEPT: u32 = 16;
 /// The word is the first half of its state.
 pub const WORD_FROM_NEXT: isize = -32;
 
-/// Nothing is needed in the object itself.
+/// The longest time that a thread sleeps without looking at the word.
+pub const LONGEST: Duration = Duration::from_millis(100);
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// Who holds the word: see `thread_registry`.
 #[derive(Default)]
 #[repr(C)]
-pub struct Entry([Cell<u64>; 2]);
+pub struct Entry {
+    process: AtomicU64,
+    thread: AtomicU64,
+}
+
+impl Entry {
+    /// The caller holds the word.
+    #[inline]
+    fn write(&self, holder: Identity) {
+        if self.thread.load(Relaxed) != holder.thread || self.process.load(Relaxed) != holder.process {
+            self.thread.store(0, Relaxed);
+            self.process.store(holder.process, Release); // pairs with the load in `read`, which then sees the 0, or later
+            self.thread.store(holder.thread, Release);
+        }
+    }
+
+    /// The last holder that has written here. Its thread is 0 if another one is just writing.
+    fn read(&self) -> Identity {
+        let thread = self.thread.load(Acquire);
+        let process = self.process.load(Acquire);
+        let is_whole = self.thread.load(Relaxed) == thread;
+        Identity { process, thread: if is_whole { thread } else { 0 } }
+    }
+}
 
 /// The calling native thread, as the owner of locks.
 #[derive(Clone, Copy)]
 pub struct Thread {
+    identity: Identity,
     id: u32,
     pid: u32,
     held: NonNull<Held>,
@@ -65,26 +97,19 @@ pub struct Thread {
 /// What a thread holds, newest last.
 type Held = RefCell<Vec<NonNull<Entry>>>;
 
-/// The calling thread's number in the registry, given back when the thread ends.
-struct Registration(Cell<u32>);
+/// The calling thread's place in the registry, given back when the thread ends.
+struct Registered(Cell<Option<Registration>>);
 
 thread_local! {
-    static REGISTRATION: Registration = const { Registration(Cell::new(0)) };
+    static REGISTERED: Registered = const { Registered(Cell::new(None)) };
     static HELD: Held = const { RefCell::new(Vec::new()) };
 }
 
-impl Registration {
-    fn end(&self) {
-        let number = self.0.replace(0);
-        if number != 0 {
-            thread_registry::unregister(number);
-        }
-    }
-}
-
-impl Drop for Registration {
+impl Drop for Registered {
     fn drop(&mut self) {
-        self.end();
+        if let Some(registration) = self.0.take() {
+            thread_registry::unregister(registration);
+        }
     }
 }
 
@@ -112,20 +137,21 @@ impl Thread {
         Self::known().is_some_and(|known| known.id == self.id)
     }
 
-    /// The calling thread, with its number in the registry. A native thread that is forgotten keeps its number for as long
+    /// The calling thread, with its place in the registry. A native thread that is forgotten keeps its place for as long
     /// as it lives, since a fiber of it may still be in the middle of an operation.
     pub(in crate::platform) fn introduce() -> Result<Self> {
         register_atfork();
         let pid = std::process::id();
-        let id = match REGISTRATION.try_with(|registration| registration.0.get()) {
-            Ok(0) | Err(_) => thread_registry::register(pid)?,
-            Ok(known) => known,
+        let registration = match REGISTERED.try_with(|registered| registered.0.get()) {
+            Ok(Some(known)) => known,
+            Ok(None) | Err(_) => thread_registry::register(pid)?,
         };
-        let _ = REGISTRATION.try_with(|registration| registration.0.set(id));
+        let _ = REGISTERED.try_with(|registered| registered.0.set(Some(registration)));
         let held = HELD
             .try_with(|held| NonNull::from(held))
             .map_err(|_| Error::System { attempt: "a lock while a thread ends", errno: libc::EAGAIN })?;
-        Ok(Thread { id, pid, held })
+        let identity = registration.identity;
+        Ok(Thread { identity, id: identity.number(), pid, held })
     }
 
     #[inline]
@@ -156,10 +182,17 @@ impl Thread {
     pub fn held(&self) -> Vec<NonNull<Entry>> {
         self.held_list().borrow().clone()
     }
+
+    /// Takes `word` off what this thread holds, although the word does not name it any more: others have written to the
+    /// file that it is in.
+    pub fn disown(&self, word: &Word) {
+        self.robust_remove(word);
+    }
 }
 
 impl Kernel for Thread {
     const TELLS_OF_DEATHS: bool = false;
+    const RECHECK: Option<Duration> = Some(Duration::from_millis(450));
     const WAKES_BY_CLASS: bool = false;
 
     #[inline]
@@ -180,6 +213,7 @@ impl Kernel for Thread {
 
     #[inline]
     fn robust_push(&self, word: &Word) {
+        word.entry().write(self.identity);
         self.held_list().borrow_mut().push(word.entry().into());
     }
 
@@ -193,6 +227,9 @@ impl Kernel for Thread {
     }
 
     fn wait(&self, at: &Word, expected: u32, deadline: Option<Deadline>, _class: u32) -> Wake {
+        if address_wait::is_for(at) {
+            return address_wait::wait(at, expected, deadline);
+        }
         let (queue, which) = SleepQueue::of(at);
         let mut backoff = PollBackoff::new();
         queue.begin_sleep(which);
@@ -204,33 +241,80 @@ impl Kernel for Thread {
             if left.is_some_and(|left| left.is_zero()) {
                 break (Wake::TimedOut, false);
             }
-            match queue.sleep(&mut backoff, left) {
+            match queue.sleep(backoff.next(left)) {
                 SleepEnd::Signalled => break (Wake::Woken, true),
                 SleepEnd::Interrupted => break (Wake::Interrupted, false),
-                SleepEnd::Over => Self::reap_if_owner_dead(at),
+                SleepEnd::Over => look(at),
             }
         };
         if queue.end_sleep(which, signalled) { Wake::Woken } else { wake }
     }
 
     fn wake(&self, at: &Word, count: i32, classes: u32) -> usize {
-        let (queue, which) = SleepQueue::of(at);
-        // A semaphore cannot choose by class, so all are woken and look for themselves.
+        // Neither can choose by class, so all are woken and look for themselves.
         let count = if classes == ANY_CLASS { count as u32 } else { u32::MAX };
+        if address_wait::is_for(at) {
+            return address_wait::wake(at, count);
+        }
+        let (queue, which) = SleepQueue::of(at);
         queue.wake(which, count)
     }
 
     fn reap_if_owner_dead(at: &Word) {
-        let state = at.state.load(Relaxed);
+        let state = at.state.load(Acquire);
         let owner = futex_word(state) & OWNER;
         let mine = CURRENT.get().is_some_and(|thread| thread.id == owner);
-        if owner == 0 || mine || thread_registry::is_alive(owner) {
+        if owner == 0 || mine {
+            return;
+        }
+        let holder = at.entry().read();
+        if thread_registry::is_alive(owner, holder, at.futex().addr(), state) || at.entry().read() != holder {
             return;
         }
         let marked = pack(futex_word(state) & WAITERS | OWNER_DIED, aux(state));
-        // A failure means that another thread has marked the word.
+        // A failure means that the word has changed, or another thread has marked it.
         let _ = at.state.compare_exchange(state, marked, AcqRel, Relaxed);
     }
+}
+
+/// After a sleep: finds out whether the thread that a word names is dead.
+fn look(at: &Word) {
+    if thread_registry::is_number(futex_word(at.state.load(Relaxed)) & OWNER) {
+        Thread::reap_if_owner_dead(at);
+    }
+}
+
+/// How one sleep ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SleepEnd {
+    Signalled,
+    /// A Unix signal was handled.
+    Interrupted,
+    /// Its time is over.
+    Over,
+}
+
+/// Sleeps that double from `SHORTEST` to `LONGEST`.
+struct PollBackoff(Duration);
+
+impl PollBackoff {
+    fn new() -> Self {
+        PollBackoff(SHORTEST)
+    }
+
+    /// How long to sleep next, at most for `limit`.
+    fn next(&mut self, limit: Option<Duration>) -> Duration {
+        let time = limit.map_or(self.0, |limit| limit.min(self.0));
+        self.0 = (self.0 * 2).min(LONGEST);
+        time
+    }
+}
+
+/// Does nothing for a while. False if a signal was handled.
+fn pause(time: Duration) -> bool {
+    let time = libc::timespec { tv_sec: time.as_secs() as libc::time_t, tv_nsec: time.subsec_nanos().into() };
+    // SAFETY: a valid time; the rest of it is not asked for.
+    unsafe { libc::nanosleep(&raw const time, std::ptr::null_mut()) == 0 }
 }
 
 static FORK_DEPTH: AtomicU32 = AtomicU32::new(1);
@@ -247,7 +331,7 @@ pub fn register_atfork() {
     extern "C" fn forget() {
         CURRENT.set(None);
         let _ = HELD.try_with(|held| held.borrow_mut().clear());
-        let _ = REGISTRATION.try_with(|registration| registration.0.set(0)); // it is the parent's
+        let _ = REGISTERED.try_with(|registered| registered.0.set(None)); // it is the parent's
         FORK_DEPTH.fetch_add(1, Relaxed);
     }
     // SAFETY: `forget` touches only thread-local cells of the one thread there is.
@@ -297,15 +381,9 @@ pub fn forked(fork_depth: u32) {
     fork_preparation::forget();
 }
 
-impl Thread {
-    /// There are no words in files.
-    pub fn disown(&self, _: &Word) {}
-}
-
-/// The queue of a word's sleepers is a Mach semaphore, whose port right only children can be given.
-pub fn check_files() -> Result<()> {
-    let attempt = "a lock with a path: macOS can share only memory so, and locks with forked children";
-    Err(Error::System { attempt, errno: libc::ENOTSUP })
+/// The fork epoch of what is in a file, which needs nothing that a fork could lose.
+pub fn epoch_of_files(_now: u32) -> u32 {
+    u32::MAX
 }
 
 /// Whether this process can use what was made at fork depth `made_at`.

@@ -18,7 +18,9 @@ use mach2::sync_policy::SYNC_POLICY_FIFO;
 use mach2::task::{task_get_special_port, task_set_special_port};
 use mach2::task_special_ports::TASK_BOOTSTRAP_PORT;
 use mach2::traps::mach_task_self;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_void};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 // What mach2 has no declarations of: <mach/semaphore.h>, <mach/mach_port.h>, <mach/mach_host.h>, <mach/mach_error.h>,
@@ -35,6 +37,47 @@ const _: () = assert!(FIFO == SYNC_POLICY_FIFO && BOOTSTRAP == TASK_BOOTSTRAP_PO
 
 /// <sys/proc_info.h>: what is known of one thread, by its 64-bit number.
 const PROC_PIDTHREADID64INFO: libc::c_int = 15;
+
+/// <os/os_sync_wait_on_address.h>, since macOS 14.4: the flag for memory of several processes, and the clock.
+const SHARED: u32 = 1;
+const MACH_ABSOLUTE_TIME: u32 = 32;
+
+type WaitOnAddress = unsafe extern "C" fn(*mut c_void, u64, libc::size_t, u32, u32, u64) -> libc::c_int;
+type WakeByAddress = unsafe extern "C" fn(*mut c_void, libc::size_t, u32) -> libc::c_int;
+
+static WAIT_ON_ADDRESS: Symbol = Symbol::named(c"os_sync_wait_on_address_with_timeout");
+static WAKE_ANY: Symbol = Symbol::named(c"os_sync_wake_by_address_any");
+static WAKE_ALL: Symbol = Symbol::named(c"os_sync_wake_by_address_all");
+
+/// A function that not all versions of the system have.
+struct Symbol {
+    name: &'static CStr,
+    /// Its address, or `MISSING`; 0 before it was looked for.
+    address: AtomicUsize,
+}
+
+impl Symbol {
+    const MISSING: usize = 1;
+
+    const fn named(name: &'static CStr) -> Self {
+        Symbol { name, address: AtomicUsize::new(0) }
+    }
+
+    fn find(&self) -> Option<NonNull<c_void>> {
+        let known = self.address.load(Relaxed);
+        let address = if known == 0 { self.look() } else { known };
+        NonNull::new(std::ptr::with_exposed_provenance_mut(address)).filter(|_| address != Self::MISSING)
+    }
+
+    #[cold]
+    fn look(&self) -> usize {
+        // SAFETY: a C string.
+        let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, self.name.as_ptr()) };
+        let address = if found.is_null() { Self::MISSING } else { found.expose_provenance() };
+        self.address.store(address, Relaxed);
+        address
+    }
+}
 
 /// macOS.
 pub enum Real {}
@@ -101,6 +144,32 @@ impl Mach for Real {
             tv_nsec: timeout.subsec_nanos() as i32,
         };
         check(unsafe { semaphore_timedwait(semaphore, time) })
+    }
+
+    unsafe fn wait_on_address(address: *const u32, expected: u32, time: Duration) -> Result<()> {
+        let Some(wait) = WAIT_ON_ADDRESS.find() else { return Err(Code::NOT_SUPPORTED) };
+        // SAFETY: the function of that name in <os/os_sync_wait_on_address.h>.
+        let wait = unsafe { std::mem::transmute::<NonNull<c_void>, WaitOnAddress>(wait) };
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1);
+        // SAFETY: the caller's promise.
+        let left = unsafe {
+            wait(address.cast_mut().cast(), expected.into(), 4, SHARED, MACH_ABSOLUTE_TIME, nanoseconds)
+        };
+        if left >= 0 {
+            return Ok(());
+        }
+        Err(match std::io::Error::last_os_error().raw_os_error() {
+            Some(libc::EINTR) => Code::ABORTED,
+            Some(libc::ETIMEDOUT) => Code::OPERATION_TIMED_OUT,
+            _ => Code::NOT_SUPPORTED,
+        })
+    }
+
+    fn wake_by_address(address: *const u32, all: bool) -> bool {
+        let Some(wake) = (if all { &WAKE_ALL } else { &WAKE_ANY }).find() else { return false };
+        // SAFETY: the function of that name in <os/os_sync_wait_on_address.h>.
+        let wake = unsafe { std::mem::transmute::<NonNull<c_void>, WakeByAddress>(wake) };
+        unsafe { wake(address.cast_mut().cast(), 4, SHARED) == 0 }
     }
 
     fn port_allocate(task: Name, right: u32) -> Result<Name> {

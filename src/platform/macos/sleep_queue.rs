@@ -9,16 +9,15 @@
 //! A mutex has two futex words, its own and its condition's, and one semaphore for both, whose signals may reach a
 //! sleeper of either. So while both have sleepers, all are woken.
 
-use super::mach::{Code, Mach, Name, System};
+use super::mach::{Code, Mach, System};
+use super::{SleepEnd, pause};
 use crate::arena::SLOT;
 use crate::word::Word;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*, fence};
 use std::time::Duration;
 
-/// The longest time that a thread sleeps without looking at the word.
-pub const LONGEST: Duration = Duration::from_millis(100);
-const SHORTEST: Duration = Duration::from_millis(1);
-/// The same where there is no semaphore to be woken by, since the process that made the object has ended.
+/// The longest time that a thread sleeps where there is no semaphore to be woken by, since the process that made the object
+/// has ended.
 const LONGEST_ALONE: Duration = Duration::from_millis(10);
 
 /// The last bytes of a slot. All zeroes is a queue without a semaphore and without sleepers.
@@ -55,46 +54,6 @@ impl SleeperCount {
     }
 }
 
-/// Sleeps that double from `SHORTEST` to `LONGEST`.
-pub struct PollBackoff(Duration);
-
-impl PollBackoff {
-    pub fn new() -> Self {
-        PollBackoff(SHORTEST)
-    }
-
-    /// Sleeps once, at most for `limit`.
-    fn sleep(&mut self, semaphore: Name, limit: Option<Duration>) -> SleepEnd {
-        let time = limit.map_or(self.0, |limit| limit.min(self.0));
-        self.0 = (self.0 * 2).min(LONGEST);
-        match System::semaphore_timedwait(semaphore, time) {
-            Ok(()) => SleepEnd::Signalled,
-            Err(Code::ABORTED) => SleepEnd::Interrupted,
-            Err(Code::OPERATION_TIMED_OUT) => SleepEnd::Over,
-            // The process that made the object has ended, and the semaphore with it.
-            Err(_) if pause(time.min(LONGEST_ALONE)) => SleepEnd::Over,
-            Err(_) => SleepEnd::Interrupted,
-        }
-    }
-}
-
-/// How a sleep ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SleepEnd {
-    Signalled,
-    /// A Unix signal was handled.
-    Interrupted,
-    /// Its time is over.
-    Over,
-}
-
-/// False if a signal was handled.
-fn pause(time: Duration) -> bool {
-    let time = libc::timespec { tv_sec: time.as_secs() as libc::time_t, tv_nsec: time.subsec_nanos().into() };
-    // SAFETY: a valid time; the rest of it is not asked for.
-    unsafe { libc::nanosleep(&raw const time, std::ptr::null_mut()) == 0 }
-}
-
 impl SleepQueue {
     /// The queue of the slot that `word` is in, and which of the slot's words `word` is.
     pub fn of(word: &Word) -> (&SleepQueue, usize) {
@@ -112,9 +71,16 @@ impl SleepQueue {
         fence(SeqCst); // pairs with the fence in `wake`: this thread sees the change of the word, or the waker counts it
     }
 
-    /// Sleeps for a while. Between `begin_sleep` and `end_sleep`.
-    pub fn sleep(&self, backoff: &mut PollBackoff, limit: Option<Duration>) -> SleepEnd {
-        backoff.sleep(self.semaphore.load(Relaxed), limit)
+    /// Sleeps for at most `time`. Between `begin_sleep` and `end_sleep`.
+    pub fn sleep(&self, time: Duration) -> SleepEnd {
+        match System::semaphore_timedwait(self.semaphore.load(Relaxed), time) {
+            Ok(()) => SleepEnd::Signalled,
+            Err(Code::ABORTED) => SleepEnd::Interrupted,
+            Err(Code::OPERATION_TIMED_OUT) => SleepEnd::Over,
+            // The process that made the object has ended, and the semaphore with it.
+            Err(_) if pause(time.min(LONGEST_ALONE)) => SleepEnd::Over,
+            Err(_) => SleepEnd::Interrupted,
+        }
     }
 
     /// Ends `begin_sleep`. `signalled`: a signal woke this thread. Returns whether one did, or one is on its way that can

@@ -1,42 +1,68 @@
-//! A number for every thread that takes locks, which tells whether the thread is alive.
+//! Who the threads are that take locks, and whether they are alive.
 //!
 //! macOS tells nobody of a death, so a waiter that has waited for long looks whether the lock's owner lives. A lock word
-//! has room for a number only; the registry, in memory that all descendants share, says which thread the number is.
-//! A number is a slot and the slot's generation. A thread takes a slot in one step, by writing its process; then it
-//! raises the generation, so that a word left by an earlier thread of the slot names nobody any more. Slots of dead
-//! processes are taken over only when no other slot is left.
+//! has room for a number only: the low bits of the system's number of the thread, which no other thread of the machine
+//! has had since half a billion threads. Two things tell which thread that is:
+//! - The word's entry. The holder writes there who it is, right after it took the word. Every process can look there,
+//!   also one that is not related.
+//! - The registry, in memory that all descendants share. It answers for a holder that died before it wrote into the
+//!   entry. A thread takes a slot in one step, by writing its process. Slots of dead processes are taken over only when
+//!   no other slot is left.
+//!
+//! A holder that is in neither belongs to another family of processes, and has not written into the entry yet. If it
+//! has not done so a second later, it is dead.
 //!
 //! | slot          | contents                                                                            |
 //! |---------------|-------------------------------------------------------------------------------------|
 //! | `process`     | 0: free. Else the process: its pid in the upper 24 bits, its start in the lower 40   |
-//! | `generation`  | times it was taken                                                                  |
-//! | `thread`      | the system's number of the thread; 0: not known                                     |
+//! | `thread`      | the system's number of the thread, or `UNVERIFIED` and its lock words' number        |
 
 use super::mach::{Mach, Start, System};
+use crate::deadline;
 use crate::error::{Error, Result};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicU64, Ordering::*};
+use std::time::Duration;
 
-const SLOT_BITS: u32 = 16;
-const SLOTS: usize = 1 << SLOT_BITS;
+const SLOTS: usize = 1 << 16;
+/// Slots that a thread may have, from the one that its number leads to on. Numbers are given one after the other, so
+/// threads are spread well.
+const CHOICE: usize = 1024;
 /// Numbers stay below this: `condition` uses the bit above for itself.
 const BITS: u32 = 29;
-const GENERATIONS: u32 = 1 << (BITS - SLOT_BITS);
+/// All upper bits of a thread that the system does not know, though it exists: nobody can look whether it lives.
+const UNVERIFIED: u64 = !0 << BITS;
+/// How long a word may name a thread that nothing tells of.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A thread of a process, told from all that were before and that come after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub process: u64,
+    pub thread: u64,
+}
 
 #[repr(C)]
 struct ThreadSlot {
     process: AtomicU64,
     thread: AtomicU64,
-    generation: AtomicU32,
 }
 
-/// All zeroes is an empty registry. Slot 0 is never taken, so no number is 0.
+/// All zeroes is an empty registry.
 #[repr(C)]
 struct Registry {
-    next: AtomicU32,
     slots: [ThreadSlot; SLOTS],
 }
+
+/// A word whose holder nothing tells of, as it was seen first.
+struct Doubt {
+    seen: AtomicU64,
+    /// Milliseconds.
+    since: AtomicU64,
+}
+
+static DOUBTS: [Doubt; 64] = [const { Doubt { seen: AtomicU64::new(0), since: AtomicU64::new(0) } }; 64];
 
 struct Shared(NonNull<Registry>);
 // SAFETY: shared memory of atomics, never unmapped.
@@ -80,69 +106,120 @@ fn is_running(key: u64) -> bool {
     }
 }
 
-/// A number for the calling thread, of process `pid`.
+impl Identity {
+    /// The number in lock words. Never 0.
+    pub fn number(self) -> u32 {
+        ((self.thread & !UNVERIFIED) as u32).max(1)
+    }
+
+    /// As far as the system says.
+    fn is_alive(self) -> bool {
+        let is_verified = self.thread & UNVERIFIED != UNVERIFIED;
+        is_running(self.process) && (!is_verified || System::has_thread(pid_of(self.process), self.thread))
+    }
+}
+
+/// The place of a thread in the registry.
+#[derive(Clone, Copy)]
+pub struct Registration {
+    pub identity: Identity,
+    slot: usize,
+}
+
+/// Enters the calling thread, of process `pid`.
 ///
 /// # Errors
-/// `System` if there is no memory for the table, or 65,535 living threads have numbers.
-pub fn register(pid: u32) -> Result<u32> {
+/// `System` if there is no memory for the table, or a thousand living threads have numbers that are nearly the same.
+pub fn register(pid: u32) -> Result<Registration> {
     open()?;
     let full = Error::System { attempt: "too many threads use locks", errno: libc::EAGAIN };
     let Some(registry) = registry() else { return Err(full) };
     let Start::At(start) = System::start_of(pid) else {
         return Err(Error::System { attempt: "proc_pidinfo", errno: libc::ENOSYS });
     };
-    let key = key(pid, start);
-    let index = registry.take_free(key).or_else(|| registry.take_dead(key)).ok_or(full)?;
-    let slot = &registry.slots[index];
-    let generation = slot.generation.fetch_add(1, AcqRel) + 1;
     let thread = System::current_thread();
     // Where the system does not even know this thread, its word about others means nothing.
-    let known = if System::has_thread(pid, thread) { thread } else { 0 };
-    slot.thread.store(known, Release);
-    Ok((generation % GENERATIONS) << SLOT_BITS | index as u32)
+    let known = System::has_thread(pid, thread) && thread & UNVERIFIED != UNVERIFIED;
+    let identity =
+        Identity { process: key(pid, start), thread: if known { thread } else { thread | UNVERIFIED } };
+    let slot = registry.take_free(identity).or_else(|| registry.take_dead(identity)).ok_or(full)?;
+    registry.slots[slot].thread.store(identity.thread, Release);
+    Ok(Registration { identity, slot })
 }
 
-/// Gives back a number: from here on it names nobody.
-pub fn unregister(number: u32) {
+/// The thread ends.
+pub fn unregister(registration: Registration) {
     if let Some(registry) = registry() {
-        registry.slots[number as usize % SLOTS].process.store(0, Release);
+        let slot = &registry.slots[registration.slot];
+        slot.thread.store(0, Relaxed);
+        slot.process.store(0, Release);
     }
 }
 
-/// Whether the thread with this number is alive. True for anything that is not a number of the registry.
-pub fn is_alive(number: u32) -> bool {
-    let Some((slot, process)) = look_up(number) else { return number >> BITS != 0 };
-    let thread = slot.thread.load(Acquire);
-    is_running(process) && (thread == 0 || System::has_thread(pid_of(process), thread))
+/// Whether a thread can have that number.
+pub fn is_number(number: u32) -> bool {
+    number != 0 && number >> BITS == 0
+}
+
+/// Whether the holder of a word is alive, whose `state` names it by `number`, and whose entry says `identity`.
+pub fn is_alive(number: u32, identity: Identity, word: usize, state: u64) -> bool {
+    if identity.thread != 0 && identity.number() == number {
+        return identity.is_alive();
+    }
+    let registered = registered(number);
+    match registered.clone().next() {
+        Some(_) => registered.clone().any(Identity::is_alive),
+        None => !is_left(word, state ^ identity.thread.rotate_left(7) ^ identity.process.rotate_left(13)),
+    }
+}
+
+/// Whether a word has been as it is for so long that its holder cannot be about to say who it is.
+fn is_left(word: usize, seen: u64) -> bool {
+    let doubt = &DOUBTS[word / size_of::<crate::word::Word>() % DOUBTS.len()];
+    let now = deadline::now().as_millis() as u64;
+    if doubt.seen.load(Acquire) == seen {
+        return now.saturating_sub(doubt.since.load(Relaxed)) >= PATIENCE.as_millis() as u64;
+    }
+    doubt.since.store(now, Relaxed);
+    doubt.seen.store(seen, Release); // so that who sees it sees the time too
+    false
 }
 
 /// The process of the thread with this number, if it is alive.
 pub fn process_of(number: u32) -> Option<u32> {
-    look_up(number).filter(|(_, process)| is_running(*process)).map(|(_, process)| pid_of(process))
+    registered(number).find(|identity| identity.is_alive()).map(|identity| pid_of(identity.process))
 }
 
-/// The slot that this number names, and the process that has it.
-fn look_up(number: u32) -> Option<(&'static ThreadSlot, u64)> {
-    let slot = &registry()?.slots[number as usize % SLOTS];
-    let process = slot.process.load(Acquire);
-    let generation = slot.generation.load(Acquire) % GENERATIONS;
-    (process != 0 && generation == number >> SLOT_BITS).then_some((slot, process))
+/// The threads in the registry with this number: one, and maybe dead ones.
+fn registered(number: u32) -> impl Iterator<Item = Identity> + Clone {
+    let slots = registry().into_iter().flat_map(move |registry| registry.slots_for(number));
+    slots.filter_map(move |(_, slot)| {
+        let process = slot.process.load(Acquire);
+        let identity = Identity { process, thread: slot.thread.load(Acquire) };
+        (process != 0 && identity.thread != 0 && identity.number() == number).then_some(identity)
+    })
 }
 
 impl Registry {
-    fn take_free(&self, key: u64) -> Option<usize> {
-        (0..SLOTS).find_map(|_| {
-            let index = self.next.fetch_add(1, Relaxed) as usize % SLOTS;
-            (index != 0 && self.slots[index].take(0, key)).then_some(index)
-        })
+    /// The slots that a thread of this number may have.
+    fn slots_for(&self, number: u32) -> impl Iterator<Item = (usize, &ThreadSlot)> + Clone {
+        let indexes = (number as usize..).take(CHOICE).map(|index| index % SLOTS);
+        indexes.map(|index| (index, &self.slots[index]))
     }
 
-    fn take_dead(&self, key: u64) -> Option<usize> {
-        (1..SLOTS).find(|&index| {
-            let process = self.slots[index].process.load(Acquire);
+    fn take_free(&self, identity: Identity) -> Option<usize> {
+        let mut slots = self.slots_for(identity.number());
+        slots.find(|(_, slot)| slot.take(0, identity.process)).map(|(index, _)| index)
+    }
+
+    fn take_dead(&self, identity: Identity) -> Option<usize> {
+        let mut slots = self.slots_for(identity.number());
+        let dead = slots.find(|(_, slot)| {
+            let process = slot.process.load(Acquire);
             // Not of a living process: a thread that is just taking the slot has not written its number yet.
-            !is_running(process) && self.slots[index].take(process, key)
-        })
+            !is_running(process) && slot.take(process, identity.process)
+        });
+        dead.map(|(index, _)| index)
     }
 }
 
