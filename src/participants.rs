@@ -35,6 +35,7 @@ mod range;
 use crate::atomic::{AtomicU32, AtomicU64, Ordering::*};
 use crate::kernel::Kernel;
 use crate::lock::Lock;
+use crate::word::{aux, futex_word, pack};
 use range::{LENGTH, ONE_VERSION, Range, VERSION};
 use std::ptr::NonNull;
 use std::sync::atomic;
@@ -125,6 +126,28 @@ pub struct Ticket {
 pub struct Seat<'a> {
     pub table: Table<'a>,
     pub key: u32,
+    /// For a table in a file.
+    pub tally: Option<&'a Tally>,
+}
+
+/// How many entries of a table the threads of a process hold, with the process in the other half: a child holds none of
+/// its parent's. Private memory, so it is right whatever others write into the file.
+#[derive(Debug, Default)]
+pub struct Tally(atomic::AtomicU64);
+
+impl Tally {
+    pub fn add(&self, pid: u32, change: i32) {
+        let next = |now| Some(pack(pid, Self::of(now, pid).saturating_add_signed(change)));
+        let _ = self.0.fetch_update(Relaxed, Relaxed, next);
+    }
+
+    pub fn count(&self, pid: u32) -> u32 {
+        Self::of(self.0.load(Relaxed), pid)
+    }
+
+    fn of(tally: u64, pid: u32) -> u32 {
+        if futex_word(tally) == pid { aux(tally) } else { 0 }
+    }
 }
 
 /// The participants of one object.
@@ -363,6 +386,7 @@ impl<'a> Party<'a> {
                 self.claim(kernel)?
             }
         };
+        self.tally(kernel, 1);
         let entry = &self.table().entries[index];
         entry.object.store(self.seat.key, Relaxed);
         entry.detail.store(detail, Relaxed);
@@ -399,11 +423,19 @@ impl<'a> Party<'a> {
     pub fn leave<K: Kernel>(self, kernel: &K, ticket: Ticket) {
         self.retire(ticket);
         self.table().entry(ticket).lock.unlock(kernel);
+        self.tally(kernel, -1);
     }
 
     /// Leaves the calling thread's entry as a dead thread's.
     pub fn release_as_dead<K: Kernel>(self, kernel: &K, ticket: Ticket) {
         self.table().entry(ticket).lock.release_as_dead(kernel);
+        self.tally(kernel, -1);
+    }
+
+    fn tally<K: Kernel>(self, kernel: &K, change: i32) {
+        if let Some(tally) = self.seat.tally {
+            tally.add(kernel.pid(), change);
+        }
     }
 
     /// Whether the range is empty, so that nobody takes part: one load.

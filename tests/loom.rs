@@ -37,7 +37,7 @@ struct Shared<T> {
 
 impl<T> Shared<T> {
     fn seat(&self) -> Seat<'_> {
-        Seat { table: Table::of(&self.header, &self.entries), key: 1 }
+        Seat { table: Table::of(&self.header, &self.entries), key: 1, tally: None }
     }
 }
 

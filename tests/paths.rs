@@ -724,6 +724,53 @@ fn a_lock_that_two_threads_took_is_harmless_while_they_hold_more_and_when_they_e
     assert_eq!(child.reap(), 0);
 }
 
+/// A wait that nobody goes on with, as of a fiber that has been collected: others have written into the file that there is
+/// none, and then the last handle goes. What the thread has on its list stays where it is.
+#[test]
+fn a_wait_that_was_left_in_a_spoiled_file_is_harmless() {
+    let _turn = turn();
+    let folder = Folder::on_tmpfs();
+    let path = folder.path("condition");
+    let outer = Mutex::new().unwrap();
+    let child = fork(|| {
+        let inner = Mutex::new().unwrap(); // before there is a gap, which its memory could fill
+        assert!(outer.try_lock(&me()).unwrap()); // behind the wait, on the list
+        let condition = ConditionVariable::in_file(&path, 0o600, "ConditionVariable").unwrap();
+        condition.condition().begin_wait(&me(), outer.name()).unwrap();
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(&[0; 51_328], HEADER).unwrap();
+        drop((condition, file));
+        for _ in 0..3 {
+            assert!(inner.try_lock(&me()).unwrap());
+            inner.unlock(&me());
+        }
+        die()
+    });
+    assert_eq!(child.reap(), -libc::SIGKILL);
+    assert_eq!(outer.lock(&me(), soon()), Outcome::Acquired);
+    assert!(outer.is_abandoned());
+    outer.unlock(&me());
+}
+
+/// Without that, all that the process had of a file goes with the last handle: also of a wait that was left.
+#[test]
+fn a_wait_that_was_left_keeps_no_file() {
+    let _turn = turn();
+    let folder = Folder::on_tmpfs();
+    let path = folder.path("condition");
+    let child = fork(|| {
+        for _ in 0..3 {
+            let condition = ConditionVariable::in_file(&path, 0o600, "ConditionVariable").unwrap();
+            condition.condition().begin_wait(&me(), 7).unwrap();
+            drop(condition);
+            let maps = fs::read_to_string("/proc/self/maps").unwrap();
+            assert!(!maps.contains("condition"), "{maps}");
+        }
+        0
+    });
+    assert_eq!(child.reap(), 0);
+}
+
 #[test]
 fn what_was_spoiled_once_can_be_used() {
     let _turn = turn();

@@ -10,6 +10,7 @@ use super::home::{Home, Layout, PARTICIPANTS};
 use super::{Deferred, Holder, Place, Slot};
 use crate::error::Result;
 use crate::file::File;
+use crate::participants::Tally;
 use crate::platform::epoch_of_files;
 use crate::platform::fork_epoch::fork_epoch;
 use std::sync::Arc;
@@ -177,10 +178,20 @@ impl Bookkeeping {
 
     /// The holder of what is in the file that `address` is in, if it is in one.
     pub fn holder_at(&self, address: usize) -> Option<&Holder> {
+        self.file_at(address).map(|home| home.holder())
+    }
+
+    /// The tally of the table in a file that `address` is in, if it is in one.
+    pub fn tally_at(&self, address: usize) -> Option<&Tally> {
+        let home = self.file_at(address)?;
+        (address < home.slot(0).addr().get()).then(|| &home.holder().entries)
+    }
+
+    fn file_at(&self, address: usize) -> Option<&Home> {
         let behind = self.chunks.partition_point(|chunk| chunk.home.span().0 <= address);
         let home = &self.chunks[behind.checked_sub(1)?].home;
         let is_inside = home.file().is_some() && address - home.span().0 < home.span().1;
-        is_inside.then(|| home.holder())
+        is_inside.then_some(home)
     }
 
     pub fn holders(&self) -> impl Iterator<Item = &Holder> {

@@ -1,6 +1,7 @@
 //! What a process knows of the threads of its own that hold an object in a file, whatever the file says. All its handles
 //! of the object have the same.
 
+use crate::participants::Tally;
 use crate::platform::Thread;
 use crate::word::{aux, futex_word, pack};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -12,6 +13,8 @@ pub struct Holder {
     pub thread: AtomicU64,
     /// How many words in the file threads of this process have on their lists, and the process. See `list`.
     listed: AtomicU64,
+    /// How many entries of the table are on lists of threads.
+    pub entries: Tally,
     /// The holder of a mutex, the writer of a read-write lock.
     pub binding: Holding,
     /// The fiber that has the turn to become the writer.

@@ -319,7 +319,8 @@ impl Slot {
     #[inline]
     pub fn seat(&self, role: u32) -> Seat<'_> {
         debug_assert!(role < SEATS);
-        Seat { table: self.home.table(), key: self.index() * SEATS + role }
+        let tally = self.holder().map(|holder| &holder.entries);
+        Seat { table: self.home.table(), key: self.index() * SEATS + role, tally }
     }
 
     /// Where it is in this process.
@@ -386,7 +387,7 @@ pub fn may_be_in_file(address: usize) -> bool {
     address >= FILES_BEGIN.load(Relaxed) && address < FILES_END.load(Relaxed)
 }
 
-/// Sets the thread of the holder of the file that `address` is in, if it is in one.
+/// The lock at `address` has another holder now, `thread`, or none if that is 0: notes it where the lock is in a file.
 pub fn set_holder(address: usize, thread: u64) {
     with_bookkeeping(|books| {
         if let Some(holder) = books.holder_at(address) {
@@ -400,6 +401,9 @@ pub fn unlist(address: usize, thread: &platform::Thread) {
     with_bookkeeping(|books| {
         if let Some(holder) = books.holder_at(address) {
             holder.unlist(thread);
+        }
+        if let Some(tally) = books.tally_at(address) {
+            tally.add(thread.pid(), -1);
         }
     });
 }
