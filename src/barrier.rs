@@ -119,6 +119,18 @@ pub struct Barrier {
     made_after: AtomicU64,
 }
 
+/// As `participants::layout`.
+#[cfg(test)]
+pub fn layout() -> Vec<(&'static str, usize)> {
+    use std::mem::offset_of;
+    vec![
+        ("word", offset_of!(Barrier, word)),
+        ("parties", offset_of!(Barrier, parties)),
+        ("made after", offset_of!(Barrier, made_after)),
+        ("bits", (COUNT_BITS * 100 + EPOCH_BITS) as usize),
+    ]
+}
+
 /// What a look at the parties has found.
 struct Look {
     any_dead: bool,

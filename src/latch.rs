@@ -26,6 +26,12 @@ const WAKING: u32 = OWNER_DIED; // the kernel gives this bit no meaning in a wor
 /// The largest count.
 pub const MAX: u32 = i32::MAX as u32;
 
+/// As `participants::layout`.
+#[cfg(test)]
+pub fn layout() -> Vec<(&'static str, usize)> {
+    vec![("waking", WAKING as usize)]
+}
+
 /// All zeroes is a latch at 0.
 #[derive(Default)]
 #[repr(transparent)]

@@ -45,6 +45,17 @@ pub enum Outcome {
 #[repr(transparent)]
 pub struct Lock(Word);
 
+/// As `participants::layout`.
+#[cfg(test)]
+pub fn layout() -> Vec<(&'static str, usize)> {
+    vec![
+        ("owner", OWNER as usize),
+        ("owner died", OWNER_DIED as usize),
+        ("waiters", WAITERS as usize),
+        ("size", size_of::<Lock>()),
+    ]
+}
+
 impl Lock {
     /// Takes the lock if nobody holds it.
     #[inline(always)]

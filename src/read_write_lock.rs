@@ -53,6 +53,17 @@ pub struct ReadWriteLock {
     writing: AtomicU32,
 }
 
+/// As `participants::layout`.
+#[cfg(test)]
+pub fn layout() -> Vec<(&'static str, usize)> {
+    use std::mem::offset_of;
+    vec![
+        ("turn", offset_of!(ReadWriteLock, turn)),
+        ("gate", offset_of!(ReadWriteLock, gate)),
+        ("writing", offset_of!(ReadWriteLock, writing)),
+    ]
+}
+
 /// What a thread that has become the writer, or passes the gate, finds there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {

@@ -89,6 +89,22 @@ pub struct RobustSemaphore {
     free: AtomicU32,
 }
 
+/// As `participants::layout`.
+#[cfg(test)]
+pub fn layout() -> Vec<(&'static str, usize)> {
+    use std::mem::offset_of;
+    vec![
+        ("gate", offset_of!(RobustSemaphore, gate)),
+        ("lock", offset_of!(RobustSemaphore, lock)),
+        ("line", offset_of!(RobustSemaphore, line)),
+        ("limit", offset_of!(RobustSemaphore, limit)),
+        ("free", offset_of!(RobustSemaphore, free)),
+        ("idle", IDLE as usize),
+        ("armed", ARMED as usize),
+        ("claimed", CLAIMED as usize),
+    ]
+}
+
 /// A process's entry, as a handle remembers it: 0, or its index and one, below its number.
 #[derive(Debug, Default)]
 pub struct Memory(std::sync::atomic::AtomicU64);

@@ -66,6 +66,18 @@ pub struct Semaphore {
     line: Lock,
 }
 
+/// As `participants::layout`.
+#[cfg(test)]
+pub fn layout() -> Vec<(&'static str, usize)> {
+    use std::mem::offset_of;
+    vec![
+        ("word", offset_of!(Semaphore, word)),
+        ("line", offset_of!(Semaphore, line)),
+        ("available", AVAILABLE as usize),
+        ("claimed", CLAIMED as usize),
+    ]
+}
+
 const fn permits(count: u32, waiters: u32) -> u64 {
     pack(if count == 0 { waiters } else { waiters | AVAILABLE }, count)
 }

@@ -7,7 +7,7 @@ use crate::kernel::Kernel;
 use crate::word::{ANY_CLASS, OWNER, OWNER_DIED, WAITERS, futex_word, pack};
 
 /// In the owner bits, but no thread's number: those stay below 2**22.
-const IDLE: u32 = 0x2000_0000;
+pub const IDLE: u32 = 0x2000_0000;
 
 /// The other half of the state says what the holder of the baton is on its way to: a mutex's name, or one of these.
 pub const NO_MUTEX: u32 = 0; // it releases the baton at once

@@ -53,6 +53,13 @@ use waits::Waits;
 #[repr(transparent)]
 pub struct Baton(Word);
 
+/// As `participants::layout`.
+#[cfg(test)]
+pub fn layout() -> Vec<(&'static str, usize)> {
+    let states = [waits::WAITING, waits::GRANTED, waits::PASSED, waits::BROADCAST];
+    states.into_iter().map(|state| ("state", state.into())).chain([("idle", baton::IDLE as usize)]).collect()
+}
+
 /// A condition: its baton, and the waits in the table.
 #[derive(Clone, Copy)]
 pub struct Condition<'a> {

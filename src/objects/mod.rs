@@ -35,6 +35,26 @@ pub use rate_limiter::{Rate, RateLimiter};
 pub use read_write_lock::{ReadWriteLock, Reader};
 pub use semaphore::{Kind as SemaphoreKind, Refusal as SemaphoreRefusal, Semaphore};
 
+/// What each object has in its slot and beside it, by the file that defines the object here: for the version of the layout
+/// of files.
+#[cfg(test)]
+pub fn layouts() -> Vec<(&'static str, Vec<(&'static str, usize)>)> {
+    vec![
+        ("atomic", vec![("size", 8)]),
+        ("barrier", crate::barrier::layout()),
+        ("condition_variable", crate::condition::layout()),
+        ("event", crate::event::layout()),
+        ("latch", crate::latch::layout()),
+        ("map", crate::map::layout()),
+        ("mutex", crate::lock::layout()),
+        ("presence", presence::layout()),
+        ("queue", crate::queue::layout()),
+        ("rate_limiter", crate::limiter::layout()),
+        ("read_write_lock", crate::read_write_lock::layout()),
+        ("semaphore", [crate::semaphore::layout(), crate::robust_semaphore::layout()].concat()),
+    ]
+}
+
 use crate::arena::{self, Slot};
 use crate::atomic::AtomicU64;
 use crate::kernel::Kernel;

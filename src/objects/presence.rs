@@ -39,6 +39,18 @@ struct Record {
     name: [AtomicU64; WORDS],
 }
 
+/// As `participants::layout`.
+#[cfg(test)]
+pub fn layout() -> Vec<(&'static str, usize)> {
+    use std::mem::offset_of;
+    vec![
+        ("since", offset_of!(Record, since)),
+        ("name_length", offset_of!(Record, name_length)),
+        ("name", offset_of!(Record, name)),
+        ("stride", stride(1)),
+    ]
+}
+
 const _: () = assert!(size_of::<Record>() == 2 * LINE);
 
 /// A member, as it was when it was looked at.
