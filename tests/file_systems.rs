@@ -10,13 +10,14 @@ mod filter;
 mod folder;
 mod support;
 
-use filter::{NO_FALLOCATE, NO_TMPFILE, deny};
+use filter::{NO_FALLOCATE, NO_TMPFILE, OVER_QUOTA, deny};
 use folder::{Folder, turn};
 use process_shared_core::Error;
 use process_shared_core::file::{self, File, Shape};
 use std::ffi::CString;
 use std::fs::{self, OpenOptions};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use support::fork;
 
@@ -66,39 +67,92 @@ fn mounted(folder: &Folder, name: &str, kind: &str, options: &str) -> Option<std
     None
 }
 
+/// A file system of 4 MB on a device that is a file.
+fn mounted_ext4(folder: &Folder) -> Option<std::path::PathBuf> {
+    let (image, path) = (folder.path("image"), folder.path("ext4"));
+    fs::File::create(&image).unwrap().set_len(4 << 20).unwrap();
+    fs::create_dir(&path).unwrap();
+    let runs = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
+    if runs(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image))
+        && runs(Command::new("mount").args(["-o", "loop"]).args([&image, &path]))
+    {
+        return Some(path);
+    }
+    println!("LEFT OUT: no ext4 can be made and mounted here");
+    None
+}
+
 #[track_caller]
-fn has_no_room(path: &Path, size: usize) {
+fn fails_with(expected: i32, path: &Path, size: usize) {
     match open_of(path, size) {
-        Err(Error::System { errno: libc::ENOSPC, .. }) => {}
+        Err(Error::System { errno, .. }) if errno == expected => {}
         other => panic!("{other:?}"),
     }
 }
 
-/// Every way to make a file says that there is no room, and leaves nothing.
+/// Every way to make a file in `small` says that there is no room, and leaves nothing. What it makes can be used to the end,
+/// however full it is.
+fn takes_its_room(small: &Path) {
+    let before = fs::read_dir(small).unwrap().count();
+    let path = small.join("object");
+    for denied in [&[][..], &[NO_FALLOCATE], &[NO_TMPFILE], &[NO_TMPFILE, NO_FALLOCATE]] {
+        let child = fork(|| {
+            if !denied.is_empty() {
+                deny(denied);
+            }
+            fails_with(libc::ENOSPC, &path, 8 << 20);
+            0
+        });
+        assert_eq!(child.reap(), 0);
+        assert_eq!(fs::read_dir(small).unwrap().count(), before);
+    }
+    let file = open_of(&path, 512 << 10).unwrap();
+    let mut rest = OpenOptions::new().write(true).create_new(true).open(small.join("rest")).unwrap();
+    while std::io::Write::write_all(&mut rest, &[1; 4096]).is_ok() {}
+    // SAFETY: the bytes of the object.
+    unsafe { file.bytes().cast::<u8>().write_bytes(1, 512 << 10) };
+    drop(file);
+    open_of(&path, 512 << 10).unwrap();
+}
+
 #[test]
 fn a_full_file_system_is_an_error_at_creation() {
     with_mounts(|folder| {
         let Some(small) = mounted(folder, "small", "tmpfs", "size=1m") else { return };
-        let path = small.join("object");
-        for denied in [&[][..], &[NO_FALLOCATE], &[NO_TMPFILE], &[NO_TMPFILE, NO_FALLOCATE]] {
+        takes_its_room(&small);
+    });
+}
+
+#[test]
+fn an_ext4_holds_objects_and_can_be_full() {
+    with_mounts(|folder| {
+        let Some(small) = mounted_ext4(folder) else { return };
+        meet(&small.join("shared"), &small.join("shared"));
+        takes_its_room(&small);
+    });
+}
+
+/// The quota of a user who is not root.
+#[test]
+fn a_quota_is_an_error_at_creation() {
+    with_mounts(|folder| {
+        let over = |path: &Path, prepare: &dyn Fn()| {
             let child = fork(|| {
-                if !denied.is_empty() {
-                    deny(denied);
-                }
-                has_no_room(&path, 2 << 20);
+                prepare();
+                fails_with(libc::EDQUOT, path, 2 << 20);
                 0
             });
             assert_eq!(child.reap(), 0);
-            assert_eq!(fs::read_dir(&small).unwrap().count(), 0);
-        }
-        // What was promised is there, however full it is.
-        let file = open_of(&path, 512 << 10).unwrap();
-        let mut rest = OpenOptions::new().write(true).create_new(true).open(small.join("rest")).unwrap();
-        while std::io::Write::write_all(&mut rest, &[1; 4096]).is_ok() {}
-        // SAFETY: the bytes of the object.
-        unsafe { file.bytes().cast::<u8>().write_bytes(1, 512 << 10) };
-        drop(file);
-        open_of(&path, 512 << 10).unwrap();
+            assert!(!path.exists());
+        };
+        let base = folder.path("simulated");
+        fs::create_dir(&base).unwrap();
+        over(&base.join("object"), &|| deny(&[OVER_QUOTA]));
+        let options = "mode=777,usrquota,usrquota_block_hardlimit=1m";
+        let Some(base) = mounted(folder, "limited", "tmpfs", options) else { return };
+        // SAFETY: a number.
+        over(&base.join("object"), &|| assert_eq!(unsafe { libc::setuid(65_534) }, 0));
+        assert_eq!(fs::read_dir(&base).unwrap().count(), 0);
     });
 }
 

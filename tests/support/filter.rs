@@ -24,6 +24,9 @@ pub const NO_LINK: Denied = Denied { call: libc::SYS_linkat, argument: 0, bits: 
 pub const NO_FALLOCATE: Denied =
     Denied { call: libc::SYS_fallocate, argument: 0, bits: 0, errno: libc::EOPNOTSUPP };
 
+/// More room than the user may have. (Quotas themselves are in few kernels of test machines.)
+pub const OVER_QUOTA: Denied = Denied { errno: libc::EDQUOT, ..NO_FALLOCATE };
+
 pub fn deny(all: &[Denied]) {
     let statement = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
     let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
