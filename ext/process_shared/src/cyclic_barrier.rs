@@ -134,7 +134,8 @@ fn run_action(
     thread: &Thread,
     ticket: Ticket,
 ) -> Result<bool, Error> {
-    let result = data.action().map_or(Ok(()), |action| interrupts::call(ruby, action, "call", []).map(|_| ()));
+    let result =
+        data.action().map_or(Ok(()), |action| interrupts::call(ruby, action, "call", []).map(|_| ()));
     let passed = match result {
         _ if !thread.is_here() => false,
         Ok(()) => barrier.pass(thread, ticket),

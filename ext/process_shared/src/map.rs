@@ -19,9 +19,11 @@ use crate::map_changes::{SMALL, change, instant, patiently};
 use crate::map_computing::{self, Computing};
 use crate::map_keys::{OwnedKey, load_key, with_plain};
 use crate::object::{self, Object, Shared};
-use crate::queue_items::{Bytes, FIXNUM, FLOAT, Item, load, load_plain};
 use crate::path;
-use crate::raw_methods::{Method1, Method2, MethodN, NIL, answer, arguments, define, define_private, ruby, value};
+use crate::queue_items::{Bytes, FIXNUM, FLOAT, Item, load, load_plain};
+use crate::raw_methods::{
+    Method1, Method2, MethodN, NIL, answer, arguments, define, define_private, ruby, value,
+};
 use crate::typed_data::{self, Data, of};
 use crate::{data_type, thread};
 
@@ -98,9 +100,9 @@ fn initialize_as(ruby: &Ruby, object: Value, args: &[Value], evicts: bool) -> Re
     let Some(integer) = Integer::from_value(bytes) else {
         return Err(errors::wrong_type(ruby, bytes, "an Integer"));
     };
-    let bytes = integer.to_u64().map_err(|_| {
-        Error::new(ruby.exception_arg_error(), format!("a map cannot have {integer} bytes"))
-    })?;
+    let bytes = integer
+        .to_u64()
+        .map_err(|_| Error::new(ruby.exception_arg_error(), format!("a map cannot have {integer} bytes")))?;
     let class = if evicts { "Cache" } else { "Map" };
     let open = |path: &Path, mode| Map::in_file(path, mode, class, bytes, evicts);
     let data = of::<MapData>(object);
@@ -265,7 +267,10 @@ fn exchange(
     let expected = expected.map(|expected| Item::of(expected.as_raw())).transpose()?;
     // SAFETY: made by `Item::of`, and kept alive below.
     let (bytes, expected_bytes) = unsafe {
-        (item.as_ref().map(|item| item.bytes()), expected.as_ref().map(|expected| (expected.tag, expected.bytes())))
+        (
+            item.as_ref().map(|item| item.bytes()),
+            expected.as_ref().map(|expected| (expected.tag, expected.bytes())),
+        )
     };
     let tag = item.as_ref().map_or(0, |item| item.tag as u16);
     let new = bytes.map(|bytes| MapValue { tag, bytes, expiry });
@@ -295,7 +300,8 @@ fn exchange(
     });
     std::hint::black_box((&item, &expected));
     let (applied, old_tag) = done?;
-    let old = old_tag.filter(|_| wants_old).map(|tag| load(ruby, tag.into(), Bytes::Here(&old))).transpose()?;
+    let old =
+        old_tag.filter(|_| wants_old).map(|tag| load(ruby, tag.into(), Bytes::Here(&old))).transpose()?;
     Ok((applied, old))
 }
 

@@ -59,9 +59,9 @@ fn initialize(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
 
 fn number(ruby: &Ruby, what: &str, value: Value) -> Result<usize, Error> {
     let integer = Integer::try_convert(value)?;
-    integer
-        .to_usize()
-        .map_err(|_| Error::new(ruby.exception_arg_error(), format!("{what} cannot be {}", integer.inspect())))
+    integer.to_usize().map_err(|_| {
+        Error::new(ruby.exception_arg_error(), format!("{what} cannot be {}", integer.inspect()))
+    })
 }
 
 /// The bytes of a name, in UTF-8.
@@ -81,7 +81,8 @@ fn name_of(ruby: &Ruby, name: Value) -> Result<Option<Vec<u8>>, Error> {
 
 /// A member as Ruby sees it.
 fn shown(ruby: &Ruby, presence: &Presence, member: &Member) -> Result<Value, Error> {
-    let class: RClass = ruby.get_inner(&errors::MODULE).const_get::<_, RClass>("Presence")?.const_get("Member")?;
+    let class: RClass =
+        ruby.get_inner(&errors::MODULE).const_get::<_, RClass>("Presence")?.const_get("Member")?;
     let name = member.name.as_ref().map(|name| ruby.enc_str_new(name, ruby.utf8_encoding()));
     let nanoseconds = (member.since.as_secs(), member.since.subsec_nanos(), ruby.to_symbol("nsec"));
     let since: Value = ruby.class_object().const_get::<_, RClass>("Time")?.funcall("at", nanoseconds)?;

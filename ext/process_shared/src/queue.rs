@@ -1,9 +1,9 @@
 //! `ProcessShared::Queue`: its methods, and its data, which `SizedQueue` shares. How items are taken is in
 //! `queue_taking.rs`, and `pop` with a block in `queue_block.rs`.
 
+use magnus::rb_sys::AsRawValue;
 use magnus::scan_args::{get_kwargs, scan_args};
 use magnus::{ExceptionClass, RArray, RHash, RModule, Ruby, TryConvert, Value, method, prelude::*};
-use magnus::rb_sys::AsRawValue;
 use process_shared_core::queue::{Critical, Pushed, Refusal, Short};
 use process_shared_core::{Outcome, Queue, Thread};
 use rb_sys::{VALUE, rb_eThreadError};
@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::classes::Known;
 use crate::errors::{self, Error};
 use crate::object::{self, Object, Shared};
+use crate::path::{self, Given};
 use crate::queue_items::{Bytes, Item, keep_alive, load, load_plain};
 use crate::queue_taking::{self, Wanted};
-use crate::path::{self, Given};
 use crate::raw_methods::{MethodN, NIL, answer, arguments, define, raising, ruby, value};
 use crate::timeout::Timeout;
 use crate::typed_data::{self, Data, of};
@@ -365,9 +365,10 @@ fn pop_all(ruby: &Ruby, object: Value, args: &[Value]) -> Result<Value, Error> {
     let keywords = get_kwargs::<_, (), (Option<Value>,), ()>(args.keywords, &[], &["timeout"])?;
     let max = match args.optional.0.filter(|max| !max.is_nil()) {
         None => usize::MAX,
-        Some(max) => usize::try_from(i64::try_convert(max)?).ok().filter(|max| *max > 0).ok_or_else(|| {
-            Error::new(ruby.exception_arg_error(), "the number of items must be positive")
-        })?,
+        Some(max) => usize::try_from(i64::try_convert(max)?)
+            .ok()
+            .filter(|max| *max > 0)
+            .ok_or_else(|| Error::new(ruby.exception_arg_error(), "the number of items must be positive"))?,
     };
     let waiting = Waiting::new(ruby, None, keywords.optional.0)?;
     queue_taking::take_many(ruby, object, data, waiting, max)

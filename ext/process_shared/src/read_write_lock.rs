@@ -79,7 +79,9 @@ impl Object for ReadWriteLockData {
         let readers = lock.reader_pids();
         let mut state = match (lock.owner_pid(), readers.is_empty()) {
             (Some(pid), _) => format!("written by {pid}"),
-            (None, false) => format!("read by {}", readers.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")),
+            (None, false) => {
+                format!("read by {}", readers.iter().map(u32::to_string).collect::<Vec<_>>().join(", "))
+            }
             (None, true) => "free".to_owned(),
         };
         if lock.is_abandoned() {
@@ -155,7 +157,8 @@ fn remove_level(holding: &Holding) -> bool {
 }
 
 const DEADLOCK: &str = "deadlock; another fiber of this thread holds the lock";
-const UPGRADE: &str = "deadlock; this fiber reads, and another writes or may: to become the writer, read with_upgradable_lock";
+const UPGRADE: &str =
+    "deadlock; this fiber reads, and another writes or may: to become the writer, read with_upgradable_lock";
 
 /// A thread that holds too many locks may hold some only because they are garbage.
 fn with_room<T>(ruby: &Ruby, attempt: impl Fn() -> process_shared_core::Result<T>) -> Result<T, Error> {
@@ -234,7 +237,8 @@ impl ReadWriteLockData {
             }
         } else {
             let mut list = readings.list();
-            let known = list.iter_mut().find(|reading| reading.thread == thread.id() && reading.fiber == fiber);
+            let known =
+                list.iter_mut().find(|reading| reading.thread == thread.id() && reading.fiber == fiber);
             match known {
                 Some(reading) => reading.levels += 1,
                 None => list.push(Reading { thread: thread.id(), fiber, levels: 1 }),
@@ -541,7 +545,10 @@ impl ReadWriteLockData {
             return Ok(());
         }
         self.check(ruby)?;
-        Err(errors::ownership(ruby, "the lock is not read by this fiber: acquire_read_lock before this call".to_owned()))
+        Err(errors::ownership(
+            ruby,
+            "the lock is not read by this fiber: acquire_read_lock before this call".to_owned(),
+        ))
     }
 
     fn acquire_turn(&self, ruby: &Ruby, object: Value) -> Result<(), Error> {
@@ -574,7 +581,8 @@ impl ReadWriteLockData {
             }
             hold(self.upgrader(), object);
             if self.on_abandoned().is_some() && lock.is_abandoned() {
-                let repaired = self.acquire_write(ruby, object, Timeout::Never).and_then(|_| self.end_write(ruby));
+                let repaired =
+                    self.acquire_write(ruby, object, Timeout::Never).and_then(|_| self.end_write(ruby));
                 repaired.inspect_err(|_| drop(self.end_turn(ruby)))?;
             }
             return Ok(());
@@ -584,7 +592,8 @@ impl ReadWriteLockData {
     fn end_turn(&self, ruby: &Ruby) -> Result<(), Error> {
         let Some(lock) = self.shared.reached() else { return Ok(()) };
         let thread = thread::current(ruby)?;
-        if self.is_upgrader(lock, &thread) && remove_level(self.upgrader()) && !self.is_writer(lock, &thread) {
+        if self.is_upgrader(lock, &thread) && remove_level(self.upgrader()) && !self.is_writer(lock, &thread)
+        {
             lock.end_turn(&thread);
         }
         Ok(())

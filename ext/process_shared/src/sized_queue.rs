@@ -4,17 +4,14 @@ use magnus::{RClass, RModule, Ruby, TryConvert, Value, method, prelude::*};
 
 use crate::errors::Error;
 use crate::object::{self, Object};
+use crate::path;
 use crate::queue::{QueueData, begin, locked};
 use crate::typed_data::of;
-use crate::path;
 
 fn limit(ruby: &Ruby, max: Value) -> Result<u64, Error> {
     let text = "queue size must be positive";
     let max = i64::try_convert(max)?;
-    u64::try_from(max)
-        .ok()
-        .filter(|max| *max > 0)
-        .ok_or_else(|| Error::new(ruby.exception_arg_error(), text))
+    u64::try_from(max).ok().filter(|max| *max > 0).ok_or_else(|| Error::new(ruby.exception_arg_error(), text))
 }
 
 /// `new(max, bytes: 64 << 20, path: nil, mode: 0600)`.
