@@ -149,7 +149,8 @@ unsafe fn push_beside_file(head: *mut Head, entry: &Entry, tally: &Tally) {
     tally.wary.set(true);
     // SAFETY: the caller's promise. One in a file is there already if others have written there since it was taken.
     unsafe {
-        let is_there = may_be_in_file(entry) && remove_checked(head, entry);
+        let is_in_file = arena::with_places(|place| place(entry.address().addr()) == Place::File);
+        let is_there = is_in_file && remove_checked(head, entry);
         put_first(head, entry);
         tally.add(i32::from(!is_there));
     }
@@ -198,7 +199,7 @@ unsafe fn remove_beside_file(head: *mut Head, entry: &Entry, tally: &Tally) {
     arena::with_places(|place| {
         // SAFETY: as above.
         unsafe {
-            walk(head, place, |_, at| {
+            walk(head, place, |_, at, _| {
                 ours += u32::from(place(at.addr()) != Place::Elsewhere);
                 in_files |= place(at.addr()) == Place::File;
                 true
@@ -211,7 +212,7 @@ unsafe fn remove_beside_file(head: *mut Head, entry: &Entry, tally: &Tally) {
     }
 }
 
-/// The same, if it is there, believing no link in a file; tells whether it was. If others have written to the file of an
+/// The same, if it is there, believing no link in a file, and none behind one; tells whether it was. If others have written to the file of an
 /// entry, the entries behind it are lost: the kernel does not reach them any more, and waiters for their locks find out by
 /// looking.
 ///
@@ -222,16 +223,16 @@ unsafe fn remove_checked(head: *mut Head, entry: &Entry) -> bool {
     arena::with_places(|place| {
         // SAFETY: as for `walk`; what is behind `entry` is the end, or is an entry too.
         unsafe {
-            let mut before = None;
-            walk(head, place, |link, at| {
-                before = Some(link).filter(|_| at == own);
-                before.is_none()
+            let mut found = None;
+            walk(head, place, |link, at, is_trusted| {
+                found = (at == own).then_some((link, is_trusted));
+                found.is_none()
             });
-            let Some(before) = before else { return false };
+            let Some((before, is_trusted)) = found else { return false };
             let mut next = entry.next.get();
             let neighbour = strip(next);
             if neighbour != head.cast() {
-                let is_link = place(own.addr()) != Place::File
+                let is_link = is_trusted && place(own.addr()) != Place::File
                     || is_entry(place, neighbour) && *neighbour.cast::<Link>().sub(1) == own;
                 if is_link {
                     neighbour.cast::<Link>().sub(1).write(before.cast());
@@ -254,24 +255,27 @@ fn is_entry(place: &dyn Fn(usize) -> Place, link: Link) -> bool {
         && place(address.wrapping_sub(size_of::<Link>())) == place(address)
 }
 
-/// Calls `see` with each link of the list that leads to an entry, and with that entry, until it says no. A link in a file
-/// is followed if it leads to a home; one to the C library's mutexes is not.
+/// Calls `see` with each link of the list that leads to an entry, with that entry, and whether no link up to there is in
+/// a file, until it says no. A link in a file is followed if it leads to a home, as is every link behind it: another
+/// process may have put there what leads to an entry that is on no list, or on another thread's. None of them is followed
+/// to the C library's mutexes.
 ///
 /// # Safety
 /// As for `set_pending`.
 unsafe fn walk(
     head: *mut Head,
     place: &dyn Fn(usize) -> Place,
-    mut see: impl FnMut(*mut Link, Link) -> bool,
+    mut see: impl FnMut(*mut Link, Link, bool) -> bool,
 ) {
-    // SAFETY: the head is the caller's; every other link that is read is in a home, or comes from where only this process
-    // and those it trusts write.
+    // SAFETY: the head is the caller's; every other link that is read is in a home, or was reached through links alone
+    // that only this process and those it trusts write.
     unsafe {
         let mut link = &raw mut (*head).list;
+        let mut is_trusted = true;
         for _ in 0..=ROBUST_LIST_LIMIT {
             let next = strip(ptr::read_volatile(link));
-            let is_believed = place(link.addr()) != Place::File || is_entry(place, next);
-            if next == head.cast() || !is_believed || !see(link, next) {
+            is_trusted &= place(link.addr()) != Place::File;
+            if next == head.cast() || !(is_trusted || is_entry(place, next)) || !see(link, next, is_trusted) {
                 return;
             }
             link = next.cast();
@@ -288,7 +292,7 @@ pub unsafe fn entries(head: *mut Head) -> Vec<NonNull<Entry>> {
     arena::with_places(|place| {
         // SAFETY: the caller's promise.
         unsafe {
-            walk(head, place, |_, link| {
+            walk(head, place, |_, link, _| {
                 entries.extend(NonNull::new(link.cast::<Link>().sub(1).cast::<Entry>()));
                 true
             });
