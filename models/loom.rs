@@ -69,6 +69,11 @@ macro_rules! mortal_atomic {
                 self.0.store(value, effective(order));
             }
 
+            pub fn swap(&self, value: $integer, order: Ordering) -> $integer {
+                step();
+                self.0.swap(value, effective(order))
+            }
+
             pub fn compare_exchange(
                 &self,
                 current: $integer,

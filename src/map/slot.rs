@@ -18,7 +18,9 @@
 //! if the slot leads elsewhere; a writer may lose one of those.
 //!
 //! Memory order: a reader's first look (Acquire) pairs with the publishing store (Release). The fence before the second
-//! look pairs with `before_reuse`: a reader that copied any of the new bytes sees that the slot has changed.
+//! look pairs with `before_reuse`: a reader that copied any of the new bytes sees that the slot has changed. Marks of
+//! worth are Relaxed and break neither: a compare-and-swap continues the release sequence of the store whose value it
+//! read, and comes right after that value in the slot's modification order, so before every later store.
 
 use crate::atomic::{AtomicU64, Ordering::*, fence};
 
@@ -86,11 +88,22 @@ impl Slot {
         Lead(self.0.load(Relaxed)).without_worth() == lead.without_worth()
     }
 
+    /// Publishes what the writer of the slot has written before.
+    #[inline]
+    fn change_to(&self, value: u64) {
+        #[cfg(not(loom))]
+        self.0.store(value, Release);
+        // loom lets a store come before a compare-and-swap of another thread that read an older value, which C11 rules
+        // out (see `tests/loom_map.rs`). It orders read-modify-writes as C11 does.
+        #[cfg(loom)]
+        self.0.swap(value, Release);
+    }
+
     /// Leads to the entry at `location`, which is complete. The caller holds the shard's lock, as below.
     pub fn lead_to(&self, location: u64, hash: u64, worth: u64) {
         let version = (self.0.load(Relaxed) >> VERSION_SHIFT).wrapping_add(1) & VERSION;
         let lead = (location + 1) << LOCATION_SHIFT | tag(hash) << TAG_SHIFT | version << VERSION_SHIFT;
-        self.0.store(lead | worth.min(WORTH), Release);
+        self.change_to(lead | worth.min(WORTH));
     }
 
     /// Leads to the same entry at another place, with that worth.
@@ -102,14 +115,14 @@ impl Slot {
     /// Leads nowhere any more.
     pub fn clear(&self) {
         let version = (self.0.load(Relaxed) >> VERSION_SHIFT).wrapping_add(1) & VERSION;
-        self.0.store(version << VERSION_SHIFT, Release);
+        self.change_to(version << VERSION_SHIFT);
     }
 
     /// A word of the entry has changed: what was read before is not what is there.
     pub fn step(&self) {
         let now = self.0.load(Relaxed);
         let version = (now >> VERSION_SHIFT).wrapping_add(1) & VERSION;
-        self.0.store(now & !(VERSION << VERSION_SHIFT) | version << VERSION_SHIFT, Release);
+        self.change_to(now & !(VERSION << VERSION_SHIFT) | version << VERSION_SHIFT);
     }
 
     /// The entry that `lead` leads to was read.
