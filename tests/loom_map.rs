@@ -8,9 +8,9 @@ mod model_checking;
 use loom::sync::Arc;
 use loom::thread;
 use model_checking::{check, check_deaths, notices};
-use process_shared_core::map::slot::{Lead, Slot, before_reuse};
+use process_shared_core::map::slot::{Lead, Slot, before_link, before_reuse};
 use process_shared_core::platform::{AtomicU64, Clock, World};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 const HASH: u64 = 7 << 40;
 
@@ -183,12 +183,36 @@ fn a_dead_writer_leaves_the_old_entry_or_the_new_one() {
     });
 }
 
+/// A block that had entries is emptied, and linked as a bucket by a redo log.
+fn read_a_bucket_that_is_linked(before_link: fn()) {
+    check(3, move || {
+        let [slot, next] = [0, 0].map(AtomicU64::new).map(Arc::new);
+        slot.store(9, Relaxed);
+        let (its_slot, its_next) = (slot.clone(), next.clone());
+        let writer = thread::spawn(move || {
+            its_slot.store(0, Relaxed);
+            before_link();
+            its_next.store(1, Relaxed);
+        });
+        if next.load(Acquire) == 1 {
+            assert_eq!(slot.load(Relaxed), 0, "a slot of what was there before");
+        }
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_bucket_that_is_linked_is_empty() {
+    read_a_bucket_that_is_linked(before_link);
+}
+
 #[test]
 fn the_model_notices_what_is_broken() {
     notices("memory_is_used_again_at_once", "half an entry");
     notices("a_reader_looks_without_a_fence", "half an entry");
     notices("a_reader_does_not_look_again", "half an entry");
     notices("a_reader_marks_whatever_is_there", "worth of another entry");
+    notices("a_bucket_is_linked_at_once", "a slot of what was there before");
 }
 
 /// Why a slot's writers swap under loom. C11 has the first value before the store, as that happens after it, and the
@@ -234,4 +258,10 @@ fn a_reader_does_not_look_again() {
 #[ignore = "fails on purpose"]
 fn a_reader_marks_whatever_is_there() {
     read_while_it_is_replaced(Protocol { appreciate: |slot, _| slot.appreciate(slot.look()), ..WHOLE });
+}
+
+#[test]
+#[ignore = "fails on purpose"]
+fn a_bucket_is_linked_at_once() {
+    read_a_bucket_that_is_linked(|| ());
 }

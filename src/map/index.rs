@@ -7,7 +7,7 @@ use super::entry::{Head, Key};
 use super::layout::LOGS;
 use super::shared::Redo;
 use super::shared::{Critical, Map};
-use super::slot::{Bucket, Lead, Slot, before_reuse};
+use super::slot::{Bucket, Lead, Slot, before_link, before_reuse};
 use crate::kernel::Kernel;
 use std::sync::atomic::Ordering::*;
 
@@ -128,6 +128,7 @@ impl<'m, K: Kernel> Critical<'m, K> {
         }
         let Pair(number, count) = Pair::of(shard.spare_buckets.load(Relaxed));
         let bucket = map.bucket_in_block(u64::from(number)).ok_or(Refusal::Corrupt)?;
+        before_link();
         let mut redo = Redo::new(map, &shard.redo);
         redo.set(&last.next, u64::from(number))?;
         redo.set(&shard.spare_buckets, Pair(number + 1, count.saturating_sub(1)).pack())?;

@@ -5,7 +5,7 @@ use super::blocks::Place;
 use super::computing::Mark;
 use super::entry::{self, Key};
 use super::layout::{Block, CELLS, Cell, Header, Layout, MAGIC, MARKS, REDO, Shard};
-use super::slot::Bucket;
+use super::slot::{Bucket, before_link};
 use crate::kernel::Kernel;
 use crate::lock::{Lock, Outcome};
 use crate::redo::Memory;
@@ -334,6 +334,7 @@ impl<'m, K: Kernel> Critical<'m, K> {
     /// Puts in order what a dead holder left.
     #[cold]
     fn recover(&self) -> Result<(), Refusal> {
+        before_link();
         self.shard().redo.recover(self.map);
         self.with_pool(|| Ok(()))?;
         self.recount();

@@ -140,6 +140,13 @@ pub fn before_reuse() {
     fence(Release);
 }
 
+/// To be called between writing a bucket's memory and linking the bucket. A redo log's store of `next` is Relaxed; with
+/// this, a reader that comes through `next` sees empty slots, not the bytes of an entry that was there before.
+#[inline]
+pub fn before_link() {
+    fence(Release);
+}
+
 /// A cache line of slots, and where those are that did not fit.
 #[repr(C)]
 #[cfg_attr(not(loom), repr(align(64)))]
