@@ -18,6 +18,7 @@ module ProcessShared
   # - <b>Time</b>: an entry with <tt>expires_in:</tt> (seconds) is gone at its instant, also if the machine slept meanwhile.
   # - *Memory*: +bytes+ is for keys, values, and up to 40 bytes beside them for each entry; an index of about a tenth comes on
   #   top. It is taken from the system as it is first touched, and has neither a name nor a descriptor.
+  #   What the index has taken for very many tiny entries it keeps for others: up to a quarter of the memory.
   # - <b>With a path</b> the map is in a file, and processes that are not related share it. It survives all of them, also if
   #   they are killed. The file takes all its room when it is made. After a reboot the map is new.
   #
