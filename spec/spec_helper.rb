@@ -14,6 +14,8 @@ RSpec.configure do |config|
   config.include Rubies
 
   config.before(:suite) { Watchdog.start }
+  # On macOS a fork copies the ports of all objects: garbage would make each one slow.
+  config.before(:context) { GC.start }
   config.after(:suite) { Watchdog.stop }
   config.around do |example|
     Watchdog.watch(example.metadata[:limit] || Watchdog::LIMIT) do
