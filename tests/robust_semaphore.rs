@@ -132,7 +132,9 @@ fn a_smaller_limit_comes_into_force_as_permits_come_back() {
 fn never_too_many_are_held() {
     const LIMIT: u32 = 4;
     let semaphore = robust(LIMIT);
-    let held = shared::<[AtomicU64; 8]>();
+    // a byte for each worker, so that all are seen at one moment
+    let held = shared::<AtomicU64>();
+    let byte_of = |place: usize, count: u32| u64::from(count) << (8 * place);
     let worker = |place: usize| {
         fork(|| {
             semaphore.prepare().unwrap();
@@ -143,10 +145,10 @@ fn never_too_many_are_held() {
                     Ok(Outcome::Acquired) => {}
                     _ => continue,
                 }
-                held[place].store(count.into(), SeqCst);
-                let all: u64 = held.iter().map(|held| held.load(SeqCst)).sum();
-                assert!(all <= u64::from(LIMIT), "{all} are held");
-                held[place].store(0, SeqCst);
+                let others = held.fetch_add(byte_of(place, count), SeqCst);
+                let all = count + others.to_le_bytes().iter().map(|&byte| u32::from(byte)).sum::<u32>();
+                assert!(all <= LIMIT, "{all} are held");
+                held.fetch_sub(byte_of(place, count), SeqCst);
                 // refused while the holder of the semaphore's lock is stopped, or gets no processor
                 until("it is given back", || semaphore.post_many(&me(), count, 0).is_ok());
                 if round % 17 == 0 {
@@ -164,7 +166,7 @@ fn never_too_many_are_held() {
             assert!(!worker.is_over(), "a worker has found too many");
             worker.signal(libc::SIGSTOP);
             until("the worker stops", || state(worker.pid) == 'T');
-            held[place].store(0, SeqCst); // while it has them still
+            held.fetch_and(!byte_of(place, 0xff), SeqCst); // while it has them still
             worker.kill();
         }
         workers[place] = Some(worker(place));
