@@ -181,10 +181,11 @@ impl Bookkeeping {
         self.file_at(address).map(|home| home.holder())
     }
 
-    /// The tally of the table in a file that `address` is in, if it is in one.
+    /// What counts the word at `address` while it is on a thread's list, if it is in a file.
     pub fn tally_at(&self, address: usize) -> Option<&Tally> {
         let home = self.file_at(address)?;
-        (address < home.slot(0).addr().get()).then(|| &home.holder().entries)
+        let is_in_table = address < home.slot(0).addr().get();
+        Some(if is_in_table { &home.holder().entries } else { &home.holder().words })
     }
 
     fn file_at(&self, address: usize) -> Option<&Home> {

@@ -2,8 +2,6 @@
 //! of the object have the same.
 
 use crate::participants::Tally;
-use crate::platform::Thread;
-use crate::word::{aux, futex_word, pack};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,10 +9,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub struct Holder {
     /// The thread of this process that has the lock on its list, with its process: see `objects::Mutex`.
     pub thread: AtomicU64,
-    /// How many words in the file threads of this process have on their lists, and the process. See `list`.
-    listed: AtomicU64,
-    /// How many entries of the table are on lists of threads.
+    /// How many entries of the table threads of this process have on their lists.
     pub entries: Tally,
+    /// How many other words of the file. Not of an object whose only one is named by `thread`.
+    pub words: Tally,
     /// The holder of a mutex, the writer of a read-write lock.
     pub binding: Holding,
     /// The fiber that has the turn to become the writer.
@@ -51,31 +49,9 @@ pub struct Reading {
 }
 
 impl Holder {
-    /// A thread of this process has one more word in the file on its list, and does not take it off before `unlist`. Without
-    /// this, the memory of a word that others have written to could go while the word is on a list.
-    pub fn list(&self, thread: &Thread) {
-        self.add_listed(thread.pid(), 1);
-    }
-
-    /// It has taken it off.
-    pub fn unlist(&self, thread: &Thread) {
-        self.add_listed(thread.pid(), -1);
-    }
-
-    /// In a forked child the count is the parent's: the child has nothing on a list.
-    fn add_listed(&self, pid: u32, change: i32) {
-        let _ = self.listed.fetch_update(Relaxed, Relaxed, |before| {
-            Some(pack(self.count_in(before, pid).saturating_add_signed(change), pid))
-        });
-    }
-
-    fn count_in(&self, listed: u64, pid: u32) -> u32 {
-        if aux(listed) == pid { futex_word(listed) } else { 0 }
-    }
-
-    /// How many words of the file the threads of the process `pid`, this one, have on their lists.
-    pub fn listed(&self, pid: u32) -> u32 {
-        self.count_in(self.listed.load(Relaxed), pid)
+    /// Whether threads of the process `pid`, this one, have words of the file on their lists, so that its memory must not go.
+    pub fn is_listed(&self, pid: u32) -> bool {
+        self.entries.count(pid) > 0 || self.words.count(pid) > 0
     }
 
     /// Calls `see` with each fiber that it refers to.

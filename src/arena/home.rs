@@ -174,11 +174,11 @@ impl Home {
     }
 }
 
-/// A file of which threads have entries on their lists stays mapped for good: a wait was left in the middle, and others
-/// have written into the file so that nobody could find whose it was.
+/// A file of which threads have words on their lists stays mapped for good: a wait was left in the middle, or others have
+/// written into the file, so that nobody could find whose the words are.
 impl Drop for Home {
     fn drop(&mut self) {
-        if self.file.is_some() && self.holder.entries.count(std::process::id()) > 0 {
+        if self.file.is_some() && self.holder.is_listed(std::process::id()) {
             return std::mem::forget(self.file.take());
         }
         with_bookkeeping(|books| books.forget_home(self.address.addr().get()));

@@ -267,6 +267,15 @@ impl Slot {
         self.home.file().map(|_| self.home.holder())
     }
 
+    /// For a slot in a file: the calling thread has so many more words of it on its list, beside entries of the table. Without
+    /// this, the memory of a word that others have written to could go while the word is on a list.
+    #[inline]
+    pub fn count_listed(&self, thread: &platform::Thread, change: i32) {
+        if let Some(holder) = self.holder() {
+            holder.words.add(thread.pid(), change);
+        }
+    }
+
     /// Never unmaps the home of this slot.
     pub fn keep_for_good(&self) {
         std::mem::forget(self.home.clone());
@@ -399,9 +408,6 @@ pub fn set_holder(address: usize, thread: u64) {
 /// The calling thread has taken the word at `address` off its list.
 pub fn unlist(address: usize, thread: &platform::Thread) {
     with_bookkeeping(|books| {
-        if let Some(holder) = books.holder_at(address) {
-            holder.unlist(thread);
-        }
         if let Some(tally) = books.tally_at(address) {
             tally.add(thread.pid(), -1);
         }

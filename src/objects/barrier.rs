@@ -1,6 +1,6 @@
 //! A barrier where threads wait for each other.
 
-use super::{SharedObject, WAITS_FOR_OBJECT, drop_when_due, is_me, keep_if_listed, release_dropped};
+use super::{SharedObject, WAITS_FOR_OBJECT, drop_when_due, is_me, release_dropped};
 use crate::arena::Slot;
 use crate::barrier::{AWAY, Arrival, Barrier, WAITING};
 use crate::deadline::Deadline;
@@ -49,12 +49,6 @@ impl CyclicBarrier {
         Ok(CyclicBarrier(ManuallyDrop::new(slot)))
     }
 
-    fn unlist(&self, thread: &Thread) {
-        if let Some(holder) = self.0.holder() {
-            holder.unlist(thread);
-        }
-    }
-
     #[inline]
     fn barrier(&self) -> &Barrier {
         barrier_of(&self.0)
@@ -70,11 +64,7 @@ impl CyclicBarrier {
 
     /// See `Barrier::arrive`.
     pub fn arrive(&self, thread: &Thread, has_action: bool) -> Arrival {
-        let arrival = self.barrier().arrive(thread, self.party(), has_action);
-        if let (Arrival::Waiting(_) | Arrival::Last(_), Some(holder)) = (arrival, self.0.holder()) {
-            holder.list(thread);
-        }
-        arrival
+        self.barrier().arrive(thread, self.party(), has_action)
     }
 
     /// Whether the epoch of the calling party is over within a few microseconds.
@@ -119,23 +109,17 @@ impl CyclicBarrier {
 
     /// See `Barrier::pass`.
     pub fn pass(&self, thread: &Thread, ticket: Ticket) -> bool {
-        let passed = self.barrier().pass(thread, self.party(), ticket);
-        self.unlist(thread);
-        passed
+        self.barrier().pass(thread, self.party(), ticket)
     }
 
     /// See `Barrier::give_up`.
     pub fn give_up(&self, thread: &Thread, ticket: Ticket) -> bool {
-        let passed = self.barrier().give_up(thread, self.party(), ticket);
-        self.unlist(thread);
-        passed
+        self.barrier().give_up(thread, self.party(), ticket)
     }
 
     /// See `Barrier::leave`.
     pub fn leave(&self, thread: &Thread, ticket: Ticket) -> bool {
-        let passed = self.barrier().leave(thread, self.party(), ticket);
-        self.unlist(thread);
-        passed
+        self.barrier().leave(thread, self.party(), ticket)
     }
 
     pub fn reset(&self, thread: &Thread) {
@@ -193,8 +177,6 @@ impl Drop for CyclicBarrier {
         }
         if party_of(&slot).of_process(std::process::id()).next().is_some() {
             drop_when_due(slot, is_due, release);
-        } else {
-            keep_if_listed(&slot);
         }
     }
 }
@@ -215,8 +197,5 @@ fn release(slot: &Slot, thread: &Thread) {
     let party = party_of(slot);
     for seen in party.of_process(std::process::id()).filter(|seen| is_me(thread, seen.entry.lock().owner())) {
         barrier_of(slot).give_up(thread, party, seen.ticket());
-        if let Some(holder) = slot.holder() {
-            holder.unlist(thread);
-        }
     }
 }

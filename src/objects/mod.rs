@@ -101,8 +101,6 @@ fn release_dropped(thread: &Thread) {
         (one.release)(&one.slot, thread);
         if !(one.is_due)(&one.slot, thread) {
             one.slot.defer(one.is_due, one.release); // other threads have something to give back too
-        } else if !one.slot.has_others() {
-            keep_if_listed(&one.slot);
         }
     }
 }
@@ -113,14 +111,6 @@ fn drop_when_due(slot: Slot, is_due: fn(&Slot, &Thread) -> bool, release: fn(&Sl
     slot.defer(is_due, release);
     if let Some(thread) = Thread::known() {
         release_dropped(&thread);
-    }
-}
-
-/// Keeps the memory of an object in a file if a word in it is on a thread's list although nobody is to be found in the
-/// `Party` of the object, or in its locks: others have written to the file.
-fn keep_if_listed(slot: &Slot) {
-    if slot.holder().is_some_and(|holder| holder.listed(std::process::id()) != 0) {
-        slot.keep_for_good();
     }
 }
 

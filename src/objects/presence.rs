@@ -1,6 +1,6 @@
 //! Which threads are here.
 
-use super::{SharedObject, drop_when_due, is_me, keep_if_listed, release_dropped};
+use super::{SharedObject, drop_when_due, is_me, release_dropped};
 use crate::arena::Slot;
 use crate::atomic::{AtomicU64, Ordering::*};
 use crate::error::{Error, Result};
@@ -150,9 +150,6 @@ impl Presence {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let ticket =
             self.members().enter(thread, |ticket| self.write(ticket, name, since)).ok_or(Refusal::Full)?;
-        if let Some(holder) = self.slot.holder() {
-            holder.list(thread);
-        }
         let (pid, tid) = (thread.pid(), thread.id());
         Ok(Member { pid, tid, name: name.map(<[u8]>::to_vec), since, ticket })
     }
@@ -241,9 +238,6 @@ fn members_of(slot: &Slot) -> Members<'_> {
 
 fn leave(slot: &Slot, thread: &Thread, ticket: Ticket) {
     members_of(slot).leave(thread, ticket);
-    if let Some(holder) = slot.holder() {
-        holder.unlist(thread);
-    }
 }
 
 /// Only a thread itself can give its entry back. The slot stays until all threads of this process that are members have.
@@ -254,8 +248,6 @@ impl Drop for Presence {
         let Some(slot) = slot.give_back_if_not_last() else { return };
         if slot.is_accessible() && members_of(&slot).0.of_process(std::process::id()).next().is_some() {
             drop_when_due(slot, is_due, release);
-        } else {
-            keep_if_listed(&slot);
         }
     }
 }

@@ -1,9 +1,7 @@
 //! A lock that many readers hold at a time, or one writer.
 
 use super::mutex::{make_room, owner_pid_of};
-use super::{
-    SharedObject, count, counted, drop_when_due, is_me, keep_if_listed, release_dropped, waiters_of,
-};
+use super::{SharedObject, count, counted, drop_when_due, is_me, release_dropped, waiters_of};
 use crate::arena::{Holder, Slot};
 use crate::atomic::Ordering::*;
 use crate::deadline::Deadline;
@@ -104,19 +102,6 @@ impl ReadWriteLock {
         self.slot.has_others()
     }
 
-    /// The calling thread has so many more words on its list.
-    fn list(&self, thread: &Thread, words: u32) {
-        if let Some(holder) = self.slot.holder() {
-            (0..words).for_each(|_| holder.list(thread));
-        }
-    }
-
-    fn unlist(&self, thread: &Thread) {
-        if let Some(holder) = self.slot.holder() {
-            holder.unlist(thread);
-        }
-    }
-
     #[inline]
     fn lock(&self) -> &Protocol {
         lock_of(&self.slot)
@@ -166,7 +151,6 @@ impl ReadWriteLock {
         }
         self.check_room(thread)?;
         let Some(ticket) = self.readers().join(thread, IDLE, 0) else { return Ok(None) };
-        self.list(thread, 1);
         let reader = Reader { entry: self.readers().table().entry(ticket), ticket };
         self.remember(thread, reader);
         Ok(Some(reader))
@@ -210,7 +194,6 @@ impl ReadWriteLock {
     #[inline(never)]
     fn leave(&self, thread: &Thread, ticket: Ticket) {
         self.readers().leave(thread, ticket);
-        self.unlist(thread);
     }
 
     /// Takes the gate if it is free. `read_and_open` or `open` has to follow.
@@ -219,7 +202,7 @@ impl ReadWriteLock {
         let taken = self.lock().gate().try_lock(thread);
         if taken {
             self.lock().gate().record_owner(thread);
-            self.list(thread, 1);
+            self.slot.count_listed(thread, 1);
         }
         taken
     }
@@ -227,7 +210,7 @@ impl ReadWriteLock {
     /// Takes the gate as soon as it is free.
     pub fn close(&self, thread: &Thread, deadline: Option<Deadline>) -> Outcome {
         let outcome = counted(self.waiting(), thread, || self.lock().close(thread, deadline));
-        self.list(thread, u32::from(outcome == Outcome::Acquired));
+        self.slot.count_listed(thread, i32::from(outcome == Outcome::Acquired));
         outcome
     }
 
@@ -239,13 +222,13 @@ impl ReadWriteLock {
     /// See `Protocol::open`.
     pub fn open(&self, thread: &Thread, found: Found) {
         self.lock().open(thread, found);
-        self.unlist(thread);
+        self.slot.count_listed(thread, -1);
     }
 
     /// See `Protocol::read_and_open`.
     pub fn read_and_open(&self, thread: &Thread, reader: Reader<'_>, found: Found) {
         self.lock().read_and_open(thread, reader.entry, reader.ticket.number(), found);
-        self.unlist(thread);
+        self.slot.count_listed(thread, -1);
     }
 
     fn own(&self, thread: &Thread) -> Option<Ticket> {
@@ -261,7 +244,7 @@ impl ReadWriteLock {
         let own = self.own(thread);
         let taken = self.lock().try_begin_write(thread, self.readers(), own);
         if taken {
-            self.list(thread, 1);
+            self.slot.count_listed(thread, 1);
         } else if takes_turn {
             self.end_turn(thread);
         }
@@ -278,11 +261,11 @@ impl ReadWriteLock {
                 if outcome != Outcome::Acquired {
                     return outcome;
                 }
-                self.list(thread, 1);
+                self.slot.count_listed(thread, 1);
             }
             let outcome = self.lock().begin_write(thread, self.readers(), own, deadline);
             if outcome == Outcome::Acquired {
-                self.list(thread, 1);
+                self.slot.count_listed(thread, 1);
             } else if takes_turn {
                 self.end_turn(thread);
             }
@@ -298,7 +281,7 @@ impl ReadWriteLock {
     /// See `Protocol::end_write`.
     pub fn end_write(&self, thread: &Thread, in_order: bool) {
         self.lock().end_write(thread, in_order);
-        self.unlist(thread);
+        self.slot.count_listed(thread, -1);
     }
 
     /// The writer, the calling thread, has repaired what a dead one had left.
@@ -319,19 +302,19 @@ impl ReadWriteLock {
 
     pub fn try_take_turn(&self, thread: &Thread) -> bool {
         let taken = self.lock().try_take_turn(thread);
-        self.list(thread, u32::from(taken));
+        self.slot.count_listed(thread, i32::from(taken));
         taken
     }
 
     pub fn take_turn(&self, thread: &Thread, deadline: Option<Deadline>) -> Outcome {
         let outcome = counted(self.waiting(), thread, || self.lock().take_turn(thread, deadline));
-        self.list(thread, u32::from(outcome == Outcome::Acquired));
+        self.slot.count_listed(thread, i32::from(outcome == Outcome::Acquired));
         outcome
     }
 
     pub fn end_turn(&self, thread: &Thread) {
         self.lock().end_turn(thread);
-        self.unlist(thread);
+        self.slot.count_listed(thread, -1);
     }
 
     /// Whether the calling thread holds the gate.
@@ -429,8 +412,6 @@ impl Drop for ReadWriteLock {
         let Some(slot) = slot.give_back_if_not_last() else { return };
         if slot.is_accessible() && holders_of(&slot).next().is_some() {
             drop_when_due(slot, is_due, release);
-        } else {
-            keep_if_listed(&slot);
         }
     }
 }
@@ -457,22 +438,16 @@ fn release(slot: &Slot, thread: &Thread) {
         return;
     }
     let (lock, readers) = (lock_of(slot), readers_of(slot));
-    let unlist = || {
-        if let Some(holder) = slot.holder() {
-            holder.unlist(thread);
-        }
-    };
     if is_me(thread, lock.gate().owner()) {
         lock.gate().release_as_dead(thread);
-        unlist();
+        slot.count_listed(thread, -1);
     }
     if is_me(thread, lock.turn().owner()) {
         lock.end_turn(thread);
-        unlist();
+        slot.count_listed(thread, -1);
     }
     for seen in readers.of_process(std::process::id()).filter(|seen| is_me(thread, seen.entry.lock().owner()))
     {
         readers.leave(thread, seen.ticket());
-        unlist();
     }
 }
