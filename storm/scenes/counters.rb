@@ -33,13 +33,17 @@ module Storm
     def verdict(_kills)
       check(@lock.try_lock(1), "still held")
       @lock.unlock
-      check(@cells[VALUE] == @cells.sum(COMMITTED), "#{@cells[VALUE]} counted, #{@cells.sum(COMMITTED)} committed")
+      check_sum
       check(@lock.waiters.zero?, "waiters left")
     end
 
     private
 
     def make_lock(repair) = ProcessShared::Mutex.new(on_abandoned: repair)
+
+    def check_sum
+      check(@cells[VALUE] == @cells.sum(COMMITTED), "#{@cells[VALUE]} counted, #{@cells.sum(COMMITTED)} committed")
+    end
 
     def repair
       @cells[VALUE] = @cells.sum(COMMITTED)
@@ -49,14 +53,19 @@ module Storm
     def enter(me)
       hold do
         check(@lock.owned?, "not owned")
-        check(@cells[INSIDE].zero?, "two inside")
-        @cells[INSIDE] = me + 1
-        @cells[COMMITTED + me] += 1
-        @cells[VALUE] += 1
-        check(@cells[INSIDE] == me + 1, "somebody else came in")
-        @cells[INSIDE] = 0
-        true
+        count(me)
       end
+    end
+
+    # Nobody else is inside meanwhile.
+    def count(me)
+      check(@cells[INSIDE].zero?, "two inside")
+      @cells[INSIDE] = me + 1
+      @cells[COMMITTED + me] += 1
+      @cells[VALUE] += 1
+      check(@cells[INSIDE] == me + 1, "somebody else came in")
+      @cells[INSIDE] = 0
+      true
     end
 
     def timed(me, seconds)

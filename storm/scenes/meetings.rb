@@ -1,20 +1,8 @@
 # frozen_string_literal: true
 
 module Storm
-  # A read-write lock: nobody reads beside a writer. Who dies between the writes leaves them unequal; on_abandoned makes them
-  # equal again before anybody looks.
-  class Pages < Scene
-    VALUE, INSIDE, COMMITTED = 0, 1, 2
-
-    def initialize(slots)
-      super
-      @cells = cells(COMMITTED + slots)
-      @lock = ProcessShared::ReadWriteLock.new(on_abandoned: lambda { |_|
-        @cells[VALUE] = @cells.sum(COMMITTED)
-        @cells[INSIDE] = 0
-      })
-    end
-
+  # A counter under a read-write lock: nobody reads beside a writer.
+  class Pages < Counter
     def step(me, random)
       case random.rand(12)
       when 0..5 then anywhere { @lock.with_read_lock { read(random) } }
@@ -34,11 +22,13 @@ module Storm
     def verdict(_kills)
       check(@lock.try_write_lock(1), "still held")
       @lock.release_write_lock
-      check(@cells[VALUE] == @cells.sum(COMMITTED), "#{@cells[VALUE]} counted, #{@cells.sum(COMMITTED)} committed")
+      check_sum
       check(@lock.waiters.zero? && @lock.reader_pids.empty?, "waiters or readers left")
     end
 
     private
+
+    def make_lock(repair) = ProcessShared::ReadWriteLock.new(on_abandoned: repair)
 
     def anywhere(&block) = Thread.handle_interrupt(ANYWHERE, &block)
 
@@ -53,15 +43,7 @@ module Storm
     end
 
     def write(me)
-      hold do
-        check(@cells[INSIDE].zero?, "two writers")
-        @cells[INSIDE] = me + 1
-        @cells[COMMITTED + me] += 1
-        @cells[VALUE] += 1
-        check(@cells[INSIDE] == me + 1, "somebody else came in")
-        @cells[INSIDE] = 0
-        true
-      end
+      hold { count(me) }
     end
 
     def upgrade(me)
