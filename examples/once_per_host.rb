@@ -1,8 +1,8 @@
 # frozen_string_literal: true
 
-# What a host has once, however many servers and workers run there, and whoever has started them: a leader, a limit, a
-# counter. They have paths, so a server before its restart shares them with the one after, several `sidekiq` processes
-# that systemd starts share them, and so does a console. Here spawned programs stand for all of these.
+# A leader, a limit and a counter, each once per host, for any number of servers and workers. They have paths, so
+# processes that are not related share them: a server before and after its restart, several `sidekiq` processes started
+# by systemd, a console. Spawned programs stand for these processes here.
 
 require "process_shared"
 

@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
-# Who is logged in, known to all workers of a server: whichever worker answers finds the session that another one began.
+# A registry of the users that are logged in. All workers of a server share it: a worker finds the sessions that other
+# workers began.
 # A session ends by itself when nobody has used it for a while. Each step is one call, so a worker that is killed,
 # wherever it is, leaves a session as it was or as it should be.
 #
@@ -34,7 +35,7 @@ class SessionRegistry
     @users.each_pair { |token, other| @users.delete(token) if other == user }
   end
 
-  # Who is logged in, with how many sessions.
+  # The users that are logged in, each with a number of sessions.
   def sessions = @users.values.tally
 end
 

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# What meeting points and the read-write lock cost.
+# The cost of meeting points and of the read-write lock.
 
 { "set?" => "x.set?", "wait, on a set one" => "x.wait" }.each do |work, code|
   Bench.compare("Event", work) do |c|

@@ -119,8 +119,8 @@ module ProcessShared
     #   @return [String, nil] the absolute path of its file; nil if it has none
 
     # @!method close
-    #   Closes this handle in this process; others go on using the lock. What the calling fiber holds is released, unless the
-    #   process has another handle for the same path.
+    #   Closes this handle in this process; others go on using the lock. The lock is released if the
+    #   calling fiber holds it, unless the process has another handle for the same path.
     #   @return [nil]
 
     # @!method closed?

@@ -26,7 +26,7 @@ use crate::{data_type, fiber_scheduler, interrupts, nogvl, path, thread, trap_co
 #[derive(Default)]
 pub struct ReadWriteLockData {
     shared: Shared<ReadWriteLock>,
-    /// What this process knows of those who hold the lock, unless all its handles have the same.
+    /// The holders in this process, for a lock without a path. All handles of a path share one record in the core.
     own_holder: Holder,
     /// Whether `on_abandoned` runs in the writer.
     repairing: AtomicBool,
@@ -93,8 +93,7 @@ impl Object for ReadWriteLockData {
         }
     }
 
-    /// What the calling fiber holds is released, unless the process has another handle of a lock with a path: it is held
-    /// through that one then.
+    /// Releases the lock if the calling fiber holds it. A lock with a path stays held if the process has another handle of it.
     fn before_close(&self, ruby: &Ruby) -> Result<(), Error> {
         let Some(lock) = self.shared.usable().filter(|lock| !lock.has_other_handles()) else { return Ok(()) };
         let thread = thread::current(ruby)?;
