@@ -7,7 +7,7 @@ namespace :rust do
 
   # rustfmt does not find modules that a macro declares, as that of the classes in lib.rs does, by itself.
   desc "Is every Rust file laid out by rustfmt?"
-  task(:format) { sh cargo, "fmt", "--all", "--check", "--", *FileList["ext/process_shared/src/*.rs"], verbose: false }
+  task(:format) { sh cargo, "fmt", "--all", "--check", "--", *FileList["ext/process_shared/src/**/*.rs"], verbose: false }
 
   desc "Clippy over all crates and targets, warnings denied"
   task :lint do
