@@ -77,10 +77,12 @@ module Storm
 
     def ring(_random) = @barrier.number_waiting
 
+    # A wait that is broken is none.
+    def progress = @epochs.value
+
     def verdict(_kills)
       check(@passed.sum(0) <= PARTIES * @epochs.value, "somebody passed alone")
       check(@barrier.number_waiting.zero? && @barrier.waiters.zero?, "parties left")
-      check(@epochs.value.positive?, "nobody met")
     end
   end
 
