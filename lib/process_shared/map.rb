@@ -220,8 +220,8 @@ module ProcessShared
     # @return [Object, nil] the new value
     def compute_if_present(key, expires_in: nil)
       computing(key) do
-        while (old = peek_or(key, NONE)) && !NONE.equal?(old)
-          new = yield(old)
+        until NONE.equal?(old = peek_or(key, NONE))
+          new = yield(copy(old))
           return new if replace(key, old, new, expires_in)
         end
       end
@@ -235,7 +235,7 @@ module ProcessShared
       computing(key) do
         loop do
           old = peek_or(key, NONE)
-          new = yield(NONE.equal?(old) ? nil : old)
+          new = yield(NONE.equal?(old) ? nil : copy(old))
           return new if replace(key, old, new, expires_in)
         end
       end
@@ -248,7 +248,7 @@ module ProcessShared
       computing(key) do
         loop do
           old = peek_or(key, NONE)
-          new = NONE.equal?(old) ? value : yield(old)
+          new = NONE.equal?(old) ? value : yield(copy(old))
           return new if replace(key, old, new, expires_in)
         end
       end
@@ -315,6 +315,9 @@ module ProcessShared
       end
       self
     end
+
+    # For a block, which may change it: the map is still asked for the value as it was.
+    def copy(value) = value.frozen? ? value : Marshal.load(Marshal.dump(value))
 
     # Puts new in place of old, if that is still there.
     def replace(key, old, new, expires_in)

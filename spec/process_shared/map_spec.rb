@@ -62,6 +62,22 @@
       expect([map.size, map.length, map.empty?, map.clear.equal?(map), map.empty?]).to eq [3, 3, false, true, true]
     end
 
+    it "lets a block change the value that it is given" do
+      map[:list] = [1]
+      expect(map.compute(:list) { |list| list << 2 }).to eq [1, 2]
+      expect(map.compute_if_present(:list) { |list| list << 3 }).to eq [1, 2, 3]
+      expect(map.merge_pair(:list, []) { |list| list << 4 }).to eq [1, 2, 3, 4]
+      expect(map[:list]).to eq [1, 2, 3, 4]
+      map[:text] = "a"
+      expect([map.compute(:text) { |text| text << "b" }, map[:text]]).to eq %w[ab ab]
+    end
+
+    it "takes false and nil for values that are present" do
+      map[:false], map[:nil] = false, nil
+      expect([map.compute_if_present(:false, &:!), map[:false]]).to eq [true, true]
+      expect([map.compute_if_present(:nil, &:inspect), map[:nil]]).to eq %w[nil nil]
+    end
+
     it "goes through all entries" do
       1000.times { |number| map[number] = number.to_s }
       pairs = {}
