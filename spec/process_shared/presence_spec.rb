@@ -133,7 +133,7 @@ RSpec.describe ProcessShared::Presence do
     expect { one.enter }.to raise_error(ProcessShared::ProcessError, /all 1 slots are taken/)
     child.kill
     one.enter
-    expect { one.enter }.to raise_error(ProcessShared::ProcessError, /entered already/)
+    expect { one.enter }.to raise_error(ProcessShared::ProcessError, /entered already: call leave/)
     one.leave
     expect { one.leave }.to raise_error(ProcessShared::ProcessError, /has not entered/)
   end

@@ -134,6 +134,7 @@ RSpec.describe ProcessShared::Semaphore do
       end
       [-1, 2**31, 2**64, 1.0].each { |count| expect { semaphore.release(count) }.to raise_error(ArgumentError) }
       [-1, 2**31 - 1, 2**64, 1.0].each { |count| expect { semaphore.reduce_permits(count) }.to raise_error(ArgumentError) }
+      expect { semaphore.try_acquire(timeout: 1) }.to raise_error(ArgumentError, /an Integer, not Hash .* without a keyword/)
       expect { semaphore.release(2**31 - 1) }.to raise_error(Errno::EOVERFLOW)
       expect(semaphore.value).to be 3
     end

@@ -11,7 +11,7 @@ RSpec.describe "Timeouts" do
 
   refused = {
     "NaN" => Float::NAN, "Infinity" => Float::INFINITY, "1e30" => 1e30, "10**30" => 10**30, "a String" => "1", "a Symbol" => :one,
-    "an Array" => [1], "true" => true, "an object" => Object.new, "a Complex" => Complex(1, 0)
+    "an Array" => [1], "a Hash" => { timeout: 1 }, "true" => true, "an object" => Object.new, "a Complex" => Complex(1, 0)
   }.transform_values { |value| [value, refusal(value)] }
 
   shared_examples "a timeout" do

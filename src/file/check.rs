@@ -38,7 +38,10 @@ impl Shape<'_> {
             return Ok(());
         }
         let there = Shape { class, details, size: 0 };
-        Err(Error::Invalid(format!("{} is a {there}, not a {self}", path.display())))
+        Err(Error::Invalid(format!(
+            "{} is a {there}, not a {self}: open it as what it is, use another path, or delete the file if no process uses it",
+            path.display()
+        )))
     }
 }
 

@@ -70,8 +70,10 @@ pub enum Refusal {
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Refusal::Full | Refusal::Short(_) => "no room is left",
-            Refusal::TooLarge => "the entry is larger than all the memory",
+            Refusal::Full | Refusal::Short(_) => {
+                "no room is left: delete entries, or make it with more bytes"
+            }
+            Refusal::TooLarge => "the entry is larger than all the memory: make it with more bytes",
             Refusal::Busy => "another process holds a lock",
             Refusal::Interrupted => "interrupted",
             Refusal::Corrupt => "the memory has been overwritten",

@@ -21,7 +21,10 @@ fn count(ruby: &Ruby, given: Option<Value>, most: u32) -> Result<u32, Error> {
     let Some(given) = given else { return Ok(1) };
     let refused = |text: String| Error::new(ruby.exception_arg_error(), text);
     let Some(integer) = Integer::from_value(given) else {
-        return Err(refused(format!("{} is not an Integer", given.inspect())));
+        return Err(refused(format!(
+            "permits must be an Integer, not {} (in try_acquire the timeout comes after them, without a keyword)",
+            errors::class_name(given)
+        )));
     };
     let count = integer.to_u32().ok().filter(|count| *count <= most);
     count.ok_or_else(|| refused(format!("permits are from 0 to {most}, not {integer}")))

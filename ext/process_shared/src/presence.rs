@@ -97,8 +97,8 @@ fn enter(ruby: &Ruby, object: Value, args: &[Value]) -> Result<Value, Error> {
     let (presence, thread) = (data.open(ruby)?, thread::current(ruby)?);
     let member = presence.enter(&thread, name.as_deref()).map_err(|refusal| {
         let text = match refusal {
-            Refusal::Full => format!("all {} slots are taken", presence.slots()),
-            Refusal::Member => "this thread has entered already: it leaves first".to_owned(),
+            Refusal::Full => format!("all {} slots are taken: make it with more slots", presence.slots()),
+            Refusal::Member => "this thread has entered already: call leave before this call".to_owned(),
             Refusal::HoldsTooMany => "this thread holds too many locks to be released if it dies".to_owned(),
         };
         errors::ownership(ruby, text)

@@ -178,7 +178,7 @@ fn refuse_too_large(ruby: &Ruby, queue: &Queue, length: usize) -> Result<(), Err
 }
 
 fn too_large(ruby: &Ruby, length: usize, most: u64) -> Error {
-    let text = format!("the item takes {length} bytes, and the queue has {most}");
+    let text = format!("the item takes {length} bytes, and the queue has {most}: make it with more bytes");
     Error::new(ruby.exception_index_error(), text)
 }
 

@@ -1,7 +1,7 @@
 //! Timeouts as Ruby users write them: nil, or seconds as Integer, Float or Rational.
 
 use magnus::value::Fixnum;
-use magnus::{Float, Ruby, Value, prelude::*, rb_sys::AsRawValue};
+use magnus::{Float, RHash, Ruby, Value, prelude::*, rb_sys::AsRawValue};
 use process_shared_core::Deadline;
 use std::time::Duration;
 
@@ -45,6 +45,10 @@ impl Timeout {
     pub fn parse(ruby: &Ruby, seconds: Value) -> Result<Self, Error> {
         if seconds.is_nil() {
             return Ok(Timeout::Never);
+        }
+        if RHash::from_value(seconds).is_some() {
+            let text = "can't convert Hash into time interval: give the seconds without a keyword";
+            return Err(Error::new(ruby.exception_type_error(), text));
         }
         let mut interval = Duration::ZERO;
         magnus::rb_sys::protect(|| {
