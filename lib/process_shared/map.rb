@@ -7,6 +7,9 @@ module ProcessShared
   # Keys and values that processes share, with the interface of +Concurrent::Map+. It has a fixed size, and never drops an
   # entry: where there is no room it raises {FullError}. {Cache} drops entries instead.
   #
+  # Differences from +Concurrent::Map+: {#fetch} stores what its block computes, and one process computes it for all; +new+
+  # takes the size, and no block for default values. The methods of Enumerable come by +each+, as there: <tt>map.each.to_h</tt>.
+  #
   # Readers take no lock, and wait for nobody. Writers of different keys seldom wait for one another. A process that is
   # killed in the middle of whatever it does with the map leaves the entry that it was writing as it was, or written;
   # all others as they are; and takes no memory with it.
@@ -16,6 +19,8 @@ module ProcessShared
   # - *Values*: Integers, Floats, Symbols, Strings (with their encoding), true, false and nil are copied as they are; all
   #   else by Marshal, outside of any lock. What is read is a fresh object: changing it changes nothing in the map.
   # - <b>Time</b>: an entry with <tt>expires_in:</tt> (seconds) is gone at its instant, also if the machine slept meanwhile.
+  #   A call that stores a new value sets the instant anew: without <tt>expires_in:</tt> the entry does not expire any more. Only
+  #   {#increment} and {#decrement} leave the instant as it is.
   # - *Memory*: +bytes+ is for keys, values, and up to 40 bytes beside them for each entry; an index of about a tenth comes on
   #   top. It is taken from the system as it is first touched, and has neither a name nor a descriptor.
   #   What the index has taken for very many tiny entries it keeps for others: up to a quarter of the memory.
@@ -216,7 +221,7 @@ module ProcessShared
 
     # Replaces the value of a key by what the block makes of it; nil deletes the entry. Where there is none it does nothing.
     # If somebody else changes the value meanwhile, the block is called again.
-    # @yieldparam value
+    # @yieldparam value a copy, which the block may change
     # @return [Object, nil] the new value
     def compute_if_present(key, expires_in: nil)
       computing(key) do
@@ -270,6 +275,7 @@ module ProcessShared
 
       each_part(true) { |keys, values| keys.each_with_index { |key, index| yield key, values[index] } }
     end
+    alias each each_pair
 
     # Calls the block with each key.
     # @return [self, Enumerator]

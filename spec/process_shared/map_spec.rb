@@ -83,6 +83,7 @@
       pairs = {}
       expect(map.each_pair { |key, value| pairs[key] = value }).to be map
       expect(pairs).to eq((0...1000).to_h { |number| [number, number.to_s] })
+      expect(map.each.to_h).to eq pairs
       expect([map.keys.sort, map.values.map(&:to_i).sort]).to eq [[*0...1000]] * 2
       expect([map.each_pair.size, map.each_key.to_a.size, map.each_value.count, map.each_pair.first.size]).to eq [1000, 1000, 1000, 2]
       map.each_key { |key| map.delete(key) }
