@@ -18,7 +18,8 @@ require "process_shared/presence"
 # process that has it. Nothing needs a name, a file, a server or a descriptor (memory has one). Processes that are not
 # related share an object by a path: see below.
 #
-# A timeout is a number of seconds (Integer, Float or Rational) on the monotonic clock, or nil for none. A wait lets
+# A timeout is a number of seconds (Integer, Float or Rational) on the monotonic clock, or nil for none. It is the last
+# argument, without a keyword, as in <tt>lock.try_lock(2)</tt>; queues alone have <tt>timeout:</tt>, as in core. A wait lets
 # other threads run, and is ended by +Timeout.timeout+, +Thread#raise+, +Thread#kill+ and an exception from a +trap+
 # handler; then nothing was taken.
 #
@@ -31,14 +32,20 @@ require "process_shared/presence"
 # share the object by its file: a cron job with a server, a server with the one that follows it, a program started by
 # +spawn+. <tt>new</tt> opens what is there, or makes it; nobody ever sees it half made.
 #
-# - Class, element type, number of elements and rate have to be those in the file, else +ArgumentError+. What says how an
-#   object begins, such as a semaphore's value, is ignored where it is there already.
+# - Class, element type, number of elements or bytes, and rate have to be those in the file, else +ArgumentError+. To
+#   change one of them, delete the file when the processes that have it have ended. What says how an object begins, such
+#   as a semaphore's value, is ignored where it is there already.
 # - When all processes that had it are gone, however they went, the next one finds each lock free, +abandoned?+ where a holder
 #   did not unlock it, and values, permits and memory as they were left. After a restart of the machine it is new.
 # - Opened several times in a process it is one object.
 # - It takes one descriptor (close-on-exec) in a process, which is given back when the last handle of the process has been
 #   collected. A lock's file has less than 64 KB; room on the disk is taken when it is made.
-# - +File.delete+ it at any time: those who have it go on with what they have, the next one makes another.
+# - +File.delete+ ends it at any time: those who have it go on with what they have, the next one makes another. Two
+#   processes can then hold the lock: delete a lock's file only while nobody uses it.
+# - Use a directory of the application's own, such as Rails' +tmp+. The system may delete old files in /tmp, and a service of
+#   systemd with +PrivateTmp+ has a /tmp of its own.
+# - Processes of several users share a file that root has made, with <tt>mode: 0666</tt>, or <tt>mode: 0660</tt> and a +chgrp+.
+#   All of them give that +mode+.
 #
 # Errors of +new+, which say what to do:
 #

@@ -12,7 +12,7 @@ module ProcessShared
   # changed may be half-changed; +on_abandoned+ is the place to repair it. The death of a process that waits
   # concerns nobody.
   #
-  # It takes at most 128 bytes of shared memory, and no descriptor. With a +path+ it takes a file of 64 KB and a descriptor,
+  # It takes at most 128 bytes of shared memory, and no descriptor. With a +path+ it takes a file below 64 KB and a descriptor,
   # and unrelated processes share it.
   #
   # @example

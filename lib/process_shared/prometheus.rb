@@ -14,6 +14,9 @@ module ProcessShared
   #
   #   store_settings: { aggregation: :sum } # or :max, :min, :most_recent, :all; the last, the default, adds the label pid
   #
+  # It has no path: the processes that the master forks share it, and it begins anew with the next master, as counters do
+  # for Prometheus. The client's <tt>Prometheus::Middleware::Exporter</tt> serves the metrics, from any worker.
+  #
   # A worker that is killed in the middle of an observation may have counted a part of it (the bucket of a histogram,
   # and not yet the sum). Nothing else is lost, and nobody waits for it.
   #

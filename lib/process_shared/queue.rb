@@ -15,6 +15,11 @@ module ProcessShared
   # item may be begun twice, and one that kills its workers can be told by its deliveries. A child that is forked in the
   # block neither finishes the item nor puts it back.
   #
+  # *A worker's loop.* {#pop} with a block returns the block's value. In <tt>nil while jobs.pop { |job| ... }</tt> the block has to
+  # end with a true value: at nil or false the loop ends, and jobs are left. A closed queue that is empty returns nil also while
+  # other workers have items in flight. When such a worker is killed, its item is back, and needs a worker: start a new
+  # one for each that did not end with success, as examples/parallel_map.rb does.
+  #
   # *Deaths.* A process may be killed at any instruction. An item whose {#push} returned is there exactly once; one whose
   # {#push} did not is there whole, or not at all. The queue goes on at once for everybody else.
   #

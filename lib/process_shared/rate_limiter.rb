@@ -9,10 +9,18 @@ module ProcessShared
   #
   # Time is that of the monotonic clock, which stands still while the machine sleeps.
   #
+  # A limiter is one limit for all. For a limit for each address or user, count in a {Cache}, as the second example does: it allows
+  # so many in a window of time, which begins with the first. The cache needs room for all addresses whose windows are open.
+  #
   # @example A hundred a second, and no more than three at once
   #   limiter = ProcessShared::RateLimiter.new(100, burst: 3)
   #   Array.new(4) { limiter.try_acquire } # => [true, true, true, false]
   #   limiter.try_acquire(1, 0.5) # => true
+  # @example At most three in a minute for each address
+  #   counts = ProcessShared::Cache.new(1 << 20)
+  #   allowed = ->(address) { counts.increment(address, expires_in: 60) <= 3 }
+  #   Array.new(4) { allowed.call("192.0.2.1") } # => [true, true, true, false]
+  #   allowed.call("192.0.2.2") # => true
   class RateLimiter
     # @!method marshal_dump
     #   Refuses to be marshalled: the object is the shared thing, not a description of it.

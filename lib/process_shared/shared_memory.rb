@@ -49,6 +49,9 @@ module ProcessShared
   # aligned. And a read followed by a write, such as <tt>put(:int, 0, get(:int, 0) + 1)</tt>, is two steps, between
   # which others may write. Hold a {Mutex} for both.
   #
+  # A process that is killed while it writes leaves the memory half-written. {#read_object} may raise then, or give a wrong
+  # object, until somebody writes it anew: <tt>on_abandoned:</tt> of {Mutex} and {ReadWriteLock} is the place.
+  #
   # == When memory is short
   #
   # Memory is taken from the system page by page, as it is first touched: a large region costs nothing until it is used.

@@ -28,12 +28,15 @@ module ActiveSupport
     # them:
     #
     # - Values are not compressed unless you ask for it (<tt>compress: true</tt>), as in MemoryStore.
-    # - {#increment} and {#decrement} count in one step, exactly, over all processes.
+    # - {#increment} and {#decrement} count in one step, exactly, over all processes. A full cache may drop a counter as
+    #   any other entry: where limits have to hold, give them a store of their own.
     # - With <tt>raw: true</tt> values are Strings when they are read, as in RedisCacheStore. What looks like an
     #   Integer takes the room of one, and can be counted. Read without <tt>raw</tt> it is an Integer.
     # - A value that is larger than the cache can ever hold is not stored: +write+ returns false and says so in the
     #   log, and what was stored under that name before is gone.
-    # - With <tt>race_condition_ttl</tt> an entry takes room for that many seconds after it has expired.
+    # - With <tt>race_condition_ttl</tt> an entry takes room for that many seconds after it has expired. An entry that was
+    #   written without it is gone when it expires, as in RedisCacheStore.
+    # - With <tt>path:</tt> another <tt>size</tt> than that of the file raises ArgumentError. Delete the file to change it.
     # - {#clear} of a store with a namespace deletes the entries of that namespace only.
     class ProcessSharedStore < Store
       # An entry that was read. It costs a fraction of what it takes to make a new one, which asks for the time.
