@@ -46,7 +46,7 @@ served = ProcessShared::SharedArray.new(:int, 4)
 workers = Array.new(4) do |index|
   fork do
     $stderr = File.open(File::NULL, "w") # the job below raises every other time
-    leader.start do # in Puma: on_worker_boot { leader.start { SendNewsletter.call } }
+    leader.start do # in Puma: before_worker_boot { leader.start { SendNewsletter.call } }
       runs[index] += 1
       raise "the job failed" if runs[index].odd?
     end

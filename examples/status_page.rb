@@ -17,7 +17,7 @@ class StatusPage
     @writing = Thread::Mutex.new # the threads of a worker share its memory
   end
 
-  # Called by a thread that lives as long as the worker does, as Puma's on_worker_boot is.
+  # Called by a thread that lives as long as the worker does, as Puma's before_worker_boot is.
   def enter(name)
     @memory = @workers.enter(name).memory
   end
@@ -40,6 +40,8 @@ class StatusPage
   private
 
   def count(path)
+    return unless @memory # a server without workers, as in development
+
     @writing.synchronize do
       @memory.put_int64(REQUESTS, @memory.get_int64(REQUESTS) + 1)
       @memory.put_string(TEXT, path[0, 25])
@@ -52,7 +54,7 @@ return unless $PROGRAM_NAME == __FILE__
 page = StatusPage.new(->(_env) { [200, {}, ["hello\n"]] })
 workers = Array.new(3) do |number|
   fork do
-    page.enter("worker #{number}") # in Puma: on_worker_boot { |number| STATUS.enter("worker #{number}") }
+    page.enter("worker #{number}") # in Puma: before_worker_boot { |number| STATUS.enter("worker #{number}") }
     (number + 1).times { |request| page.call({ "PATH_INFO" => "/#{request}" }) }
     sleep
   end
