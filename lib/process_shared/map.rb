@@ -224,39 +224,21 @@ module ProcessShared
     # @yieldparam value a copy, which the block may change
     # @return [Object, nil] the new value
     def compute_if_present(key, expires_in: nil)
-      computing(key) do
-        until NONE.equal?(old = peek_or(key, NONE))
-          new = yield(copy(old))
-          return new if replace(key, old, new, expires_in)
-        end
-      end
-      nil
+      update(key, expires_in) { |old, stored| stored ? yield(old) : (return nil) }
     end
 
     # As {#compute_if_present}; where there is no value the block gets nil.
     # @yieldparam value [Object, nil]
     # @return [Object, nil] the new value
     def compute(key, expires_in: nil)
-      computing(key) do
-        loop do
-          old = peek_or(key, NONE)
-          new = yield(NONE.equal?(old) ? nil : copy(old))
-          return new if replace(key, old, new, expires_in)
-        end
-      end
+      update(key, expires_in) { |old| yield(old) }
     end
 
     # Stores the value where there is none; else what the block makes of the one that is there; nil deletes the entry.
     # @yieldparam value
     # @return [Object, nil] the new value
     def merge_pair(key, value, expires_in: nil)
-      computing(key) do
-        loop do
-          old = peek_or(key, NONE)
-          new = NONE.equal?(old) ? value : yield(copy(old))
-          return new if replace(key, old, new, expires_in)
-        end
-      end
+      update(key, expires_in) { |old, stored| stored ? yield(old) : value }
     end
 
     # @return [Time, nil] when the entry is gone; nil if there is none, or it does not expire
@@ -322,18 +304,25 @@ module ProcessShared
       self
     end
 
-    # For a block, which may change it: the map is still asked for the value as it was.
-    def copy(value) = value.frozen? ? value : Marshal.load(Marshal.dump(value))
-
-    # Puts new in place of old, if that is still there.
-    def replace(key, old, new, expires_in)
-      if NONE.equal?(old)
-        new.nil? ? !key?(key) : put_if_absent(key, new, expires_in:).nil?
-      elsif new.nil?
-        delete_pair(key, old)
-      else
-        replace_pair(key, old, new, expires_in:)
+    # Replaces the value of a key by what the block makes of it and of what is stored, until nobody changes it meanwhile.
+    # Kernel#loop would end when the block raises StopIteration.
+    def update(key, expires_in)
+      computing(key) do
+        is_done = false
+        until is_done
+          old, stored = peek_stored(key)
+          new = yield(old, stored)
+          is_done = replace(key, stored, new, expires_in)
+        end
+        new
       end
+    end
+
+    # Puts new in place of what was stored, or of nothing, if that is still so.
+    def replace(key, stored, new, expires_in)
+      return exchange_stored(key, stored, new, expires_in) if stored
+
+      new.nil? ? !key?(key) : put_if_absent(key, new, expires_in:).nil?
     end
 
     unless method_defined?(:store) # the extension has maps on Linux only

@@ -72,6 +72,30 @@
       expect([map.compute(:text) { |text| text << "b" }, map[:text]]).to eq %w[ab ab]
     end
 
+    it "replaces a value that Marshal writes otherwise once it has loaded it" do
+      map[:error] = RuntimeError.new("x")
+      expect(map.compute(:error) { |error| [error.message] }).to eq ["x"]
+      map[:error] = RuntimeError.new("y")
+      expect(map.compute_if_present(:error) { nil }).to be_nil
+      expect(map.key?(:error)).to be false
+    end
+
+    it "calls the block again when the value has been changed meanwhile" do
+      map[:n] = 1
+      others = [5, 7]
+      expect(map.compute(:n) { |old| others.empty? ? old + 1 : (map[:n] = others.shift) && 0 }).to eq 8
+      expect(map.compute(:none) { |old| old ? old + 1 : (map[:none] = 1) && 0 }).to eq 2
+    end
+
+    it "lets out whatever a block raises" do
+      [StopIteration, KeyError].each do |error|
+        expect { map.compute(:n) { raise error } }.to raise_error(error)
+        map[:m] = 1
+        expect { map.merge_pair(:m, 1) { raise error } }.to raise_error(error)
+        expect { map.compute_if_present(:m) { raise error } }.to raise_error(error)
+      end
+    end
+
     it "takes false and nil for values that are present" do
       map[:false], map[:nil] = false, nil
       expect([map.compute_if_present(:false, &:!), map[:false]]).to eq [true, true]
@@ -154,8 +178,7 @@
     end
 
     it "refuses times that are none" do
-      expect { map.store(1, 1, expires_in: "soon") }.not_to raise_error
-      expect { map.store(1, 1, expires_in: Object.new) }.to raise_error(TypeError)
+      ["soon", "1", Time.now, Object.new].each { |time| expect { map.store(1, 1, expires_in: time) }.to raise_error(TypeError) }
       expect { map.store(1, 1, expires_in: Float::NAN) }.to raise_error(ArgumentError)
       map.store(2, 1, expires_in: Float::INFINITY)
       expect([map[2], map.expires_in(2)]).to eq [1, nil]

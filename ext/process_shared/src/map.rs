@@ -3,7 +3,9 @@
 
 use magnus::rb_sys::AsRawValue;
 use magnus::scan_args::{get_kwargs, scan_args};
-use magnus::{ExceptionClass, Integer, RArray, RClass, RHash, RModule, Ruby, Value, method, prelude::*};
+use magnus::{
+    ExceptionClass, Integer, RArray, RClass, RHash, RModule, RString, Ruby, Value, method, prelude::*,
+};
 use process_shared_core::map::{Found, Key, Patience, Value as MapValue};
 use process_shared_core::{Map, Thread};
 use rb_sys::VALUE;
@@ -250,6 +252,29 @@ enum When {
     Same,
 }
 
+/// The value that must be there for `When::Same`.
+enum Expected {
+    Value(Item),
+    /// As `peek_stored` has it. Marshal may write another value for the object that it has loaded.
+    Stored(u16, Vec<u8>),
+}
+
+impl Expected {
+    fn of(object: Value) -> Result<Expected, Error> {
+        Item::of(object.as_raw()).map(Expected::Value)
+    }
+
+    /// # Safety
+    /// As for `Item::bytes`.
+    unsafe fn parts(&self) -> (u16, &[u8]) {
+        match self {
+            // SAFETY: the caller's promise.
+            Expected::Value(item) => (item.tag as u16, unsafe { item.bytes() }),
+            Expected::Stored(tag, bytes) => (*tag, bytes),
+        }
+    }
+}
+
 /// Puts or removes (without `new`) an entry under a condition. Whether it did, and what was there before.
 fn exchange(
     ruby: &Ruby,
@@ -257,20 +282,16 @@ fn exchange(
     key: Value,
     new: Option<Value>,
     expires_in: Option<Value>,
-    (when, expected): (When, Option<Value>),
+    (when, expected): (When, Option<Expected>),
     wants_old: bool,
 ) -> Result<(bool, Option<VALUE>), Error> {
     let map = of::<MapData>(object).open(ruby)?.entries();
     let expiry = instant(ruby, expires_in)?;
     let key = OwnedKey::of(ruby, key.as_raw())?;
     let item = new.map(|new| Item::of(new.as_raw())).transpose()?;
-    let expected = expected.map(|expected| Item::of(expected.as_raw())).transpose()?;
     // SAFETY: made by `Item::of`, and kept alive below.
-    let (bytes, expected_bytes) = unsafe {
-        (
-            item.as_ref().map(|item| item.bytes()),
-            expected.as_ref().map(|expected| (expected.tag, expected.bytes())),
-        )
+    let (bytes, expected_parts) = unsafe {
+        (item.as_ref().map(|item| item.bytes()), expected.as_ref().map(|expected| expected.parts()))
     };
     let tag = item.as_ref().map_or(0, |item| item.tag as u16);
     let new = bytes.map(|bytes| MapValue { tag, bytes, expiry });
@@ -283,11 +304,11 @@ fn exchange(
             Some(found) if wants_old => Some(shard.read(found, &mut old)?),
             found => found.as_ref().map(|_| 0),
         };
-        let applies = match (when, &found, expected_bytes) {
+        let applies = match (when, &found, expected_parts) {
             (When::Always, ..) => true,
             (When::Absent, found, _) => found.is_none(),
             (When::Present, found, _) => found.is_some(),
-            (When::Same, Some(found), Some((tag, bytes))) => shard.is(found, tag as u16, bytes),
+            (When::Same, Some(found), Some((tag, bytes))) => shard.is(found, tag, bytes),
             (When::Same, ..) => false,
         };
         match (&new, &found) {
@@ -335,8 +356,39 @@ fn replace_pair(ruby: &Ruby, object: Value, args: &[Value]) -> Result<bool, Erro
     let args = scan_args::<(Value, Value, Value), (), (), (), _, ()>(args)?;
     let keywords = get_kwargs::<_, (), (Option<Value>,), ()>(args.keywords, &[], &["expires_in"])?;
     let (key, old, new) = args.required;
-    let when = (When::Same, Some(old));
+    let when = (When::Same, Some(Expected::of(old)?));
     exchange(ruby, object, key, Some(new), keywords.optional.0, when, false).map(|(applied, _)| applied)
+}
+
+/// `peek_stored(key)`: the value of a key and what the map has stored for it, which is for `exchange_stored`; or nil.
+fn peek_stored(ruby: &Ruby, object: Value, key: Value) -> Result<Option<RArray>, Error> {
+    let map = of::<MapData>(object).open(ruby)?.entries();
+    let key = OwnedKey::of(ruby, key.as_raw())?;
+    with_room(|room| {
+        let Some((tag, _)) = map.peek(&key.of_map(map), room) else { return Ok(None) };
+        let item = value(load(ruby, tag.into(), Bytes::Here(room))?);
+        let stored = ruby.str_from_slice(&tag.to_ne_bytes());
+        stored.cat(&room[..]);
+        Ok(Some(ruby.ary_new_from_values(&[item, stored.as_value()])))
+    })
+}
+
+/// `exchange_stored(key, stored, new, expires_in)`: puts `new` in place of what `peek_stored` found, or removes that if
+/// `new` is nil. Whether it was still there.
+fn exchange_stored(
+    ruby: &Ruby,
+    object: Value,
+    key: Value,
+    stored: RString,
+    new: Value,
+    expires_in: Value,
+) -> Result<bool, Error> {
+    // SAFETY: copied at once.
+    let Some((tag, bytes)) = unsafe { stored.as_slice() }.split_first_chunk() else { return Ok(false) };
+    let expected = Expected::Stored(u16::from_ne_bytes(*tag), bytes.to_vec());
+    let new = Some(new).filter(|new| !new.is_nil());
+    exchange(ruby, object, key, new, Some(expires_in), (When::Same, Some(expected)), false)
+        .map(|(applied, _)| applied)
 }
 
 fn delete(ruby: &Ruby, object: Value, key: Value) -> Result<Value, Error> {
@@ -344,7 +396,8 @@ fn delete(ruby: &Ruby, object: Value, key: Value) -> Result<Value, Error> {
 }
 
 fn delete_pair(ruby: &Ruby, object: Value, key: Value, old: Value) -> Result<bool, Error> {
-    exchange(ruby, object, key, None, None, (When::Same, Some(old)), false).map(|(applied, _)| applied)
+    let when = (When::Same, Some(Expected::of(old)?));
+    exchange(ruby, object, key, None, None, when, false).map(|(applied, _)| applied)
 }
 
 /// `touch(key, expires_in: nil)`
@@ -604,6 +657,8 @@ pub fn init(ruby: &Ruby, module: RModule) -> Result<(), Error> {
     define(class, "decrement", decrement as MethodN)?;
     define_private(class, "read_or", read_or as Method2)?;
     define_private(class, "peek_or", peek_or as Method2)?;
+    class.define_private_method("peek_stored", method!(peek_stored, 1))?;
+    class.define_private_method("exchange_stored", method!(exchange_stored, 4))?;
     define_private(class, "computing", map_computing::computing as Method1)?;
     class.define_method("store", method!(store, -1))?;
     class.define_method("key?", method!(is_key, 1))?;

@@ -73,10 +73,11 @@ pub fn change<T>(
 /// The instant that is so many seconds from now: 0 for nil, which is never.
 ///
 /// # Errors
-/// `TypeError` if it is no number, `ArgumentError` if it is NaN.
+/// `TypeError` if `Kernel#sleep` would not take it either, `ArgumentError` if it is NaN.
 pub fn instant(ruby: &Ruby, seconds: Option<Value>) -> Result<u64, Error> {
     let Some(seconds) = seconds.filter(|seconds| !seconds.is_nil()) else { return Ok(0) };
-    let number: f64 = if seconds.is_kind_of(ruby.class_numeric()) || seconds.respond_to("to_f", false)? {
+    // ActiveSupport's durations have no class in common with numbers.
+    let number: f64 = if seconds.is_kind_of(ruby.class_numeric()) || seconds.respond_to("divmod", false)? {
         seconds.funcall("to_f", ())?
     } else {
         return Err(errors::wrong_type(ruby, seconds, "a number of seconds"));
