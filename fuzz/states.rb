@@ -139,7 +139,31 @@ module Fuzz
       def expected = @name ? [[@name], 1, [Process.pid]] : [[], 0, []]
     end
 
-    KINDS = [ReadWrite, Permits, Marks, Members].freeze
+    # A barrier that nobody else comes to: whoever needs another party breaks it.
+    class Rounds
+      def initialize(random)
+        @random = random
+        @parties = random.rand(1..2)
+        @broken = false
+        @acted = @passed = 0
+        @barrier = ProcessShared::CyclicBarrier.new(@parties) { @acted += 1 }
+      end
+
+      def call
+        if @random.rand(3).zero?
+          @broken = false
+          return ["reset", @barrier.reset, nil]
+        end
+        @broken ||= @parties > 1
+        @passed += 1 unless @broken
+        ["wait(0)", @barrier.wait(0), !@broken]
+      end
+
+      def actual = [@barrier.broken?, @barrier.number_waiting, @barrier.waiters, @barrier.parties, @acted]
+      def expected = [@broken, 0, 0, @parties, @passed]
+    end
+
+    KINDS = [ReadWrite, Permits, Marks, Members, Rounds].freeze
     CALLS = 50 # of one object
 
     # What a call returned, or the class of what it raised.
