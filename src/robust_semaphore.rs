@@ -25,16 +25,16 @@
 //!
 //! Those who wait stand in line, and the head of the line sleeps at the gate:
 //!
-//! | gate               | other half    | meaning                                                                  |
-//! |--------------------|---------------|--------------------------------------------------------------------------|
-//! | WAITERS            | 0             | quiet: nobody wants what is not there                                    |
-//! | any                | EXCEEDED, any | more are held than the limit is, or a limit is being set                 |
-//! | WAITERS            | CLAIMED, want | the head of the line wants so many, and is awake or being woken          |
-//! | AVAILABLE, WAITERS | CLAIMED, want | the same, and it is asleep or about to be                                |
+//! | gate               | other half         | meaning                                                             |
+//! |--------------------|--------------------|---------------------------------------------------------------------|
+//! | WAITERS            | 0                  | quiet: nobody wants what is not there                               |
+//! | any                | BUSY, EXCEEDED, any| more are held than the limit is, or a limit is being set            |
+//! | WAITERS            | BUSY, want         | the head of the line wants so many, and is awake or being woken     |
+//! | AVAILABLE, WAITERS | BUSY, want         | the same, and it is asleep or about to be                           |
 //!
 //! The gate changes under the lock only. Its owner bits are always 0. To a plain semaphore, whose word stands at the same
-//! place, it says that no permit is free and somebody waits. So what is quick about a plain one never touches a robust
-//! one, and need not ask which kind it is.
+//! place, it says that somebody waits, and that no permit is free: its other half is 0, or negative, as BUSY is the sign.
+//! So what is quick about a plain one never touches a robust one, and need not ask which kind it is.
 //!
 //! Invariants:
 //! - The head of the line arms the gate in the critical section in which it found too few, and sleeps on the gate's word
@@ -54,7 +54,7 @@ use std::time::Duration;
 
 const IDLE: u32 = WAITERS;
 const ARMED: u32 = WAITERS | OWNER_DIED; // as in a plain semaphore, the kernel gives this bit no meaning here
-const CLAIMED: u32 = 1 << 31;
+const BUSY: u32 = 1 << 31;
 const EXCEEDED: u32 = 1 << 30;
 
 /// The state of a holder. What it owes is collected by whoever counts, and by nobody else.
@@ -101,8 +101,15 @@ pub fn layout() -> Vec<(&'static str, usize)> {
         ("free", offset_of!(RobustSemaphore, free)),
         ("idle", IDLE as usize),
         ("armed", ARMED as usize),
-        ("claimed", CLAIMED as usize),
+        ("busy", BUSY as usize),
+        ("exceeded", EXCEEDED as usize),
     ]
+}
+
+/// The state of the gate.
+const fn gate(word: u32, want: u32, is_exceeded: bool) -> u64 {
+    let other = if is_exceeded { EXCEEDED | want } else { want };
+    pack(word, if other == 0 { 0 } else { BUSY | other })
 }
 
 /// A process's entry, as a handle remembers it: 0, or its index and one, below its number.
@@ -208,7 +215,11 @@ impl RobustSemaphore {
 
     /// How many the head of the line wants.
     fn wanted(&self) -> u32 {
-        aux(self.gate.state.load(Relaxed)) & !(CLAIMED | EXCEEDED)
+        aux(self.gate.state.load(Relaxed)) & !(BUSY | EXCEEDED)
+    }
+
+    fn is_exceeded(&self) -> bool {
+        aux(self.gate.state.load(Relaxed)) & EXCEEDED != 0
     }
 
     /// Whether permits may be kept.
@@ -563,17 +574,21 @@ impl<'a, K: Kernel> Critical<'a, K> {
     fn set_free(&self, free: i32) {
         let semaphore = self.robust.semaphore;
         semaphore.free.store(free as u32, Relaxed);
-        let state = semaphore.gate.state.load(Relaxed);
-        if (aux(state) & EXCEEDED != 0) != (free < 0) {
-            semaphore.gate.state.store(pack(futex_word(state), aux(state) ^ EXCEEDED), Relaxed);
+        if semaphore.is_exceeded() != (free < 0) {
+            self.set_exceeded(free < 0);
         }
     }
 
     /// From here to the next `set_free`, no permit is kept.
     fn exceed(&self) {
-        let state = self.robust.semaphore.gate.state.load(Relaxed);
-        self.robust.semaphore.gate.state.store(pack(futex_word(state), aux(state) | EXCEEDED), Relaxed);
+        self.set_exceeded(true);
         fence(SeqCst);
+    }
+
+    fn set_exceeded(&self, is_exceeded: bool) {
+        let semaphore = self.robust.semaphore;
+        let word = futex_word(semaphore.gate.state.load(Relaxed));
+        semaphore.gate.state.store(gate(word, semaphore.wanted(), is_exceeded), Relaxed);
     }
 
     fn has(&self, count: u32) -> bool {
@@ -665,9 +680,8 @@ impl<'a, K: Kernel> Critical<'a, K> {
     }
 
     fn set_gate(&self, word: u32, want: u32) {
-        let gate = &self.robust.semaphore.gate.state;
-        let claim = if want == 0 { 0 } else { CLAIMED | want };
-        gate.store(pack(word, aux(gate.load(Relaxed)) & EXCEEDED | claim), Relaxed);
+        let semaphore = self.robust.semaphore;
+        semaphore.gate.state.store(gate(word, want, semaphore.is_exceeded()), Relaxed);
     }
 
     /// Makes a change that may give the head of the line what it wants.

@@ -74,6 +74,7 @@ RSpec.describe ProcessShared::Semaphore, "with robust permits", if: RUBY_PLATFOR
     semaphore.resize(5)
     waiter.value
     expect([semaphore.reduce_permits(3), semaphore.value]).to eq [nil, -3]
+    expect([semaphore.try_acquire, semaphore.try_acquire(1), semaphore.value]).to eq [false, false, -3]
     semaphore.release(5)
     expect(semaphore.value).to be 2
     [-1, 2**31, 1.0].each { |limit| expect { semaphore.resize(limit) }.to raise_error(ArgumentError) }
