@@ -325,13 +325,19 @@ impl Semaphore {
         }
     }
 
+    /// Gives a permit of a plain semaphore if nobody has to be woken for it, and there are fewer than `max`.
+    #[inline]
+    pub fn try_post(&self, max: u32) -> bool {
+        self.permits().try_post(max)
+    }
+
     /// Gives a permit.
     ///
     /// # Errors
     /// As `post_many`.
     #[inline]
     pub fn post(&self, thread: &Thread, max: u32) -> StdResult<(), Refusal> {
-        if self.permits().try_post(max) { Ok(()) } else { self.post_many(thread, 1, max) }
+        if self.try_post(max) { Ok(()) } else { self.post_many(thread, 1, max) }
     }
 
     /// Gives `count` permits in one step.

@@ -108,8 +108,9 @@ impl SemaphoreData {
 
     #[inline]
     pub fn try_post(&self) -> bool {
-        let (Some(semaphore), Some(thread)) = (self.shared.usable(), thread::known()) else { return false };
-        semaphore.post(&thread, self.max()).is_ok()
+        let Some(semaphore) = self.shared.usable() else { return false };
+        semaphore.try_post(self.max())
+            || thread::known().is_some_and(|thread| semaphore.post_many(&thread, 1, self.max()).is_ok())
     }
 
     /// Takes `count` permits for `object`, waiting for them if need be: true, or false if `timeout` passed. `check` refuses
