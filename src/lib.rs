@@ -34,6 +34,7 @@ pub mod robust_semaphore;
 pub mod semaphore;
 #[cfg(not(loom))]
 mod spin;
+pub mod turn;
 pub mod word;
 
 pub use condition::Condition;

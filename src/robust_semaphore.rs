@@ -23,7 +23,7 @@
 //! | held            | a thread changes `free`, or an entry's number: fewer are free meanwhile, never more       |
 //! | left by the dead| the next holder counts                                                                    |
 //!
-//! Those who wait stand in line, and the head of the line sleeps at the gate:
+//! Those who wait stand in line (`turn`). The first takes the lock of the line, is its head, and sleeps at the gate:
 //!
 //! | gate               | other half         | meaning                                                             |
 //! |--------------------|--------------------|---------------------------------------------------------------------|
@@ -49,6 +49,7 @@ use crate::kernel::Kernel;
 use crate::lock::{Lock, Outcome};
 use crate::participants::{OWES, Party, State, Ticket, status};
 use crate::platform::Wake;
+use crate::turn::Place;
 use crate::word::{ANY_CLASS, OWNER_DIED, WAITERS, Word, aux, futex_word, pack};
 use std::time::Duration;
 
@@ -363,7 +364,8 @@ impl<'a> Robust<'a> {
         })?
     }
 
-    /// The same, waiting for them; unless `take`, leaves them to others once they are there.
+    /// The same, waiting for them at `place`, the thread's among those who wait; unless `take`, leaves them to others once
+    /// they are there.
     ///
     /// # Errors
     /// `Full`.
@@ -371,11 +373,16 @@ impl<'a> Robust<'a> {
     pub fn acquire<K: Kernel>(
         self,
         kernel: &'a K,
+        place: Place<'a>,
         count: u32,
         deadline: Option<Deadline>,
         take: bool,
         mut join: impl FnMut(Party<'a>, State) -> Option<Ticket>,
     ) -> Result<Outcome, Refusal> {
+        match place.await_turn(kernel, deadline) {
+            Outcome::Acquired => {}
+            outcome => return Ok(outcome),
+        }
         let line = &self.semaphore.line;
         if !line.try_lock(kernel) {
             match line.lock(kernel, deadline) {

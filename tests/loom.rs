@@ -17,11 +17,12 @@ use process_shared_core::condition::{Baton, Condition, Wait};
 use process_shared_core::event::Event;
 use process_shared_core::latch::Latch;
 use process_shared_core::lock::{Lock, Outcome};
-use process_shared_core::participants::{Header, OWES, Participant, Party, Seat, Table};
+use process_shared_core::participants::{Header, OWES, Participant, Party, Seat, Table, Ticket};
 use process_shared_core::platform::{Clock, Thread, World, weakly};
 use process_shared_core::presence::Members;
 use process_shared_core::robust_semaphore::{Memory, Refusal, Robust, RobustSemaphore};
 use process_shared_core::semaphore::{MAX, Semaphore};
+use process_shared_core::turn::Place;
 use process_shared_core::word::Word;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -50,6 +51,13 @@ impl<T: Default> Shared<T> {
             entries: Default::default(),
             data: UnsafeCell::new(0),
         })
+    }
+}
+
+impl Shared<Semaphore> {
+    /// A thread's that wants its permits before anybody else stands in line.
+    fn place(&self) -> Place<'_> {
+        Place::new(Party::new(self.seat(), self.object.spare()), None)
     }
 }
 
@@ -153,7 +161,10 @@ mod semaphore {
     use super::*;
 
     fn wait(shared: &Shared<Semaphore>, me: &Thread) {
-        assert!(shared.object.try_wait() || shared.object.wait_for(me, 1, None, true) == Outcome::Acquired);
+        assert!(
+            shared.object.try_wait()
+                || shared.object.wait_for(me, shared.place(), 1, None, true) == Outcome::Acquired
+        );
     }
 
     fn post(shared: &Shared<Semaphore>, me: &Thread) {
@@ -286,7 +297,7 @@ mod semaphore {
             let shared = Shared::<Semaphore>::new();
             let mortal = spawn(&shared, move |shared: &Shared<Semaphore>| {
                 shared.world.thread(1, Clock::Slow).live(steps, |me| {
-                    shared.object.wait_for(me, 1, None, false);
+                    shared.object.wait_for(me, shared.place(), 1, None, false);
                 })
             });
             let other = spawn(&shared, |shared| wait(shared, &shared.world.thread(2, Clock::Slow)));
@@ -311,7 +322,7 @@ mod line {
 
     fn take(shared: &Shared<Semaphore>, me: &Thread, count: u32) {
         let taken = shared.object.try_acquire(me, count)
-            || shared.object.wait_for(me, count, None, true) == Outcome::Acquired;
+            || shared.object.wait_for(me, shared.place(), count, None, true) == Outcome::Acquired;
         assert!(taken);
     }
 
@@ -340,7 +351,7 @@ mod line {
             let shared = with(1);
             let hasty = spawn(&shared, |shared| {
                 let me = shared.world.thread(1, Clock::Quick);
-                shared.object.wait_for(&me, 2, later(), true)
+                shared.object.wait_for(&me, shared.place(), 2, later(), true)
             });
             take(&shared, &shared.world.thread(2, Clock::Slow), 1);
             assert_eq!(hasty.join().unwrap(), Outcome::TimedOut);
@@ -421,7 +432,7 @@ mod line {
         check_deaths(2, |steps| {
             let shared = with(1);
             let died = shared.world.thread(1, Clock::Quick).live(steps, |me| {
-                shared.object.wait_for(me, 2, later(), true);
+                shared.object.wait_for(me, shared.place(), 2, later(), true);
             });
             let me = shared.world.thread(2, Clock::Slow);
             assert!(shared.object.try_acquire(&me, 1));
@@ -462,7 +473,9 @@ mod robust {
             let join = |holders: Party<'_>, state| holders.join(&self.guardian, state, 0);
             let semaphore = self.semaphore(shared);
             if semaphore.try_acquire(&self.me, count, join) != Ok(true) {
-                assert_eq!(semaphore.acquire(&self.me, count, None, true, join), Ok(Outcome::Acquired));
+                let place = Place::new(Party::new(shared.seat(), shared.object.ranges()[1]), None);
+                let acquired = semaphore.acquire(&self.me, place, count, None, true, join);
+                assert_eq!(acquired, Ok(Outcome::Acquired));
             }
         }
 
@@ -656,6 +669,106 @@ mod robust {
             assert_eq!(other.give(&shared, 1), Ok(()));
             other.assert_all_free(&shared, 1);
         });
+    }
+}
+
+/// Whose turn it is in a line.
+mod turn {
+    use super::*;
+    use process_shared_core::turn::IN_LINE;
+
+    type Scene = Shared<Word>;
+
+    fn party(shared: &Scene) -> Party<'_> {
+        Party::new(shared.seat(), shared.object.spare())
+    }
+
+    fn join(shared: &Scene, id: u32) -> (Thread, Ticket) {
+        let me = shared.world.thread(id, Clock::Slow);
+        let ticket = party(shared).join(&me, IN_LINE, 0).unwrap();
+        (me, ticket)
+    }
+
+    /// Returns what was counted before its turn, and counts it.
+    fn go_on(shared: &Scene, (me, ticket): (&Thread, Ticket)) -> u32 {
+        let place = Place::new(party(shared), Some(ticket));
+        assert_eq!(place.await_turn(me, None), Outcome::Acquired);
+        let before = shared.data.with_mut(|data| unsafe {
+            *data += 1;
+            *data - 1
+        });
+        party(shared).leave(me, ticket);
+        before
+    }
+
+    fn goes_on_as(place: u32, shared: &Arc<Scene>, id: u32) -> thread::JoinHandle<()> {
+        let (me, ticket) = join(shared, id);
+        spawn(shared, move |shared| assert_eq!(go_on(shared, (&me, ticket)), place))
+    }
+
+    #[test]
+    fn comes_in_the_order_of_arrival() {
+        check(2, || {
+            let shared = Scene::new();
+            let others = [(1, 0), (2, 1)].map(|(id, place)| goes_on_as(place, &shared, id));
+            let (me, ticket) = join(&shared, 3);
+            assert_eq!(go_on(&shared, (&me, ticket)), 2);
+            others.into_iter().for_each(|other| other.join().unwrap());
+        });
+    }
+
+    /// Two come at once: both go on, whichever has its number first.
+    #[test]
+    fn passes_by_whoever_comes_meanwhile() {
+        check(1, || {
+            let shared = Scene::new();
+            let first = join(&shared, 1);
+            let others = [2, 3].map(|id| {
+                spawn(&shared, move |shared| {
+                    let (me, ticket) = join(shared, id);
+                    let place = Place::new(party(shared), Some(ticket));
+                    assert_eq!(place.await_turn(&me, None), Outcome::Acquired);
+                    party(shared).leave(&me, ticket);
+                })
+            });
+            go_on(&shared, (&first.0, first.1));
+            others.into_iter().for_each(|other| other.join().unwrap());
+        });
+    }
+
+    /// Whoever dies in line, or gives up, is passed by.
+    fn outlives(steps: usize, spoil: fn(&Thread), clock: Clock) -> bool {
+        let shared = Scene::new();
+        let (first, first_ticket) = join(&shared, 1);
+        let mortal = shared.world.thread(2, clock);
+        spoil(&mortal);
+        let ticket = party(&shared).join(&mortal, IN_LINE, 0).unwrap();
+        let mortal = spawn(&shared, move |shared| {
+            mortal.live(steps, |me| {
+                Place::new(party(shared), Some(ticket)).await_turn(me, later());
+                party(shared).leave(me, ticket);
+            })
+        });
+        let last = goes_on_as(1, &shared, 3);
+        assert_eq!(go_on(&shared, (&first, first_ticket)), 0);
+        last.join().unwrap();
+        mortal.join().unwrap()
+    }
+
+    #[test]
+    fn outlives_whoever_stands_in_line() {
+        check_deaths(1, |steps| outlives(steps, |_| {}, Clock::Slow));
+    }
+
+    #[test]
+    fn outlives_whoever_gives_up() {
+        check_deaths(1, |steps| outlives(steps, |_| {}, Clock::Quick));
+    }
+
+    #[test]
+    #[ignore = "fails on purpose"]
+    fn the_kernel_overlooks_a_death_in_line() {
+        check_deaths(1, |steps| outlives(steps, |mortal| mortal.forgotten.set(true), Clock::Slow));
     }
 }
 
@@ -1116,7 +1229,6 @@ mod presence {
 
 mod read_write_lock {
     use super::*;
-    use process_shared_core::participants::Ticket;
     use process_shared_core::read_write_lock::{Found, IDLE, ReadWriteLock};
 
     type Scene = Shared<ReadWriteLock>;
@@ -1647,6 +1759,7 @@ mod proof {
         notices("proof::an_order_is_weakened", "Causality violation");
         notices("read_write_lock::a_reader_does_not_look", "Causality violation");
         notices("presence::a_reader_looks_once", "half entered");
+        notices("turn::the_kernel_overlooks_a_death_in_line", "deadlock");
         notices("barrier::the_kernel_overlooks_the_death_of_the_last_party", "deadlock");
         notices("untold::a_waiter_does_not_look", "maximum number of branches");
     }
@@ -1717,11 +1830,11 @@ mod proof {
                 let me = shared.world.thread(1, Clock::Slow);
                 me.forgotten.set(true);
                 me.live(steps, |me| {
-                    shared.object.wait_for(me, 2, None, true);
+                    shared.object.wait_for(me, shared.place(), 2, None, true);
                 })
             });
             let me = shared.world.thread(2, Clock::Slow);
-            assert_eq!(shared.object.wait_for(&me, 1, None, true), Outcome::Acquired);
+            assert_eq!(shared.object.wait_for(&me, shared.place(), 1, None, true), Outcome::Acquired);
             shared.object.post_many(&me, 2, MAX).unwrap();
             mortal.join().unwrap()
         });

@@ -6,7 +6,8 @@
 mod support;
 
 use process_shared_core::semaphore::MAX;
-use process_shared_core::{Deadline, Outcome, Semaphore, SemaphoreRefusal, Thread};
+use process_shared_core::{Deadline, Outcome, Semaphore, SemaphoreArrival, SemaphoreRefusal, Thread};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 use support::{Child, fork};
 
@@ -81,4 +82,48 @@ fn nothing_is_lost_between_processes() {
     ];
     assert!(children.into_iter().all(|child| child.reap() == 0));
     assert_eq!((full.value(), empty.value()), (0, 2));
+}
+
+/// A child that wants two permits, says so in `served` when it has them, and counts in `interrupts` the signals that
+/// interrupt it.
+fn in_line(semaphore: &Semaphore, place: u32, served: &AtomicU32, interrupts: &AtomicU32) -> Child {
+    extern "C" fn handle(_: i32) {}
+    let child = fork(|| {
+        // SAFETY: the handler does nothing. Without SA_RESTART it ends the waits of this process.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handle as *const () as usize;
+            libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut());
+        }
+        let (thread, arrival) = (Thread::current().unwrap(), SemaphoreArrival::default());
+        while semaphore.acquire_since(&thread, &arrival, 2, None) != Ok(Outcome::Acquired) {
+            interrupts.fetch_add(1, SeqCst);
+        }
+        served.store(served.load(SeqCst) * 10 + place, SeqCst);
+        semaphore.post_many(&thread, 2, MAX).unwrap();
+        0
+    });
+    child.until_asleep();
+    child
+}
+
+/// The second of three is interrupted again and again, and another is killed.
+#[test]
+fn those_who_want_several_are_served_in_the_order_they_came() {
+    let (semaphore, thread) = (Semaphore::new(0).unwrap(), Thread::current().unwrap());
+    let (served, interrupts) = (support::shared::<AtomicU32>(), support::shared::<AtomicU32>());
+    let [first, second, killed, third] =
+        [1, 2, 9, 3].map(|place| in_line(&semaphore, place, served, interrupts));
+    for number in 1..=20 {
+        support::until("it is interrupted", || {
+            second.signal(libc::SIGUSR1); // again if it did not sleep just then
+            interrupts.load(SeqCst) >= number
+        });
+        support::until("it waits again", || semaphore.waiters() == 4);
+        second.until_asleep();
+    }
+    killed.kill();
+    semaphore.post_many(&thread, 2, MAX).unwrap();
+    assert!([first, second, third].into_iter().all(|child| child.reap() == 0));
+    assert_eq!((served.load(SeqCst), semaphore.value(), semaphore.waiters()), (123, 2, 0));
 }

@@ -7,8 +7,10 @@ mod support;
 
 use process_shared_core::kernel::Kernel;
 use process_shared_core::lock::Lock;
+use process_shared_core::participants::{Header, Participant, Party, Seat, Table};
 use process_shared_core::platform::Wake;
 use process_shared_core::semaphore::{MAX, Semaphore as Permits};
+use process_shared_core::turn::Place;
 use process_shared_core::word::Word;
 use process_shared_core::{Condition, ConditionVariable, Deadline, Mutex, Outcome, Semaphore, Thread};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -245,13 +247,20 @@ fn waits_for(sleep: impl FnOnce(Option<Deadline>) -> bool) -> Child {
     child
 }
 
+/// Waits for a permit, with nobody in line.
+fn wait(permits: &Permits, deadline: Option<Deadline>, take: bool) -> bool {
+    let table = Table::of(shared::<Header>(), shared::<[Participant; 1]>());
+    let place = Place::new(Party::new(Seat { table, key: 1, tally: None }, permits.spare()), None);
+    permits.wait_for(&me(), place, 1, deadline, take) == Outcome::Acquired
+}
+
 /// A poster dies between giving its permit and waking a waiter.
 #[test]
 fn a_permit_without_its_wake_up_is_late_at_most() {
     type Wait = fn(&Permits, Option<Deadline>) -> bool;
     let waits: [Wait; 3] = [
-        |permits, deadline| permits.wait_for(&me(), 1, deadline, true) == Outcome::Acquired,
-        |permits, deadline| permits.wait_for(&me(), 1, deadline, false) == Outcome::Acquired,
+        |permits, deadline| wait(permits, deadline, true),
+        |permits, deadline| wait(permits, deadline, false),
         |permits, deadline| {
             let chance = permits.wait_for_chance(&me(), deadline);
             chance.is_ok_and(|chance| permits.settle_chance(&me(), chance, true))

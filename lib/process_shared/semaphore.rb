@@ -73,9 +73,10 @@ module ProcessShared
     #   @raise [ThreadError] without a block
 
     # @!method acquire(permits = 1)
-    #   Takes so many permits, in one step; waits until there are so many. Those who want several stand in line. Nobody who
-    #   wants fewer overtakes the first of them; the next is whom the system wakes, as a rule the first who came. With a
-    #   block it gives them back afterwards, as {#synchronize} does.
+    #   Takes so many permits, in one step; waits until there are so many. Those who want several stand in line, over all
+    #   processes: first come, first served, and nobody who wants fewer overtakes the first of them. Whoever is killed in
+    #   line is passed by; a process that is stopped (SIGSTOP) keeps its place, and those behind it wait. A fiber under a
+    #   Fiber.scheduler may lose its turn to another. With a block it gives them back afterwards, as {#synchronize} does.
     #   @param permits [Integer] from 0 to 2**30 - 1
     #   @yieldreturn [Object]
     #   @return [nil, Object] the block's value; nil without a block
@@ -83,7 +84,8 @@ module ProcessShared
     #   @raise [ThreadError] if it would have to wait in a +trap+ handler
 
     # @!method try_acquire(permits = 1, timeout = nil)
-    #   Takes so many permits, in one step, if there are so many at once, or within the timeout.
+    #   Takes so many permits, in one step, if there are so many at once, or within the timeout. Several only if nobody stands
+    #   in line for some, or in its turn.
     #   @param permits [Integer] from 0 to 2**30 - 1
     #   @param timeout [Numeric, nil] seconds; a negative one counts as passed
     #   @yieldreturn [Object]

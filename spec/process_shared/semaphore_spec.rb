@@ -87,6 +87,31 @@ RSpec.describe ProcessShared::Semaphore do
       expect([empty.value, empty.waiters]).to eq [0, 0]
     end
 
+    it "serves them strictly in the order they came, and passes by whoever was killed in line" do
+      [described_class.new(0), *(described_class.new(0, robust: true) if RUBY_PLATFORM.include?("linux"))].each do |empty|
+        order = ProcessShared::SharedArray.new(:int, 12)
+        served = order.atomic
+        children = Array.new(10) do |place|
+          child = fork_child { empty.acquire(2 + (place % 2)) { order[1 + served.increment] = place } && nil }
+          wait_until { empty.waiters == place + 1 }
+          child
+        end
+        [0, 4, 5, 9].each { |place| children[place].kill }
+        empty.inspect.include?("robust") ? empty.resize(3) : empty.release(3)
+        children.values_at(1, 2, 3, 6, 7, 8).each(&:value)
+        expect(order.to_a.drop(2).first(6)).to eq [1, 2, 3, 6, 7, 8]
+        expect([empty.value, empty.waiters]).to eq [3, 0]
+      end
+    end
+
+    it "lets nobody who only tries take several while others stand in line" do
+      waiter = fork_child { semaphore.acquire(4) && nil }
+      wait_until { semaphore.waiters == 1 } && wait_until_blocked(waiter)
+      expect([semaphore.try_acquire(2), semaphore.try_acquire(3, 0.01)]).to eq [false, false]
+      semaphore.release
+      expect([waiter.value, semaphore.value]).to eq [nil, 0]
+    end
+
     it "gives what had come for a wait that ran out of time to the others" do
       child = fork_child { semaphore.try_acquire(5, 0.2) }
       wait_until { semaphore.waiters == 1 }

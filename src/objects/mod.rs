@@ -33,7 +33,9 @@ pub use presence::{Member, Presence, Refusal};
 pub use queue::Queue;
 pub use rate_limiter::{Rate, RateLimiter};
 pub use read_write_lock::{ReadWriteLock, Reader};
-pub use semaphore::{Kind as SemaphoreKind, Refusal as SemaphoreRefusal, Semaphore};
+pub use semaphore::{
+    Arrival as SemaphoreArrival, Kind as SemaphoreKind, Refusal as SemaphoreRefusal, Semaphore,
+};
 
 /// What each object has in its slot and beside it, by the file that defines the object here: for the version of the layout
 /// of files.

@@ -1,6 +1,6 @@
 //! A counting semaphore, plain or robust.
 
-use super::{SharedObject, WAITING, count, counted, waiters_of};
+use super::{SharedObject, WAITING, waiters_of};
 use crate::arena::Slot;
 use crate::deadline::Deadline;
 use crate::error::Result;
@@ -11,6 +11,8 @@ use crate::platform::{Thread, guardian};
 use crate::robust_semaphore::{Memory, Refusal as RobustRefusal, Robust, RobustSemaphore};
 use crate::semaphore::{Chance, Overflow, Semaphore as Permits};
 use crate::spin::PAUSE;
+use crate::turn::{self, IN_LINE, Place};
+use std::cell::Cell;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::result::Result as StdResult;
@@ -60,6 +62,10 @@ impl From<RobustRefusal> for Refusal {
         }
     }
 }
+
+/// When a thread came that waits for permits: see `Semaphore::acquire_since`.
+#[derive(Debug, Default)]
+pub struct Arrival(Cell<Option<u64>>);
 
 /// What `Semaphore::wait_for_chance` hands to `settle_chance`.
 #[must_use]
@@ -186,29 +192,54 @@ impl Semaphore {
             || robust.may_have(1) && robust.try_acquire(&thread, 1, join) == Ok(true)
     }
 
-    /// Takes `count` permits at once if there are so many, and nobody stands in line for them.
+    /// Takes `count` permits at once if there are so many. Several only if nobody stands in line.
     ///
     /// # Errors
     /// `Busy` or `Full`.
     pub fn try_acquire(&self, thread: &Thread, count: u32) -> StdResult<bool, Refusal> {
+        if self.has_to_stand_in_line(count) { Ok(false) } else { self.try_acquire_in_turn(thread, count) }
+    }
+
+    /// The same for a caller whose turn it was, by `wait_until_available`, although others stand in line by now.
+    ///
+    /// # Errors
+    /// As `try_acquire`.
+    pub fn try_acquire_in_turn(&self, thread: &Thread, count: u32) -> StdResult<bool, Refusal> {
         match self.robust() {
             Some(robust) => Ok(robust.try_acquire(thread, count, join)?),
             None => Ok(self.permits().try_acquire(thread, count)),
         }
     }
 
+    /// Whether others who want several permits go first.
+    fn has_to_stand_in_line(&self, count: u32) -> bool {
+        count > 1 && turn::is_anybody_in_line::<Thread>(self.waiting())
+    }
+
     /// Takes `count` permits if they come within a few microseconds.
     pub fn acquire_soon(&self, thread: &Thread, count: u32) -> bool {
         self.slot.spin.run(PAUSE, || match self.robust() {
-            Some(robust) => robust.may_have(count) && robust.try_acquire(thread, count, join) == Ok(true),
             None if count == 1 => self.permits().try_wait(),
-            None => self.permits().try_acquire(thread, count),
+            Some(robust) if !robust.may_have(count) => false,
+            _ => self.try_acquire(thread, count) == Ok(true),
         })
+    }
+
+    /// Has the calling thread be among those who wait while `wait` runs.
+    fn in_place<T>(&self, thread: &Thread, arrival: &Arrival, wait: impl FnOnce(Place<'_>) -> T) -> T {
+        let ticket = self.waiting().join(thread, WAITING, 0);
+        let place = Place::new(self.waiting(), ticket).since(arrival.0.get());
+        arrival.0.set(place.arrival());
+        let outcome = wait(place);
+        self.leave(thread, ticket);
+        outcome
     }
 
     /// Takes a permit as soon as there is one. For a plain semaphore.
     pub fn wait(&self, thread: &Thread, deadline: Option<Deadline>) -> Outcome {
-        counted(self.waiting(), thread, || self.permits().wait_for(thread, 1, deadline, true))
+        self.in_place(thread, &Arrival::default(), |place| {
+            self.permits().wait_for(thread, place, 1, deadline, true)
+        })
     }
 
     /// Takes `count` permits, from 1 to `MOST_AT_ONCE`, in one step, as soon as there are so many.
@@ -221,30 +252,40 @@ impl Semaphore {
         count: u32,
         deadline: Option<Deadline>,
     ) -> StdResult<Outcome, Refusal> {
-        self.wait_for(thread, count, deadline, true)
+        self.acquire_since(thread, &Arrival::default(), count, deadline)
+    }
+
+    /// The same for a caller that may be interrupted and call again: with the same `arrival` it keeps its place in the line.
+    ///
+    /// # Errors
+    /// `Full`.
+    pub fn acquire_since(
+        &self,
+        thread: &Thread,
+        arrival: &Arrival,
+        count: u32,
+        deadline: Option<Deadline>,
+    ) -> StdResult<Outcome, Refusal> {
+        self.wait_for(thread, arrival, count, deadline, true)
     }
 
     /// Waits until there may be `count` permits, and leaves them to others: `Acquired` then.
     pub fn wait_until_available(&self, thread: &Thread, count: u32, deadline: Option<Deadline>) -> Outcome {
-        self.wait_for(thread, count, deadline, false).unwrap_or(Outcome::TimedOut)
+        self.wait_for(thread, &Arrival::default(), count, deadline, false).unwrap_or(Outcome::TimedOut)
     }
 
     fn wait_for(
         &self,
         thread: &Thread,
+        arrival: &Arrival,
         count: u32,
         deadline: Option<Deadline>,
         take: bool,
     ) -> StdResult<Outcome, Refusal> {
-        let mut refused = None;
-        let outcome = counted(self.waiting(), thread, || match self.robust() {
-            Some(robust) => robust.acquire(thread, count, deadline, take, join).unwrap_or_else(|refusal| {
-                refused = Some(refusal.into());
-                Outcome::TimedOut
-            }),
-            None => self.permits().wait_for(thread, count, deadline, take),
-        });
-        refused.map_or(Ok(outcome), Err)
+        self.in_place(thread, arrival, |place| match self.robust() {
+            Some(robust) => Ok(robust.acquire(thread, place, count, deadline, take, join)?),
+            None => Ok(self.permits().wait_for(thread, place, count, deadline, take)),
+        })
     }
 
     /// Takes all permits that are free, and returns how many. Less than 0: there was a debt, and it is ended.
@@ -365,7 +406,7 @@ impl Semaphore {
 
     /// How many threads wait for a permit.
     pub fn waiters(&self) -> usize {
-        count(self.waiting())
+        self.waiting().count::<Thread>(&[WAITING, IN_LINE])
     }
 
     /// A name for `Condition::begin_wait`, as `Mutex::name`.

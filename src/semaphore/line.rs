@@ -1,6 +1,6 @@
-//! Several permits at once. Those who want them stand in line, and so do those who want one while others stand there.
-//! The head of the line claims what it wants: from then on each permit that is given counts for the head, until it has
-//! all. It takes them in one step, and nobody who wants fewer overtakes it.
+//! Several permits at once. Those who want them stand in line (`turn`), and so do those who want one while others stand
+//! there. The first takes the lock of the line, is its head, and claims what it wants: from then on each permit that is
+//! given counts for the head, until it has all. It takes them in one step, and nobody who wants fewer overtakes it.
 //!
 //! The state says how many permits the head still misses, the spare word of the line's lock how many it wants. Only the
 //! holder of that lock makes a claim or ends one. A claim that its holder finds is that of a head that died, and is
@@ -12,6 +12,7 @@ use crate::deadline::Deadline;
 use crate::kernel::Kernel;
 use crate::lock::Outcome;
 use crate::platform::Wake;
+use crate::turn::Place;
 use crate::word::{ANY_CLASS, WAITERS, futex_word};
 
 impl Semaphore {
@@ -79,11 +80,13 @@ impl Semaphore {
         reduced.map(|_| ()).map_err(|_| Overflow)
     }
 
-    /// Sleeps until `count` permits are there, and takes them; unless `take`, leaves them to others instead.
+    /// Sleeps until `count` permits are there, and takes them; unless `take`, leaves them to others instead. `place` is the
+    /// thread's, among those who wait for permits.
     #[cold]
     pub fn wait_for<K: Kernel>(
         &self,
         kernel: &K,
+        place: Place<'_>,
         count: u32,
         deadline: Option<Deadline>,
         take: bool,
@@ -92,6 +95,10 @@ impl Semaphore {
             && let Some(outcome) = self.await_permit(kernel, deadline, take)
         {
             return outcome;
+        }
+        match place.await_turn(kernel, deadline) {
+            Outcome::Acquired => {}
+            outcome => return outcome,
         }
         if !self.line.try_lock(kernel) {
             match self.line.lock(kernel, deadline) {

@@ -165,6 +165,26 @@ crash_tests! {
 
     contended_acquire_with_another_behind => contended_line(2),
 
+    /// A child is the head of the line, the victim the next, and another child comes last.
+    contended_acquire_behind_another => Operation {
+        operation: |scene| scene.acquire(2),
+        asleep: |scene, _| scene.post(),
+        check: |scene| {
+            let last = fork(|| {
+                scene.acquire(2);
+                0
+            });
+            until("the last waits", || last.is_over() || is_asleep(last.pid));
+            scene.waiters.borrow_mut().push(last);
+            scene.assert_line_works(2);
+        },
+        ..Operation::on(|| {
+            let scene = Scene::taken();
+            scene.arrive_wanting(1, 2);
+            scene
+        })
+    },
+
     release_to_the_head_of_the_line => Operation {
         operation: |scene| scene.semaphore.post_many(&me(), 2, MAX).unwrap(),
         check: |scene| scene.assert_line_works(2),

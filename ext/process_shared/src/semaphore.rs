@@ -4,7 +4,7 @@ use magnus::{RModule, Ruby, Value, method, prelude::*};
 use process_shared_core::kernel::Kernel;
 use process_shared_core::platform::fork_depth;
 use process_shared_core::semaphore::MAX;
-use process_shared_core::{Outcome, Semaphore, SemaphoreKind, SemaphoreRefusal, Thread};
+use process_shared_core::{Outcome, Semaphore, SemaphoreArrival, SemaphoreKind, SemaphoreRefusal, Thread};
 use rb_sys::VALUE;
 use std::cell::Cell;
 use std::path::Path;
@@ -138,9 +138,15 @@ impl SemaphoreData {
         }
         trap_context::refuse(ruby)?;
         if fiber_scheduler::is_non_blocking() {
+            let has_waited = Cell::new(false);
             let attempt = || {
                 check()?;
-                try_acquire()
+                match has_waited.replace(true) {
+                    false => try_acquire(),
+                    true => {
+                        self.patiently(ruby, count, |thread| semaphore.try_acquire_in_turn(thread, count))
+                    }
+                }
             };
             return match count {
                 1 => fiber_scheduler::wait_until(ruby, object, timeout, attempt),
@@ -154,9 +160,9 @@ impl SemaphoreData {
         let give_back = |thread: &Thread| {
             let _ = semaphore.post_many(thread, count, MAX); // after 2**31 - 1 posts of others meanwhile, some are lost
         };
-        let refused = Cell::new(None);
+        let (refused, arrival) = (Cell::new(None), SemaphoreArrival::default());
         let wait = |thread: &Thread| {
-            semaphore.acquire(thread, count, timeout.deadline()).unwrap_or_else(|refusal| {
+            semaphore.acquire_since(thread, &arrival, count, timeout.deadline()).unwrap_or_else(|refusal| {
                 refused.set(Some(refusal));
                 Outcome::TimedOut
             })
