@@ -4,7 +4,8 @@
 //! one is due, or the process dies meanwhile, the item is where it was.
 
 use magnus::{RArray, Ruby, Value, prelude::*};
-use process_shared_core::queue::{Refusal, Short, Taken};
+use process_shared_core::platform::fork_depth;
+use process_shared_core::queue::{Critical, Refusal, Short, Taken};
 use process_shared_core::{Outcome, Queue, Thread};
 use rb_sys::VALUE;
 use rb_sys::macros::RSTRING_PTR;
@@ -39,8 +40,9 @@ pub struct Found {
     small: Vec<u8>,
     /// The String with the bytes of a large item.
     large: Option<VALUE>,
-    /// It is in flight.
+    /// It is in flight, for the process of this fork depth.
     pub taken: Option<Taken>,
+    fork_depth: u32,
 }
 
 impl Drop for Found {
@@ -54,7 +56,12 @@ impl Drop for Found {
 
 impl Found {
     fn new(tag: u32, small: Vec<u8>, taken: Option<Taken>) -> Self {
-        Found { tag, small, large: None, taken }
+        Found { tag, small, large: None, taken, fork_depth: fork_depth() }
+    }
+
+    /// What this process has in flight: nothing in a child that was forked since.
+    fn held(&self) -> Option<Taken> {
+        self.taken.filter(|_| self.fork_depth == fork_depth())
     }
 
     /// The object.
@@ -97,9 +104,10 @@ impl Found {
     /// # Errors
     /// `ProcessError` if it was handed on.
     pub fn finish(mut self, ruby: &Ruby, data: &QueueData) -> Result<Self, Error> {
-        if let (Some(taken), Some(queue)) = (self.taken.take(), data.shared.reached()) {
+        if let (Some(taken), Some(queue)) = (self.held(), data.shared.reached()) {
             finish(ruby, queue, &taken)?;
         }
+        self.taken = None;
         Ok(self)
     }
 }
@@ -196,10 +204,25 @@ fn take_now(ruby: &Ruby, queue: &Queue, wanted: Wanted) -> Result<Result<Found, 
             Err(refusal) => return Ok(Err(refusal)),
         }
     }
-    let member = member(ruby, queue)?;
     let mut room = ROOM.take();
-    let taken = locked(ruby, queue, |critical| critical.take(member, &mut room))?;
+    let taken = as_member(ruby, queue, |critical, member| critical.take(member, &mut room))?;
     Ok(taken.map(|taken| Found::new(taken.tag, room, Some(taken))))
+}
+
+/// Calls `action` with the queue's lock, and this process's number: the wait for the lock may end in a child, which a signal
+/// handler has forked, and which is another member.
+fn as_member<T>(
+    ruby: &Ruby,
+    queue: &Queue,
+    mut action: impl FnMut(&Critical<Thread>, u32) -> T,
+) -> Result<T, Error> {
+    loop {
+        member(ruby, queue)?;
+        let act = |critical: &Critical<Thread>| Some(action(critical, queue.known_member()?));
+        if let Some(result) = locked(ruby, queue, act)? {
+            return Ok(result);
+        }
+    }
 }
 
 /// Takes the first item as soon as there is one. `None` if the time has passed, or the queue is closed and empty.
@@ -291,13 +314,18 @@ fn await_item(
 
 /// Gives back an item that nobody has seen.
 fn give_back(queue: &Queue, thread: &Thread, taken: &Taken) {
-    let _ = without_gvl(|| {
+    let _ = anyway(queue, thread, |critical| critical.give_back(taken)); // the queue's memory is overwritten if it fails
+}
+
+/// Calls `action` with the queue's lock. No interrupt keeps it from that.
+fn anyway<T>(queue: &Queue, thread: &Thread, action: impl Fn(&Critical<Thread>) -> T) -> T {
+    without_gvl(|| {
         loop {
             if let Ok(critical) = queue.items().enter(thread, None) {
-                return critical.give_back(taken); // which is the queue's memory overwritten, if it fails
+                return action(&critical);
             }
         }
-    });
+    })
 }
 
 /// How many items are taken under the queue's lock at once.
@@ -315,23 +343,28 @@ pub fn take_many(
     let Some(first) = fetch(ruby, object, data, waiting, Wanted::InFlight)? else {
         return Ok(ruby.qnil().as_value());
     };
-    let queue = data.open(ruby)?;
     let large = ruby.ary_new(); // the collector does not look into `all`
     let mut all = vec![first];
     let objects = keep_large(large, &all)
-        .and_then(|()| take_rest(ruby, queue, &mut all, max, large))
+        .and_then(|()| take_rest(ruby, data, &mut all, max, large))
         .and_then(|()| load_all(ruby, &all));
     std::hint::black_box(&large);
-    let all: Vec<Taken> = all.iter().filter_map(|found| found.taken).collect();
-    let is_done = objects.is_ok();
-    let ended = locked(ruby, queue, |critical| {
-        all.iter()
-            .try_for_each(|taken| if is_done { critical.finish(taken) } else { critical.put_back(taken) })
-    });
+    let ended = end_all(ruby, data, &all, objects.is_ok());
     let array = objects?;
-    ended?.map_err(|refusal| refused(ruby, refusal))?;
-    trim(ruby, queue)?;
+    ended?;
     Ok(array.as_value())
+}
+
+/// What this process has in flight is done, or goes back.
+fn end_all(ruby: &Ruby, data: &QueueData, all: &[Found], is_done: bool) -> Result<(), Error> {
+    let Some(queue) = data.shared.reached() else { return Ok(()) };
+    let held: Vec<Taken> = all.iter().filter_map(Found::held).collect();
+    let end = |critical: &Critical<Thread>| {
+        held.iter()
+            .try_for_each(|taken| if is_done { critical.finish(taken) } else { critical.put_back(taken) })
+    };
+    anyway(queue, &thread::current(ruby)?, end).map_err(|refusal| refused(ruby, refusal))?;
+    trim(ruby, queue)
 }
 
 fn keep_large(array: RArray, found: &[Found]) -> Result<(), Error> {
@@ -341,17 +374,17 @@ fn keep_large(array: RArray, found: &[Found]) -> Result<(), Error> {
 
 fn take_rest(
     ruby: &Ruby,
-    queue: &Queue,
+    data: &QueueData,
     all: &mut Vec<Found>,
     max: usize,
     large: RArray,
 ) -> Result<(), Error> {
-    let member = member(ruby, queue)?;
+    let queue = data.open(ruby)?;
     // No more than there are now: others may add items as fast as this takes them.
     let there = locked(ruby, queue, |critical| critical.size())?;
     let mut left = there.min(max - 1);
     while left > 0 {
-        let found = locked(ruby, queue, |critical| {
+        let found = as_member(ruby, queue, |critical, member| {
             let mut found = Vec::new();
             while found.len() < left.min(AT_ONCE) {
                 let mut bytes = Vec::new();
