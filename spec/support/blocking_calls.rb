@@ -50,6 +50,16 @@ class BlockingCall
       end
     end
 
+    # The caller holds all permits: whoever has them gives them back.
+    def robust_permits(name, klass, &wait)
+      @makers[name] = lambda do
+        empty = klass.new(2, robust: true).tap { |semaphore| semaphore.acquire(2) }
+        new(enter: NOTHING, wait: -> { wait.call(empty) }, waiting: -> { empty.waiters == 1 },
+            intact: -> { empty.value.zero? && empty.waiters.zero? }, release: -> { empty.release(2) || true },
+            leave: -> { empty.release(2) || true }, sleeps: false, close: -> { empty.close })
+      end
+    end
+
     def event(name, klass, &wait)
       @makers[name] = lambda do
         event = klass.new

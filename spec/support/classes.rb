@@ -125,6 +125,7 @@ class SharedClass
   queue = { push: [1], :<< => [1], pop: [true], pop_all: [1], concat: [[1]], size: [], empty?: [], close: [], closed?: [], clear: [],
             num_waiting: [], waiters: [], in_flight: [] }
   if ProcessShared::Queue.method_defined?(:push) # on Linux only
+    BlockingCall.robust_permits("Semaphore#acquire(2) of a robust one", ProcessShared::Semaphore) { |empty| empty.acquire(2) || true }
     new(:Queue, :queue, in_file: { bytes: 5000 }, calls: queue, cost: :memory, use: "object.push(1) && object.pop", idle: "object.size", ending: %i[release released?],
                         waits: {
                           "pop" => [:item, :pop.to_proc], "pop(timeout: 60)" => [:item, ->(empty) { empty.pop(timeout: 60) }],

@@ -11,7 +11,7 @@ use rb_sys::VALUE;
 use crate::errors::{self, Error};
 use crate::object::Object;
 use crate::raw_methods::{FALSE, MethodN, NIL, TRUE, answer, arguments, boolean, define, ruby, value};
-use crate::semaphore::{SemaphoreData, Taken, wait_inline};
+use crate::semaphore::{self, SemaphoreData, Taken, wait_inline};
 use crate::synchronize;
 use crate::timeout::Timeout;
 use crate::typed_data::{self, of};
@@ -147,7 +147,7 @@ fn reduce_permits(ruby: &Ruby, object: Value, reduction: Value) -> Result<(), Er
 
 fn prepared<'a>(ruby: &Ruby, data: &'a SemaphoreData) -> Result<&'a Semaphore, Error> {
     let semaphore = data.open(ruby)?;
-    semaphore.prepare().map_err(|error| errors::to_ruby(ruby, error))?;
+    semaphore::prepare(ruby, semaphore)?;
     Ok(semaphore)
 }
 

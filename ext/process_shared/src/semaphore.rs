@@ -125,8 +125,13 @@ impl SemaphoreData {
         check: impl Fn() -> Result<(), Error>,
     ) -> Result<bool, Error> {
         let semaphore = self.open(ruby)?;
-        semaphore.prepare().map_err(|error| errors::to_ruby(ruby, error))?;
+        prepare(ruby, semaphore)?;
         let try_acquire = || self.try_acquire(ruby, semaphore, count);
+        // Before each try: a signal handler may have forked, and the child is not prepared.
+        let check = || {
+            check()?;
+            prepare(ruby, semaphore)
+        };
         if try_acquire()? {
             return Ok(true);
         }
@@ -237,6 +242,7 @@ impl SemaphoreData {
         let mut answer = call(&thread::current(ruby)?);
         while matches!(answer, Err(SemaphoreRefusal::Busy)) {
             interrupts::check(ruby)?;
+            prepare(ruby, self.open(ruby)?)?; // a signal handler may have forked
             let thread = thread::current(ruby)?;
             answer = nogvl::without_gvl(|| call(&thread)).unwrap_or(Err(SemaphoreRefusal::Busy));
         }
@@ -262,6 +268,11 @@ impl SemaphoreData {
         };
         errors::ownership(ruby, text)
     }
+}
+
+/// Sees to it that this process can hold permits.
+pub fn prepare(ruby: &Ruby, semaphore: &Semaphore) -> Result<(), Error> {
+    semaphore.prepare().map_err(|error| errors::to_ruby(ruby, error))
 }
 
 /// Waits for a permit of a binary semaphore. A permit that was taken too early could not be given back: somebody may have
