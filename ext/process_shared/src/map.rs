@@ -18,7 +18,7 @@ use std::path::Path;
 use crate::classes::{self, Known};
 use crate::errors::{self, Error};
 use crate::map_changes::{SMALL, change, instant, patiently};
-use crate::map_computing::{self, Computing};
+use crate::map_computing;
 use crate::map_keys::{OwnedKey, load_key, with_plain};
 use crate::object::{self, Object, Shared};
 use crate::path;
@@ -35,7 +35,14 @@ pub static FULL_ERROR: Known<ExceptionClass> = Known::unknown();
 #[derive(Default)]
 pub struct MapData {
     pub shared: Shared<Map>,
-    pub computing: Computing,
+}
+
+impl Drop for MapData {
+    fn drop(&mut self) {
+        if let Some(map) = self.shared.get() {
+            map_computing::map_goes(map);
+        }
+    }
 }
 
 impl Data for MapData {

@@ -1,9 +1,10 @@
 //! The block that computes a key's value: while it runs, whoever wants to compute the same key waits.
 
 use magnus::{Ruby, Value};
-use process_shared_core::Thread;
+use process_shared_core::kernel::Kernel;
 use process_shared_core::map::Claim;
 use process_shared_core::platform::fork_depth;
+use process_shared_core::{Map, Thread};
 use rb_sys::VALUE;
 use std::ffi::c_int;
 use std::sync::{Mutex, PoisonError};
@@ -18,28 +19,51 @@ use crate::timeout::Timeout;
 use crate::typed_data::{self, of};
 use crate::{fiber_scheduler, nogvl, thread, trap_context};
 
-/// Which fibers of this process compute by which mark.
-#[derive(Default)]
-pub struct Computing(Mutex<Vec<(usize, usize, u32)>>);
+/// A value that a fiber of this process computes.
+#[derive(Clone, Copy)]
+struct Computation {
+    map: *const Map,
+    mark: usize,
+    fiber: VALUE,
+    /// The thread that holds the mark, by its number.
+    thread: u32,
+    fork_depth: u32,
+}
 
-impl Computing {
-    fn with<T>(&self, act: impl FnOnce(&mut Vec<(usize, usize, u32)>) -> T) -> T {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|(_, _, depth)| *depth == fork_depth());
-        act(&mut all)
-    }
+// SAFETY: the map is looked at under the lock of the list, and taken off the list before it goes.
+unsafe impl Send for Computation {}
 
-    fn begin(&self, mark: usize, fiber: VALUE) {
-        self.with(|all| all.push((mark, fiber as usize, fork_depth())));
-    }
+static ALL: Mutex<Vec<Computation>> = Mutex::new(Vec::new());
 
-    fn end(&self, mark: usize) {
-        self.with(|all| all.retain(|(other, ..)| *other != mark));
-    }
+/// Calls `act`, which calls nothing of Ruby, with all that this process computes.
+fn with_all<T>(act: impl FnOnce(&mut Vec<Computation>) -> T) -> T {
+    let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+    all.retain(|each| each.fork_depth == fork_depth());
+    act(&mut all)
+}
 
-    fn is_by(&self, mark: usize, fiber: VALUE) -> bool {
-        self.with(|all| all.iter().any(|(other, by, _)| (*other, *by) == (mark, fiber as usize)))
-    }
+fn is_by(map: &Map, mark: usize, fiber: VALUE) -> bool {
+    with_all(|all| all.iter().any(|each| (each.map, each.mark, each.fiber) == (&raw const *map, mark, fiber)))
+}
+
+/// A fiber that nobody resumes never ends its block. The marks that `thread` holds for such fibers are free when it ends: its
+/// native thread lives on, maybe as another thread.
+pub fn thread_ended(thread: &Thread) {
+    with_all(|all| {
+        all.retain(|each| {
+            let is_its = each.thread == thread.id();
+            if is_its {
+                // SAFETY: see `Computation`.
+                unsafe { &*each.map }.entries().release(thread, each.mark);
+            }
+            !is_its
+        });
+    });
+}
+
+/// Forgets a map that goes.
+pub fn map_goes(map: &Map) {
+    with_all(|all| all.retain(|each| !std::ptr::eq(each.map, map)));
 }
 
 struct Section {
@@ -78,15 +102,15 @@ fn begin(ruby: &Ruby, this: VALUE, key: VALUE) -> Result<Section, Error> {
     // SAFETY: on a Ruby thread.
     let fiber = unsafe { rb_sys::rb_fiber_current() };
     loop {
-        let hash = key.of_map(data.open(ruby)?.entries()).hash;
+        let map = data.open(ruby)?;
+        let hash = key.of_map(map.entries()).hash;
         match patiently(ruby, object, 0, |map, thread, patience| map.claim(thread, hash, patience))? {
             Claim::Ours(mark) => {
-                data.computing.begin(mark, fiber);
-                return Ok(Section { object: this, mark, fork_depth: fork_depth(), fiber });
+                let (thread, fork_depth) = (thread::current(ruby)?.id(), fork_depth());
+                with_all(|all| all.push(Computation { map, mark, fiber, thread, fork_depth }));
+                return Ok(Section { object: this, mark, fork_depth, fiber });
             }
-            Claim::Already(mark)
-                if data.computing.is_by(mark, fiber) || !fiber_scheduler::is_non_blocking() =>
-            {
+            Claim::Already(mark) if is_by(map, mark, fiber) || !fiber_scheduler::is_non_blocking() => {
                 let text = "deadlock; this thread is computing the value of this key already";
                 return Err(errors::ownership(ruby, text.to_owned()));
             }
@@ -125,9 +149,10 @@ fn end(section: &Section) {
     }
     // SAFETY: the receiver of the running method; nothing to drop.
     let data = unsafe { typed_data::get::<MapData>(section.object) };
-    data.computing.end(section.mark);
     std::hint::black_box(section.fiber);
-    if let (Some(map), Ok(thread)) = (data.shared.reached(), thread::current(&ruby())) {
+    let Some(map) = data.shared.reached() else { return };
+    with_all(|all| all.retain(|each| !std::ptr::eq(each.map, map) || each.mark != section.mark));
+    if let Ok(thread) = thread::current(&ruby()) {
         map.entries().release(&thread, section.mark);
     }
 }

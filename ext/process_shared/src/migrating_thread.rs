@@ -9,7 +9,7 @@
 //! thread.
 
 use magnus::Ruby;
-use process_shared_core::{Thread, platform::StandIn, release_held_as_dead};
+use process_shared_core::{Thread, platform::StandIn};
 use rb_sys::VALUE;
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use crate::errors::Error;
 use crate::raw_methods::{find, raising};
-use crate::{errors, ractor};
+use crate::{errors, ractor, thread};
 
 /// What Ruby keeps for each of its threads, since Ruby 3.3.
 struct Storage {
@@ -117,7 +117,7 @@ pub fn ended(thread: VALUE) {
             (storage.set)(thread, storage.key, std::ptr::null_mut());
             let stand_in = Box::from_raw(stored);
             if stand_in.is_here() {
-                release_held_as_dead(&stand_in.thread());
+                thread::release_held(&stand_in.thread());
             }
         }
     }

@@ -127,7 +127,7 @@ pub fn release_main_thread(ruby: &Ruby) {
 /// Releases what the calling thread still holds as if the process had died.
 pub fn thread_ended() {
     if let Some(thread) = Thread::known() {
-        release_held_as_dead(&thread);
+        release_held(&thread);
         Thread::forget();
     }
 }
@@ -137,8 +137,15 @@ fn first_thread_ended(memory: usize) {
     // SAFETY: called by `ThreadEnd.guard`, with what it was given, and by `release_main_thread`, when Ruby ends a Ractor's other
     // threads after its first.
     if let Some(thread) = unsafe { Thread::forget_at(memory) } {
-        release_held_as_dead(&thread);
+        release_held(&thread);
     }
+}
+
+/// Releases what `thread` still holds: it is over.
+pub fn release_held(thread: &Thread) {
+    #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+    crate::map_computing::thread_ended(thread);
+    release_held_as_dead(thread);
 }
 
 pub fn init(module: RModule) -> Result<(), Error> {
