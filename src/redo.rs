@@ -10,6 +10,9 @@
 //! ones, so it does not matter how many were made before, or how often this happens. A single write needs no log.
 //!
 //! What no word that is in force leads to needs no log: it is written directly, before the decision.
+//!
+//! The stores are made in the order in which they were set, each with Release: whoever reads without the lock and sees one
+//! of them sees those before it too, and all that was written directly.
 
 use std::mem::MaybeUninit;
 use std::slice;
@@ -49,7 +52,7 @@ impl<const N: usize> Log<N> {
         for [at, new] in self.writes.iter().take(count) {
             let offset = at.load(Relaxed) as usize;
             if memory.may_be_redone(offset) {
-                memory.word(offset).store(new.load(Relaxed), Relaxed);
+                memory.word(offset).store(new.load(Relaxed), Release);
             }
         }
         compiler_fence(SeqCst);
@@ -121,7 +124,7 @@ impl<'m, M: Memory, const N: usize> Redo<'m, M, N> {
         self.log.count.store(self.count as u64, Release);
         compiler_fence(SeqCst);
         for (offset, value) in writes {
-            self.memory.word(*offset).store(*value, Relaxed);
+            self.memory.word(*offset).store(*value, Release);
         }
         compiler_fence(SeqCst);
         self.log.count.store(0, Release);

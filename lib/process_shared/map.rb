@@ -23,7 +23,7 @@ module ProcessShared
   #   {#increment} and {#decrement} leave the instant as it is.
   # - *Memory*: +bytes+ is for keys, values, and up to 40 bytes beside them for each entry; an index of about a tenth comes on
   #   top. It is taken from the system as it is first touched, and has neither a name nor a descriptor.
-  #   What the index has taken for very many tiny entries it keeps for others: up to a quarter of the memory.
+  #   What the index takes beyond that for very many tiny entries is there for others when those are gone.
   # - <b>With a path</b> the map is in a file, and processes that are not related share it. It survives all of them, also if
   #   they are killed. The file takes all its room when it is made. After a reboot the map is new.
   #

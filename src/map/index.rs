@@ -1,13 +1,11 @@
-//! The index: for each hash a bucket, and the buckets behind it, whose slots lead to entries. An entry keeps its slot as
-//! long as it is there, whatever becomes of its value; so who goes through all slots meets it once.
+//! The index: for each hash a bucket, and the buckets behind it, whose slots lead to entries. An entry stays in its chain as
+//! long as it is there, whatever becomes of its value; so who goes through all chains meets it once.
 
-use super::Refusal;
 use super::blocks::{Pair, Place};
 use super::entry::{Head, Key};
 use super::layout::LOGS;
-use super::shared::Redo;
 use super::shared::{Critical, Map};
-use super::slot::{Bucket, Lead, Slot, before_link, before_reuse};
+use super::slot::{Bucket, Chain, Lead, Slot};
 use crate::kernel::Kernel;
 use std::sync::atomic::Ordering::*;
 
@@ -21,7 +19,7 @@ pub struct Found<'m> {
 }
 
 /// Buckets of one hash. A map full of the smallest entries has 4 on average. A chain that goes round ends here.
-const LONGEST_CHAIN: u32 = 256;
+pub const LONGEST_CHAIN: u32 = 256;
 
 impl Map {
     /// The buckets from the first one for a hash on.
@@ -30,7 +28,7 @@ impl Map {
         let mut left = LONGEST_CHAIN - 1;
         std::iter::successors(Some(first), move |bucket| {
             left = left.checked_sub(1)?;
-            self.bucket_in_block(bucket.next.load(Acquire))
+            self.bucket_in_block(bucket.next())
         })
     }
 
@@ -46,31 +44,37 @@ impl Map {
         same.then_some(Found { slot, lead, place, head })
     }
 
-    /// The entry of a key. Takes no lock; what is read of the entry counts only if its slot still leads there afterwards.
+    /// The entry of a key. Takes no lock; what is read of the entry counts only if its slot still leads there afterwards,
+    /// and the chain is unchanged.
     #[inline]
-    pub(super) fn look_up(&self, key: &Key) -> Option<Found<'_>> {
+    pub(super) fn look_up(&self, key: &Key) -> Option<(Found<'_>, Chain<'_>)> {
         let first = self.bucket(self.shard_of(key.hash), key.hash as u32);
-        for bucket in self.chain(first) {
-            for slot in &bucket.slots {
-                let mut lead = slot.look();
-                while lead.may_be(key.hash) {
-                    let found = self.entry_of(slot, lead, key);
-                    if slot.still_leads(lead) {
-                        if found.is_some() {
-                            return found;
+        loop {
+            let chain = Chain::of(first);
+            for bucket in self.chain(first) {
+                for slot in &bucket.slots {
+                    let mut lead = slot.look();
+                    while lead.may_be(key.hash) {
+                        let found = self.entry_of(slot, lead, key);
+                        if slot.still_leads(lead) {
+                            if let Some(found) = found {
+                                return Some((found, chain));
+                            }
+                            break;
                         }
-                        break;
+                        lead = slot.look();
                     }
-                    lead = slot.look();
                 }
             }
+            if chain.is_unchanged() {
+                return None;
+            }
         }
-        None
     }
 }
 
 impl<'m, K: Kernel> Critical<'m, K> {
-    fn first_bucket(&self, hash: u32) -> &'m Bucket {
+    pub(super) fn first_bucket(&self, hash: u32) -> &'m Bucket {
         self.map.bucket(self.index, hash)
     }
 
@@ -101,39 +105,6 @@ impl<'m, K: Kernel> Critical<'m, K> {
     pub(super) fn empty_slot(&self, hash: u32) -> Option<&'m Slot> {
         let chain = self.map.chain(self.first_bucket(hash));
         chain.flat_map(|bucket| &bucket.slots).find(|slot| slot.look().is_empty())
-    }
-
-    /// How many blocks one more bucket needs.
-    pub(super) fn blocks_for_bucket(&self) -> u32 {
-        u32::from(Pair::of(self.shard().spare_buckets.load(Relaxed)).1 == 0)
-    }
-
-    /// Adds a bucket to those of this hash. The shard has the blocks that it needs.
-    pub(super) fn add_bucket(&self, hash: u32) -> Result<&'m Slot, Refusal> {
-        let (map, shard) = (self.map, self.shard());
-        let last = map.chain(self.first_bucket(hash)).last().ok_or(Refusal::Corrupt)?;
-        if last.next.load(Relaxed) != 0 {
-            return Err(Refusal::Full);
-        }
-        if self.blocks_for_bucket() > 0 {
-            let mut redo = Redo::new(map, &shard.redo);
-            let (block, _) = self.detach(&mut redo, 1, None)?;
-            let memory = map.bytes_at(Place { block, offset: 0 }).ok_or(Refusal::Corrupt)?;
-            before_reuse();
-            // SAFETY: a whole block, which nothing leads to.
-            unsafe { memory.write_bytes(0, map.layout.block as usize) };
-            let count = map.buckets_of_a_block();
-            redo.set(&shard.spare_buckets, Pair(block * count + 1, count).pack())?;
-            redo.commit();
-        }
-        let Pair(number, count) = Pair::of(shard.spare_buckets.load(Relaxed));
-        let bucket = map.bucket_in_block(u64::from(number)).ok_or(Refusal::Corrupt)?;
-        before_link();
-        let mut redo = Redo::new(map, &shard.redo);
-        redo.set(&last.next, u64::from(number))?;
-        redo.set(&shard.spare_buckets, Pair(number + 1, count.saturating_sub(1)).pack())?;
-        redo.commit();
-        bucket.slots.first().ok_or(Refusal::Corrupt)
     }
 
     /// Every slot of the shard that leads to an entry.

@@ -89,7 +89,7 @@ pub struct Shard {
     pub count: AtomicU64,
     /// Blocks of this shard that have nothing in them.
     pub free: AtomicU64,
-    /// The next bucket in a block that no bucket leads to, and how many there are.
+    /// The next bucket in a block that was never used since the block has buckets, and how many there are.
     pub spare_buckets: AtomicU64,
 
     /// For each log: its oldest segment, its newest, which entries are added to, and how many blocks it has. Segments
@@ -99,21 +99,26 @@ pub struct Shard {
     pub blocks: [AtomicU64; LOGS],
     /// No entry expires before this instant; 0: none ever does.
     pub expiry: AtomicU64,
-    _unused: u64,
+    /// The number of a bucket in a block that has left its chain, or 0.
+    pub vacant_bucket: AtomicU64,
 
     pub stores: AtomicU64,
     pub evictions: AtomicU64,
     pub expirations: AtomicU64,
     /// Bytes of entries.
     pub live: AtomicU64,
-    _line: [u64; 4],
+    /// How many entries were dropped for which no chain has been looked at yet, and which chain is the next.
+    pub dropped: AtomicU64,
+    pub next_chain: AtomicU64,
+    _line: [u64; 2],
     pub redo: Log<REDO>,
 }
 
 /// What is known about a block; and about a segment, at its first block.
 #[repr(C, align(64))]
 pub struct Block {
-    /// The next block of its list or segment, and the first block of its segment.
+    /// The next block of its list or segment, and the first block of its segment. Of a block with buckets: what the shard's
+    /// `spare_buckets` was before it.
     pub link: AtomicU64,
     /// How many bytes of the segment have been written.
     pub used: AtomicU64,

@@ -6,6 +6,7 @@
 //! | `entry`       | a key and its value as bytes                                                      |
 //! | `slot`        | the word that leads to an entry: how entries are published, and read without lock |
 //! | `index`       | the slots of a key                                                                |
+//! | `buckets`     | the buckets that did not fit into the index: where they are, and when they go     |
 //! | `blocks`      | the memory of all entries: uniform blocks, linked                                 |
 //! | `segments`    | stretches of the logs that entries are added to                                   |
 //! | `room`        | what expires, what is moved, what is dropped                                      |
@@ -20,6 +21,8 @@
 
 #[cfg(not(loom))]
 mod blocks;
+#[cfg(not(loom))]
+mod buckets;
 #[cfg(not(loom))]
 mod computing;
 #[cfg(not(loom))]

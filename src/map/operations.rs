@@ -7,6 +7,7 @@ use super::layout::{CELLS, Cell, Shard};
 use super::room::{NEW, PROVEN, add, now, subtract};
 use super::segments::log_of;
 use super::shared::{Critical, Map, Patience};
+use super::slot::{Bucket, Chain};
 use crate::kernel::Kernel;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU64, Ordering::*};
@@ -78,7 +79,7 @@ impl Map {
     #[inline]
     fn peek_short(&self, key: &Key, room: &mut [MaybeUninit<u8>]) -> Option<(u16, usize)> {
         loop {
-            let found = self.look_up(key)?;
+            let (found, chain) = self.look_up(key)?;
             let length = found.head.value as usize;
             if length > room.len() {
                 return Some((TOO_LONG, 0));
@@ -96,7 +97,7 @@ impl Map {
                 Some(place) => unsafe { self.read(place, length, room.as_mut_ptr().cast()) },
                 None => None,
             };
-            if let Some(expiry) = self.validate(&found, expiry, read) {
+            if let Some(expiry) = self.validate(&found, chain, expiry, read) {
                 return expiry.map(|_| (found.head.tag, length));
             }
         }
@@ -106,10 +107,10 @@ impl Map {
     #[inline]
     pub fn peek(&self, key: &Key, room: &mut Vec<u8>) -> Option<(u16, u64)> {
         loop {
-            let found = self.look_up(key)?;
+            let (found, chain) = self.look_up(key)?;
             let expiry = self.expiry_at(found.place, &found.head);
             let read = self.read_value(&found, room);
-            if let Some(expiry) = self.validate(&found, expiry, read) {
+            if let Some(expiry) = self.validate(&found, chain, expiry, read) {
                 return expiry.map(|expiry| (found.head.tag, expiry));
             }
         }
@@ -118,8 +119,14 @@ impl Map {
     /// The expiry of the entry of which `read` has copied the value, if there was one and it has not expired. `None` if
     /// another entry has taken its place meanwhile: to be read again.
     #[inline(always)]
-    fn validate(&self, found: &Found, expiry: Option<u64>, read: Option<()>) -> Option<Option<u64>> {
-        if !found.slot.still_leads(found.lead) {
+    fn validate(
+        &self,
+        found: &Found,
+        chain: Chain,
+        expiry: Option<u64>,
+        read: Option<()>,
+    ) -> Option<Option<u64>> {
+        if !found.slot.still_leads(found.lead) || !chain.is_unchanged() {
             return None;
         }
         let live = expiry.filter(|&expiry| read.is_some() && (expiry == 0 || expiry > now()));
@@ -163,18 +170,31 @@ impl Map {
     /// The entries of one part. An entry that is there while all parts are visited is seen once. Takes no lock.
     pub fn visit(&self, part: u64, with_values: bool) -> Vec<Entry> {
         let (shard, index) = (part / u64::from(self.layout.buckets), part % u64::from(self.layout.buckets));
-        let mut all = Vec::new();
         if shard >= u64::from(self.shards()) {
-            return all;
+            return Vec::new();
         }
-        for slot in self.chain(self.nth_bucket(shard as u32, index as u32)).flat_map(|bucket| &bucket.slots) {
+        let first = self.nth_bucket(shard as u32, index as u32);
+        loop {
+            let chain = Chain::of(first);
+            let all = self.entries_of(first, chain, with_values);
+            if chain.is_unchanged() {
+                return all;
+            }
+        }
+    }
+
+    /// The entries that the slots of a chain lead to.
+    fn entries_of(&self, first: &Bucket, chain: Chain, with_values: bool) -> Vec<Entry> {
+        let mut all = Vec::new();
+        for slot in self.chain(first).flat_map(|bucket| &bucket.slots) {
             loop {
                 let lead = slot.look();
                 let Some(location) = lead.location() else { break };
                 let place = self.place(location);
                 let entry = self.head_at(place).and_then(|head| {
                     // The lengths may be of something else, whatever it is.
-                    let found = slot.still_leads(lead).then_some(Found { slot, lead, place, head })?;
+                    let is_there = slot.still_leads(lead) && chain.is_unchanged();
+                    let found = is_there.then_some(Found { slot, lead, place, head })?;
                     self.read_entry(&found, with_values)
                 });
                 if !slot.still_leads(lead) {
@@ -254,6 +274,7 @@ impl Map {
                     critical.free_segment(segment)?;
                 }
             }
+            critical.shorten_all_chains()?;
             critical.release_blocks()
         })
     }

@@ -1,5 +1,5 @@
-//! Making room. What has expired goes first, then gaps that replaced entries have left, and then, in a map that evicts,
-//! the entries that are worth least (S3-FIFO: Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023).
+//! Making room. What has expired goes first, then buckets that are not needed any more and gaps that replaced entries have
+//! left, and then, in a map that evicts, the entries that are worth least (S3-FIFO: Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023).
 //!
 //! New entries go to the first log, a tenth of the blocks. Those that were read before they came to its end go on to the second;
 //! the others are dropped, and their hashes remembered for a while: whoever comes back goes to the second log at once.
@@ -99,7 +99,7 @@ impl<'m, K: Kernel> Critical<'m, K> {
     fn gain_for_itself(&self) -> Result<bool, Refusal> {
         let before = self.own_free().1;
         self.sweep()?;
-        if self.own_free().1 > before || self.close_gaps()? {
+        if self.own_free().1 > before || self.shorten_chains()? || self.close_gaps()? {
             return Ok(true);
         }
         if !self.map.evicts {
@@ -158,6 +158,7 @@ impl<'m, K: Kernel> Critical<'m, K> {
         subtract(&block.live, size);
         subtract(&self.shard().live, size);
         subtract(&self.shard().count, 1);
+        add(&self.shard().dropped, 1);
         Ok(())
     }
 

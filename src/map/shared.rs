@@ -5,7 +5,7 @@ use super::blocks::Place;
 use super::computing::Mark;
 use super::entry::{self, Key};
 use super::layout::{Block, CELLS, Cell, Header, Layout, MAGIC, MARKS, REDO, Shard};
-use super::slot::{Bucket, before_link};
+use super::slot::Bucket;
 use crate::kernel::Kernel;
 use crate::lock::{Lock, Outcome};
 use crate::redo::Memory;
@@ -179,10 +179,16 @@ impl Map {
         unsafe { self.nth(self.layout.shards_at, (index & (self.layout.shards - 1)) as usize) }
     }
 
+    /// Which bucket of a shard is the first one for a hash.
+    #[inline]
+    pub(super) fn home(&self, hash: u32) -> u32 {
+        ((u64::from(hash) * u64::from(self.layout.buckets)) >> 32) as u32
+    }
+
     /// The first bucket for a hash in a shard.
     #[inline]
     pub(super) fn bucket(&self, shard: u32, hash: u32) -> &Bucket {
-        self.nth_bucket(shard, ((u64::from(hash) * u64::from(self.layout.buckets)) >> 32) as u32)
+        self.nth_bucket(shard, self.home(hash))
     }
 
     /// `index` is below the number of buckets in a shard.
@@ -334,7 +340,6 @@ impl<'m, K: Kernel> Critical<'m, K> {
     /// Puts in order what a dead holder left.
     #[cold]
     fn recover(&self) -> Result<(), Refusal> {
-        before_link();
         self.shard().redo.recover(self.map);
         self.with_pool(|| Ok(()))?;
         self.recount();

@@ -1,4 +1,4 @@
-//! A slot of the index: one word that leads to an entry, or to none.
+//! A slot of the index: one word that leads to an entry, or to none. And a bucket: a cache line of slots.
 //!
 //! | bits | what                                                                              |
 //! |------|-----------------------------------------------------------------------------------|
@@ -21,6 +21,20 @@
 //! look pairs with `before_reuse`: a reader that copied any of the new bytes sees that the slot has changed. Marks of
 //! worth are Relaxed and break neither: a compare-and-swap continues the release sequence of the store whose value it
 //! read, and comes right after that value in the slot's modification order, so before every later store.
+//!
+//! **Chains.** Buckets that did not fit into the index are linked behind the first one for their hash. An entry may move
+//! to another slot of its chain, and a bucket may leave the chain, whose memory then serves for anything else. Each such
+//! change gives the chain a new version, which stands in its first bucket. A reader takes the version before it looks
+//! at any slot. What it found counts only if the version is the same after the copy, and that it found nothing only if
+//! it is the same after the last slot. Three orders make that right:
+//!
+//! - An entry is in its new slot before the version changes, and leaves the old slot after that. So a reader with the
+//!   old version twice has seen the old slot full, and a reader with the new version sees the new slot full.
+//! - A bucket's memory is written again after the version has changed, and `before_reuse`.
+//! - A bucket is written before it is linked, by a Release store.
+//!
+//! A mark of worth may come to a slot after its bucket's memory has been used again. It changes nothing there unless the
+//! very same word stands in the same place.
 
 use crate::atomic::{AtomicU64, Ordering::*, fence};
 
@@ -114,8 +128,23 @@ impl Slot {
 
     /// Leads nowhere any more.
     pub fn clear(&self) {
+        self.change_to(self.emptied());
+    }
+
+    /// The value that leads to what `other` leads to, for this slot.
+    pub fn instead_of(&self, other: Lead) -> u64 {
         let version = (self.0.load(Relaxed) >> VERSION_SHIFT).wrapping_add(1) & VERSION;
-        self.change_to(version << VERSION_SHIFT);
+        other.0 & !(VERSION << VERSION_SHIFT) | version << VERSION_SHIFT
+    }
+
+    /// The value of this slot that leads nowhere any more.
+    pub fn emptied(&self) -> u64 {
+        ((self.0.load(Relaxed) >> VERSION_SHIFT).wrapping_add(1) & VERSION) << VERSION_SHIFT
+    }
+
+    /// The word itself, to be changed together with others.
+    pub fn word(&self) -> &AtomicU64 {
+        &self.0
     }
 
     /// A word of the entry has changed: what was read before is not what is there.
@@ -140,23 +169,79 @@ pub fn before_reuse() {
     fence(Release);
 }
 
-/// To be called between writing a bucket's memory and linking the bucket. A redo log's store of `next` is Relaxed; with
-/// this, a reader that comes through `next` sees empty slots, not the bytes of an entry that was there before.
-#[inline]
-pub fn before_link() {
-    fence(Release);
-}
-
 /// A cache line of slots, and where those are that did not fit.
 #[repr(C)]
 #[cfg_attr(not(loom), repr(align(64)))]
 #[derive(Default)]
 pub struct Bucket {
     pub slots: [Slot; Bucket::SLOTS],
-    /// The number of the next bucket, in a block; 0: none. Once there is one it stays.
+    /// The number of the next bucket, which is in a block, or 0 if there is none. Above it, in 32 bits: in the first bucket
+    /// of a chain the chain's version; in all others which bucket of the shard is their first.
     pub next: AtomicU64,
 }
 
 impl Bucket {
     pub const SLOTS: usize = 7;
+
+    /// The number of the next bucket.
+    #[inline]
+    pub fn next(&self) -> u64 {
+        self.next.load(Acquire) & NUMBER
+    }
+
+    /// Which bucket of the shard is the first one of the chain. Not for that one itself.
+    pub fn home(&self) -> u32 {
+        (self.next.load(Relaxed) >> VERSION_OF_CHAIN_SHIFT) as u32
+    }
+
+    /// Empties a bucket that nothing leads to, for the chain of the first bucket `home`.
+    pub fn prepare(&self, home: u32) {
+        before_reuse();
+        self.slots.iter().for_each(|slot| slot.0.store(0, Relaxed));
+        self.next.store(u64::from(home) << VERSION_OF_CHAIN_SHIFT, Relaxed);
+    }
+
+    /// Makes a bucket that nothing leads to the same as `other`.
+    pub fn copy(&self, other: &Bucket) {
+        before_reuse();
+        for (to, from) in self.slots.iter().zip(&other.slots) {
+            to.0.store(from.0.load(Relaxed), Relaxed);
+        }
+        self.next.store(other.next.load(Relaxed), Relaxed);
+    }
+}
+
+const VERSION_OF_CHAIN_SHIFT: u32 = 32;
+const NUMBER: u64 = (1 << VERSION_OF_CHAIN_SHIFT) - 1;
+
+/// The `next` of a bucket with another number.
+pub fn with_number(next: u64, number: u32) -> u64 {
+    next & !NUMBER | u64::from(number)
+}
+
+/// The `next` of a first bucket with a new version of its chain.
+pub fn with_new_version(next: u64) -> u64 {
+    next.wrapping_add(1 << VERSION_OF_CHAIN_SHIFT)
+}
+
+/// A chain, as it was when a reader came to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Chain<'m> {
+    next: &'m AtomicU64,
+    seen: u64,
+}
+
+impl<'m> Chain<'m> {
+    /// The chain that begins with `first`, before its slots are looked at.
+    #[inline]
+    pub fn of(first: &'m Bucket) -> Self {
+        Chain { next: &first.next, seen: first.next.load(Acquire) }
+    }
+
+    /// Whether what was seen in its slots since `of` was there.
+    #[inline]
+    pub fn is_unchanged(self) -> bool {
+        fence(Acquire);
+        self.next.load(Relaxed) == self.seen
+    }
 }

@@ -144,6 +144,14 @@ impl Scene {
         scene
     }
 
+    /// Of very many tiny entries a few have stayed, in any bucket of their chains.
+    fn sparse() -> Self {
+        let mut scene = Self::with(false, (0..240).map(|_| 0));
+        (0..240).filter(|number| number % 8 != 0).for_each(|number| delete(&scene.map, &name(number)));
+        scene.before = all(&scene.map);
+        scene
+    }
+
     fn cache() -> Self {
         Self::with(true, (0..60).map(|number| number * 7))
     }
@@ -247,6 +255,13 @@ kills! {
             (300..500).for_each(|number| assert_ne!(store(&scene.map, &name(number), b""), Err(Refusal::Corrupt)));
             scene.map.clear(&me(), Patient).unwrap();
             assert_eq!(scene.map.stats().used, 0);
+        };
+    shorten_chains SPREAD: Scene::sparse, |map| store(map, b"new", &[3; 6000]).unwrap(),
+        |scene| scene.check(b"new", &[None, Some(vec![3; 6000])]);
+    clear_chains LONG: || Scene::with(false, (0..240).map(|_| 0)), |map| map.clear(&me(), Patient).unwrap(), |scene| {
+            store(&scene.map, b"next", b"1").unwrap();
+            assert_eq!(scene.map.count(&me(), Patient).unwrap(), all(&scene.map).len() as u64);
+            assert_eq!(capacity(&scene.map), capacity(&make(false)));
         };
     put_if_absent_new SPREAD: Scene::some, |map| assert!(put_if_absent(map, b"new", &[3; 50])),
         |scene| scene.check(b"new", &[None, Some(vec![3; 50])]);
