@@ -112,7 +112,7 @@ module ActiveSupport
           return super unless options.nil? && direct?(name, "cache_read.active_support")
 
           payload = @cache[name]
-          return if payload.nil?
+          return payload if payload.nil? || itself?(payload)
 
           entry = deserialize_entry(payload)
           entry.nil? || entry.expired? ? super : entry.value
@@ -123,19 +123,31 @@ module ActiveSupport
           expires_in = options[:expires_in] if options
           return super unless lasting?(options, expires_in) && direct?(name, "cache_write.active_support")
 
-          if expires_in
-            write_payload(name, Frame.pack(value, Time.now.to_f + expires_in, nil), expires_in, false)
-          else
-            write_payload(name, itself?(value) ? value : Frame.pack(value, nil, nil), nil, false)
-          end
+          return write_payload(name, Frame.pack(value, Time.now.to_f + expires_in, nil), expires_in, false) if expires_in
+
+          @cache[name] = itself?(value) ? value : Frame.pack(value, nil, nil)
+          true
+        rescue ::ProcessShared::FullError
+          super
         end
 
         private
 
         # Whether the name is the key, no option changes what is stored, and nobody wants to hear of it.
         def direct?(name, event)
-          name.instance_of?(String) && name.encoding == Encoding::UTF_8 && !name.empty? && @framed && @options == PLAIN &&
-            instance_of?(ProcessSharedStore) && !local_cache && !logger&.debug? && !Notifications.notifier.listening?(event)
+          @direct && name.instance_of?(String) && name.encoding == UTF_8 && !name.empty? && plain_options? &&
+            !local_cache && !logger&.debug? && !Notifications.notifier.listening?(event)
+        end
+
+        # Whether the user has given no options to the store.
+        def plain_options? = @options.size == 1 && @options[:compress] == false
+
+        # A store has no local cache in any thread until somebody has asked for the key of those.
+        def local_cache = @has_local_caches && super
+
+        def local_cache_key
+          @has_local_caches = true
+          super
         end
 
         # Whether there are no options but a plain number of seconds.
@@ -163,11 +175,12 @@ module ActiveSupport
       private_constant :Direct
 
       # What ActiveSupport 6.1 does otherwise: its local cache keeps entries, and its coders take no options.
-      PLAIN = { compress: false }.freeze # a store's options where the user has given none
       LOCAL_ENTRIES = Strategy::LocalCache.private_method_defined?(:write_entry)
       OPTIONLESS = Store.instance_method(:serialize_entry).arity == 1
       INTEGERS = (-2**62...2**62).freeze # those that Ruby has no object for
-      private_constant :PLAIN, :LOCAL_ENTRIES, :OPTIONLESS, :INTEGERS
+      UTF_8 = Encoding::UTF_8
+      BINARY = Encoding::BINARY
+      private_constant :LOCAL_ENTRIES, :OPTIONLESS, :INTEGERS, :UTF_8, :BINARY
 
       prepend Strategy::LocalCache
       prepend Direct
@@ -184,6 +197,8 @@ module ActiveSupport
         size = options.delete(:size) || (32 << 20)
         file = options.slice(:path, :mode)
         @framed = (options.keys & %i[coder serializer compressor]).empty?
+        @direct = @framed && instance_of?(ProcessSharedStore)
+        @has_local_caches = false
         @cache = ::ProcessShared::Cache.new(size, **file)
         super(options.except(*file.keys))
       end
@@ -318,7 +333,7 @@ module ActiveSupport
 
       def itself?(value)
         case value
-        when String then value.instance_of?(String) && value.encoding != Encoding::BINARY
+        when String then value.instance_of?(String) && value.encoding != BINARY
         when Integer then INTEGERS.cover?(value)
         when Float then true
         end
