@@ -2,7 +2,7 @@
 
 require "tmpdir"
 
-# Limits and caches of Rails applications are those of all workers together, with real servers.
+# Limits, caches and metrics of applications are those of all workers together, with real servers.
 RSpec.describe "A Puma cluster with ActiveSupport's cache", :unstressed, limit: 120 do
   around { |example| Dir.mktmpdir { |dir| @dir = dir and example.run } }
   after { @server&.stop }
@@ -51,6 +51,30 @@ RSpec.describe "A Puma cluster with ActiveSupport's cache", :unstressed, limit: 
     expect(answers.map { |_, count, _| count.to_i }.max).to eq 21 # with that of `start`
     answers.map(&:last).uniq.each { |worker| Process.kill(:KILL, worker.to_i) }
     wait_until("a new worker") { @server.get&.split&.at(1).to_i >= 22 }
+  end
+
+  it "has the metrics of all workers, as the README's recipe makes them: totals of all that were, gauges of those that live" do
+    client = Server.installed?("prometheus/client") ? "prometheus/client" : File.expand_path("../support/prometheus_client", __dir__)
+    recipe = File.read(File.expand_path("../../README.md", __dir__))[%r{^# config/initializers/prometheus\.rb\n.*?(?=^```)}m]
+    start(<<~RUBY, '->(env) { [200, {}, [ANSWER.(env["PATH_INFO"])]] }')
+      require #{client.dump}
+      #{recipe}
+      BUSY = busy
+      REQUESTS = Prometheus::Client.registry.counter(:requests, docstring: "Requests", labels: [:path])
+      ANSWER = lambda do |path|
+        return Prometheus::Client.registry.metrics.to_h { |metric| [metric.name, metric.values.values.sum] }.inspect if path == "/metrics"
+
+        REQUESTS.increment(labels: { path: path })
+        BUSY.set(1)
+        Process.pid.to_s
+      end
+    RUBY
+    metrics = -> { @server.get("/metrics").to_s.scan(/\d+\.\d+/).map(&:to_f) }
+    workers = wait_until("both workers") { ask(20).uniq.then { |pids| pids if pids.size == 2 } }
+    busy, requests = metrics.call
+    expect([busy, requests % 4]).to eq [2.0, 1.0] # one by start, then four threads' equal shares
+    Process.kill(:KILL, Integer(workers.first))
+    wait_until("its end") { metrics.call == [1.0, requests] }
   end
 
   it "has one cache" do
