@@ -228,6 +228,8 @@ pub fn layout() -> Vec<(&'static str, usize)> {
         ("oldest", offset_of!(Shard, oldest)),
         ("newest", offset_of!(Shard, newest)),
         ("expiry", offset_of!(Shard, expiry)),
+        ("vacant bucket", offset_of!(Shard, vacant_bucket)),
+        ("dropped", offset_of!(Shard, dropped)),
         ("redo of a shard", offset_of!(Shard, redo)),
         ("bucket's next", offset_of!(Bucket, next)),
         ("block's order", offset_of!(Block, order)),
