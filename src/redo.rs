@@ -105,6 +105,19 @@ impl<'m, M: Memory, const N: usize> Redo<'m, M, N> {
         Ok(())
     }
 
+    /// Adds a write to a word that has none yet, which saves the search.
+    ///
+    /// # Errors
+    /// As `set`.
+    #[inline]
+    pub fn add(&mut self, word: &AtomicU64, value: u64) -> Result<(), M::Refusal> {
+        let offset = self.memory.offset_of(word);
+        debug_assert!(self.writes().iter().all(|(at, _)| *at != offset));
+        self.writes.get_mut(self.count).ok_or(M::CORRUPT)?.write((offset, value));
+        self.count += 1;
+        Ok(())
+    }
+
     /// Makes all the writes, or none. (By reference: a move would copy the whole array.)
     #[inline]
     pub fn commit(&mut self) {

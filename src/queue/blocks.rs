@@ -135,6 +135,26 @@ impl<K: Kernel> Critical<'_, K> {
         redo.set(self.queue.link(block)?, link(0, PASSED | 1))
     }
 
+    /// The first change to the block's link: one more item needs the block.
+    #[inline]
+    pub(super) fn pin_first(&self, redo: &mut Redo, block: u32) -> Result<(), Refusal> {
+        let word = self.queue.link(block)?;
+        let now = word.load(Relaxed);
+        redo.add(word, link(next_of(now), pins_of(now).wrapping_add(1)))
+    }
+
+    /// The first change to the block's link: one item less needs the block. False, and nothing is changed, if nobody else does.
+    #[inline]
+    pub(super) fn unpin_first(&self, redo: &mut Redo, block: u32) -> Result<bool, Refusal> {
+        let word = self.queue.link(block)?;
+        let now = word.load(Relaxed);
+        let pins = pins_of(now);
+        if pins & !PASSED == 0 || pins == PASSED | 1 {
+            return Ok(false);
+        }
+        redo.add(word, link(next_of(now), pins - 1)).map(|()| true)
+    }
+
     /// One more item needs the block.
     #[inline]
     pub(super) fn pin(&self, redo: &mut Redo, block: u32) -> Result<(), Refusal> {

@@ -112,7 +112,7 @@ impl<K: Kernel> Critical<'_, K> {
         }
         let index = self.allocate_entry(redo).ok()?;
         let entry = self.queue.entry(index).ok()?;
-        self.pin(redo, place.block).ok()?;
+        self.pin_first(redo, place.block).ok()?;
         let (tag, length) = (u64::from(short.tag), short.bytes().len() as u64);
         entry.fill(self.head().ordinal, pair(place.block, place.offset), length, tag);
         self.fly(redo, entry, member).ok()?;
@@ -142,7 +142,7 @@ impl<K: Kernel> Critical<'_, K> {
     /// The item of `entry`, which was in the log, is in flight.
     #[inline]
     fn fly(&self, redo: &mut Redo, entry: &Entry, member: u32) -> Result<(), Refusal> {
-        redo.set(&entry.state, State { kind: IN_FLIGHT, member, deliveries: 1 }.pack())?;
+        redo.add(&entry.state, State { kind: IN_FLIGHT, member, deliveries: 1 }.pack())?;
         self.count_held(member, 1);
         self.signal_room(|| redo.commit());
         Ok(())
@@ -201,11 +201,31 @@ impl<K: Kernel> Critical<'_, K> {
     pub(super) fn finish_taken(&self, taken: &Taken) -> Result<(), Refusal> {
         let entry = self.held(taken)?;
         let mut redo = self.queue.redo();
-        self.free_payload(&mut redo, entry)?;
-        self.free_entry(&mut redo, taken.entry, entry)?;
+        let is_unpinned = match self.only_block(entry) {
+            Some(block) => self.unpin_first(&mut redo, block)?,
+            None => false,
+        };
+        if !is_unpinned {
+            self.free_payload(&mut redo, entry)?;
+        }
+        let free = &self.header().free_entries;
+        let list = self.queue.list(free.load(Relaxed));
+        // No list leads to an item in flight, so its link is written directly.
+        entry.next.store(u64::from(list.first), Relaxed);
+        redo.add(&entry.state, FREE)?;
+        redo.add(free, List { first: taken.entry, count: list.count.saturating_add(1) }.pack())?;
         self.signal_room(|| redo.commit());
         self.count_held(taken.member, -1);
         Ok(())
+    }
+
+    /// The block of a small item that lies in one.
+    #[inline]
+    fn only_block(&self, entry: &Entry) -> Option<u32> {
+        let (place, length) = (small_place(entry), entry.length.load(Relaxed));
+        let is_small = entry.tag.load(Relaxed) & LARGE == 0;
+        let end = u64::from(place.offset).saturating_add(length);
+        (is_small && end <= u64::from(self.queue.layout.block)).then_some(place.block)
     }
 
     /// The item comes back, before all that were not taken.
@@ -331,14 +351,14 @@ impl<K: Kernel> Critical<'_, K> {
         let list = self.queue.list(header.free_entries.load(Relaxed));
         if list.count > 0 {
             let first = self.queue.entry(list.first)?.next.load(Relaxed) as u32;
-            redo.set(&header.free_entries, List { first, count: list.count - 1 }.pack())?;
+            redo.add(&header.free_entries, List { first, count: list.count - 1 }.pack())?;
             return Ok(list.first);
         }
         let used = self.used_entries();
         if used == self.queue.layout.entries {
             return Err(Refusal::TooMany);
         }
-        redo.set(&header.used_entries, u64::from(used) + 1)?;
+        redo.add(&header.used_entries, u64::from(used) + 1)?;
         Ok(used)
     }
 
