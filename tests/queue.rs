@@ -76,7 +76,7 @@ fn try_pop(queue: &Queue) -> Result<Vec<u8>, Refusal> {
     let (mut bytes, mut short) = (Vec::new(), Short::new());
     let me = me();
     let critical = queue.enter(&me, None).unwrap();
-    if short_first() && critical.pop_short(&mut short) {
+    if short_first() && (critical.pop_short(&mut short) || critical.pop_wide(&mut short)) {
         return Ok(short.bytes().to_vec());
     }
     critical.pop(&mut bytes).map(|_| bytes)
@@ -667,7 +667,7 @@ fn the_way_of_short_items_declines_what_is_not_simple() {
     assert!(!closed.enter(&me, None).unwrap().push_short(1, b"x"));
     let (one, critical) = (join(&queue), || queue.enter(&me, None).unwrap());
     assert!(!critical().pop_short(&mut short) && critical().take_short(one.member(), &mut short).is_none());
-    assert!(!critical().push_short(1, &[0; 129]));
+    assert!(!critical().push_short(1, &[0; 4089]));
     assert!(
         critical().push_short(1, &[1; 128])
             && critical().push_short(2, b"")
@@ -682,5 +682,58 @@ fn the_way_of_short_items_declines_what_is_not_simple() {
     assert!(critical().pop_short(&mut short) && short.bytes() == b"x" && short.tag == 3);
     let fits = (0..).take_while(|_| critical().push_short(4, &[4; 100])).count();
     assert!((1..4096 / 100).contains(&fits), "to the end of the block");
+    assert!(!critical().pop_words(1, |_, _| true), "no words");
+    assert!((0..fits).all(|_| critical().pop_wide(&mut short) && short.bytes() == [4; 100]));
+    push(&queue, &[5; 1000]);
+    assert!(!critical().pop_short(&mut short), "it lies in two blocks");
+    assert!(critical().pop_wide(&mut short) && short.bytes() == [5; 1000]);
+    push(&queue, &[6; 5000]);
+    assert!(!critical().pop_wide(&mut short), "it is large");
+    assert!(one.leave(&queue, None).is_ok());
+}
+
+/// Words are taken all at once, over several blocks, or not at all.
+#[test]
+fn words_are_taken_together() {
+    let (me, queue) = (me(), queue(1 << 16));
+    let critical = || queue.enter(&me, None).unwrap();
+    let words: Vec<[u8; 8]> = (0..1000_u64).map(u64::to_ne_bytes).collect();
+    let items: Vec<(u32, &[u8])> = words.iter().map(|word| (1, word.as_slice())).collect();
+    let take = |count| {
+        let mut taken = Vec::new();
+        let accept = |tag, bytes: &[u8]| {
+            taken.push((tag, bytes.to_vec()));
+            true
+        };
+        critical().pop_words(count, accept).then_some(taken)
+    };
+    for start in 0..3 {
+        // Where the blocks end differs from round to round.
+        push(&queue, &vec![7; start * 1000]);
+        assert_eq!(critical().push_all(&items).unwrap(), items.len());
+        assert_eq!(take(items.len() + 2), None, "so many are not there");
+        assert_eq!(try_pop(&queue).unwrap().len(), start * 1000);
+        assert_eq!(
+            take(10).unwrap(),
+            items[..10].iter().map(|(tag, item)| (*tag, item.to_vec())).collect::<Vec<_>>()
+        );
+        let mut seen = 0;
+        let accept = |_: u32, _: &[u8]| {
+            seen += 1;
+            seen < 6
+        };
+        assert!(!critical().pop_words(20, accept), "the sixth is none");
+        let rest = take(items.len() - 10).unwrap();
+        assert!(rest.iter().zip(&words[10..]).all(|((tag, item), word)| *tag == 1 && item == word));
+        assert_eq!(size(&queue), 0);
+    }
+    let one = join(&queue);
+    assert_eq!(critical().push_all(&items).unwrap(), items.len());
+    let (first, _) = self::take(&queue, one.member());
+    assert_eq!(take(items.len() - 1), None, "the first needs its block");
+    queue.finish(&me, &first).unwrap();
+    assert_eq!(take(items.len() - 1).unwrap().len(), items.len() - 1);
+    push(&queue, &vec![1; 1 << 16]); // no block is lost
+    assert_eq!(pop(&queue, Some(one.member())).len(), 1 << 16);
     assert!(one.leave(&queue, None).is_ok());
 }

@@ -123,6 +123,16 @@ RSpec.describe ProcessShared::Queue do
     expect(child.value).to eq((1..10).to_a)
   end
 
+  it "takes all items together, whatever they are, also beside one in flight" do
+    short, long = [1, nil, true, -2**61, false], Array.new(50) { |number| number.to_s * 300 }
+    [short, [*short, "a" * 1000, :b, 2.5, [3], 2**62, 1], Array.new(5000) { |number| number }, long].each do |items|
+      queue.concat([:first, *items])
+      expect(queue.pop { queue.pop_all }).to eq items
+      expect(queue.concat(items).pop_all).to eq items
+    end
+    expect([queue.size, queue.in_flight]).to eq [0, {}]
+  end
+
   it "runs the code of objects outside of any lock" do
     Coded.writes = -> { queue.push(:inner) }
     queue.push(Coded.new)

@@ -186,6 +186,12 @@ impl super::Queue {
         if next < self.layout.blocks { Ok(next) } else { Err(Corrupt) }
     }
 
+    /// The block after `block`, if no item in flight needs that.
+    pub(super) fn next_if_unpinned(&self, block: u32) -> Option<u32> {
+        let word = self.link(block).ok()?.load(Relaxed);
+        (pins_of(word) == 0 && next_of(word) < self.layout.blocks).then(|| next_of(word))
+    }
+
     /// Whether the log has left the block.
     pub(super) fn is_passed(&self, block: u32) -> Result<bool, Refusal> {
         Ok(pins_of(self.link(block)?.load(Relaxed)) & PASSED != 0)

@@ -18,6 +18,7 @@ use super::shared::Redo;
 use super::words::{COUNTS, GRAIN, Position, distance};
 use super::{Critical, Queue};
 use crate::kernel::Kernel;
+use std::ptr;
 use std::sync::atomic::{Ordering::*, compiler_fence};
 
 /// Stands for the length of a large item.
@@ -52,6 +53,22 @@ fn head(length: u32, tag: u32) -> [u8; HEAD] {
     (u64::from(length) | (u64::from(tag) << 32)).to_ne_bytes()
 }
 
+/// Writes a small item that lies in one block.
+///
+/// # Safety
+/// The item's size from `place` on, a multiple of 8, is the caller's to write.
+#[inline]
+pub(super) unsafe fn write_at(place: *mut u8, tag: u32, bytes: &[u8]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        place.cast::<[u8; HEAD]>().write(head(bytes.len() as u32, tag));
+        match <[u8; GRAIN]>::try_from(bytes) {
+            Ok(word) => place.add(HEAD).cast::<[u8; GRAIN]>().write(word),
+            Err(_) => ptr::copy_nonoverlapping(bytes.as_ptr(), place.add(HEAD), bytes.len()),
+        }
+    }
+}
+
 impl<K: Kernel> Critical<'_, K> {
     pub(super) fn tail(&self) -> Position {
         Position::unpack(self.header().tail.load(Relaxed))
@@ -80,12 +97,19 @@ impl<K: Kernel> Critical<'_, K> {
     fn write_items(&self, tail: Position, items: &[(u32, &[u8])]) -> Result<u64, Refusal> {
         let mut cursor = Cursor { block: tail.block, offset: tail.offset };
         for (tag, bytes) in items {
+            let size = size_of_small(bytes.len());
+            if cursor.offset as usize + size <= self.queue.layout.block as usize {
+                // SAFETY: as below, in one block.
+                unsafe { write_at(self.queue.bytes_at(cursor)?, *tag, bytes) };
+                cursor.offset += size as u32;
+                continue;
+            }
             // SAFETY: what lies behind the tail, under the lock, is the holder's to write.
             unsafe {
                 cursor.write(self.queue, &head(bytes.len() as u32, *tag))?;
                 cursor.write(self.queue, bytes)?;
             }
-            cursor.skip(self.queue, bytes.len().next_multiple_of(GRAIN) - bytes.len())?;
+            cursor.skip(self.queue, size - HEAD - bytes.len())?;
         }
         let ordinal = tail.ordinal.wrapping_add(items.len() as u32);
         Ok(Position { block: cursor.block, offset: cursor.offset, ordinal }.pack())

@@ -178,6 +178,46 @@ fn short_items() {
     });
 }
 
+/// Over the ends of blocks, and in more than one of them.
+#[test]
+fn wide_items_and_words() {
+    try_case(&Case {
+        name: "pop short ones that lie in two blocks",
+        items: &[(1, WIDE), (2, WIDE), (3, SMALL)],
+        operation: &|queue, _| {
+            let (me, mut short) = (me(), Short::new());
+            for number in [1, 2] {
+                assert!(queue.enter(&me, None).unwrap().pop_wide(&mut short) && short.tag == number);
+            }
+        },
+        allowed: &[&[1, 2, 3], &[2, 3], &[3]],
+        then: go_on,
+    });
+    let words: Vec<_> = (1..=20).map(|number| (number, 8)).collect();
+    let items: Vec<_> = [(99, WIDE), (98, 960)].into_iter().chain(words).chain([(21, SMALL)]).collect();
+    let all: Vec<u32> = (1..=21).collect();
+    try_case_before(
+        &Case {
+            name: "pop words of two blocks",
+            items: &items,
+            operation: &|queue, _| {
+                let (me, mut next) = (me(), 0);
+                let accept = |tag, bytes: &[u8]| {
+                    next += 1;
+                    tag == next && bytes == item(tag, 8)
+                };
+                assert!(queue.enter(&me, None).unwrap().pop_words(20, accept));
+            },
+            allowed: &[&all, &[21]],
+            then: go_on,
+        },
+        &|queue, one| {
+            pop(queue, one);
+            pop(queue, one);
+        },
+    );
+}
+
 #[test]
 fn many_at_once() {
     let items: Vec<_> = (10..40).map(|number| (number, item(number, SMALL))).collect();

@@ -16,7 +16,7 @@ use crate::classes::Known;
 use crate::errors::{self, Error};
 use crate::object::{self, Object, Shared};
 use crate::path::{self, Given};
-use crate::queue_items::{Bytes, Item, keep_alive, load, load_plain};
+use crate::queue_items::{Batch, Bytes, Item, keep_alive, load, load_plain};
 use crate::queue_taking::{self, Wanted};
 use crate::raw_methods::{MethodN, NIL, answer, arguments, define, raising, ruby, value};
 use crate::timeout::Timeout;
@@ -275,27 +275,31 @@ fn concat(ruby: &Ruby, object: Value, array: Value) -> Result<Value, Error> {
     Ok(object)
 }
 
-/// What the elements are as items, which may run any code.
-fn in_bytes(array: RArray) -> Result<Vec<(u32, Vec<u8>)>, Error> {
-    let mut items = Vec::with_capacity(array.len());
-    for each in array {
-        let item = Item::of(each.as_raw())?;
-        // SAFETY: copied at once.
-        items.push((item.tag, unsafe { item.bytes() }.to_vec()));
+/// What the elements of `array`, which nobody else has, are as items. May run any code.
+fn in_bytes(array: RArray) -> Result<Batch, Error> {
+    let mut batch = Batch::with_capacity(array.len());
+    for index in 0..array.len() {
+        // SAFETY: an Array, and any index.
+        let each = unsafe { rb_sys::rb_ary_entry(array.as_raw(), index as _) };
+        match Item::plain(each) {
+            // SAFETY: copied at once.
+            Some(item) => batch.add(item.tag, unsafe { item.bytes() }),
+            None => {
+                let item = Item::of(each)?;
+                // SAFETY: as above.
+                batch.add(item.tag, unsafe { item.bytes() });
+            }
+        }
     }
-    Ok(items)
-}
-
-fn borrowed(items: &[(u32, Vec<u8>)]) -> Vec<(u32, &[u8])> {
-    items.iter().map(|(tag, bytes)| (*tag, bytes.as_slice())).collect()
+    Ok(batch)
 }
 
 fn push_all(ruby: &Ruby, object: Value, array: RArray) -> Result<(), Error> {
     let data = of::<QueueData>(object);
     let items = in_bytes(array)?;
     let queue = data.open(ruby)?;
+    let items = items.all();
     items.iter().try_for_each(|(_, bytes)| refuse_too_large(ruby, queue, bytes.len()))?;
-    let items = borrowed(&items);
     let mut rest = items.as_slice();
     while let Some((tag, bytes)) = rest.first() {
         let queue = data.open(ruby)?;
@@ -332,11 +336,6 @@ unsafe extern "C" fn pop(argc: c_int, argv: *const VALUE, this: VALUE) -> VALUE 
         let args = unsafe { arguments(argc, argv, 0, usize::MAX)? };
         let (ruby, object) = (ruby(), value(this));
         let data = of::<QueueData>(object);
-        if args.is_empty() {
-            if let Some(found) = queue_taking::try_pop(data) {
-                return found.load(&ruby);
-            }
-        }
         let waiting = taking(&ruby, object, args)?;
         match queue_taking::fetch(&ruby, object, data, waiting, Wanted::ForGood)? {
             Some(found) => found.finish(&ruby, data)?.load(&ruby),
@@ -440,8 +439,8 @@ fn initialize(ruby: &Ruby, object: Value, args: &[Value]) -> Result<(), Error> {
     };
     let items = RArray::try_convert(value(items))?;
     // Where there is a path, what the queue begins with is made with it.
-    let begins_with = if given.location.is_some() { in_bytes(items)? } else { Vec::new() };
-    begin(ruby, object, &given, 0, &begins_with)?;
+    let begins_with = if given.location.is_some() { in_bytes(items)? } else { Batch::default() };
+    begin(ruby, object, &given, 0, &begins_with.all())?;
     if given.location.is_none() { push_all(ruby, object, items) } else { Ok(()) }
 }
 
@@ -451,7 +450,7 @@ pub fn begin(
     object: Value,
     given: &Given,
     max: u64,
-    items: &[(u32, Vec<u8>)],
+    items: &[(u32, &[u8])],
 ) -> Result<(), Error> {
     let bytes = match given.extra[0] {
         None => 64 << 20,
@@ -466,10 +465,10 @@ pub fn begin(
         return Err(too_large(ruby, item.len(), bytes));
     }
     let data = of::<QueueData>(object);
-    let (is_sized, items) = (max != 0, borrowed(items));
+    let is_sized = max != 0;
     let class = if is_sized { "SizedQueue" } else { "Queue" };
     data.is_sized.store(is_sized, Relaxed);
-    let open = |path: &Path, mode| Queue::in_file(path, mode, class, bytes, max, &items);
+    let open = |path: &Path, mode| Queue::in_file(path, mode, class, bytes, max, items);
     data.initialize(ruby, object, given.location.as_ref(), || Queue::new(bytes, max), open)?;
     // SAFETY: an object of ours, whose data is for all Ractors. They may share it as it is: core's queues cannot be frozen.
     unsafe { (*(object.as_raw() as *mut rb_sys::RBasic)).flags |= SHAREABLE };

@@ -39,28 +39,16 @@ struct Section {
 pub unsafe fn run(argc: c_int, argv: *const VALUE, this: VALUE) -> VALUE {
     // SAFETY: the receiver of the running method; nothing to drop yet.
     let data = unsafe { typed_data::get::<QueueData>(this) };
-    let section = Cell::new(None);
-    let mut short = Short::new();
-    let taken = if argc == 0 { try_take_short(data, &mut short) } else { None };
-    if let Some(taken) = taken {
-        let (depth, plain) = (fork_depth(), load_immediate(short.tag, short.bytes()));
-        section.set(plain.map(|item| Section { item, taken, fork_depth: depth }));
-        if plain.is_none() {
-            answer(|| {
-                let item = load(&ruby(), short.tag, Bytes::Here(short.bytes()));
-                section.set(Some(loaded(&ruby(), this, taken, depth, item)?));
-                Ok(NIL)
-            });
-        }
-    } else {
+    let mut section = if argc == 0 { begin_short(data, this) } else { None };
+    if section.is_none() {
         answer(|| {
             // SAFETY: Ruby passes `argc` arguments.
             let args = unsafe { arguments(argc, argv, 0, usize::MAX)? };
-            section.set(begin(&ruby(), this, args)?);
+            section = begin(&ruby(), this, args)?;
             Ok(NIL)
         });
     }
-    let Some(section) = section.get() else { return NIL };
+    let Some(section) = section else { return NIL };
     let mut state = 0;
     // SAFETY: `call` gets the section, which outlives the call.
     let result = unsafe { rb_sys::rb_protect(Some(call), (&raw const section) as VALUE, &mut state) };
@@ -79,6 +67,25 @@ pub unsafe fn run(argc: c_int, argv: *const VALUE, this: VALUE) -> VALUE {
     let _ = end(&ruby(), this, &section, matches!(state, TAG_RETURN | TAG_BREAK));
     // SAFETY: the jump that `rb_protect` has caught.
     unsafe { rb_sys::rb_jump_tag(state) }
+}
+
+/// Takes the first item, if it is short and that can be done at once. A function of its own: the room for the item is not
+/// to be on the stack while the block runs.
+#[inline(never)]
+fn begin_short(data: &QueueData, this: VALUE) -> Option<Section> {
+    let mut short = Short::new();
+    let taken = try_take_short(data, &mut short)?;
+    let depth = fork_depth();
+    if let Some(item) = load_immediate(short.tag, short.bytes()) {
+        return Some(Section { item, taken, fork_depth: depth });
+    }
+    let section = Cell::new(None);
+    answer(|| {
+        let item = load(&ruby(), short.tag, Bytes::Here(short.bytes()));
+        section.set(Some(loaded(&ruby(), this, taken, depth, item)?));
+        Ok(NIL)
+    });
+    section.get()
 }
 
 fn begin(ruby: &Ruby, this: VALUE, args: &[VALUE]) -> Result<Option<Section>, Error> {

@@ -154,6 +154,32 @@ impl Item {
     }
 }
 
+/// Tags and bytes of several items, one after the other.
+#[derive(Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    /// The tag of each, and where its bytes end.
+    items: Vec<(u32, usize)>,
+}
+
+impl Batch {
+    /// Room for so many, if they are short.
+    pub fn with_capacity(count: usize) -> Self {
+        Batch { bytes: Vec::with_capacity(count * 8), items: Vec::with_capacity(count) }
+    }
+
+    pub fn add(&mut self, tag: u32, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        self.items.push((tag, self.bytes.len()));
+    }
+
+    pub fn all(&self) -> Vec<(u32, &[u8])> {
+        let mut start = 0;
+        let item = |(tag, end): &(u32, usize)| (*tag, &self.bytes[std::mem::replace(&mut start, *end)..*end]);
+        self.items.iter().map(item).collect()
+    }
+}
+
 /// The value of an Integer that is an object, if 64 bits have room for it.
 fn long_integer(object: VALUE) -> Option<i64> {
     let mut number = 0_i64;

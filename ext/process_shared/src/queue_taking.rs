@@ -3,6 +3,7 @@
 //! A waiter takes its item for a time, without the GVL, and for good once it has the GVL back and no interrupt is due. If
 //! one is due, or the process dies meanwhile, the item is where it was.
 
+use magnus::rb_sys::AsRawValue;
 use magnus::{RArray, Ruby, Value, prelude::*};
 use process_shared_core::platform::fork_depth;
 use process_shared_core::queue::{Critical, Refusal, Short, Taken};
@@ -14,8 +15,8 @@ use std::cell::{Cell, RefCell};
 use crate::errors::{self, Error};
 use crate::object::Object;
 use crate::queue::{QueueData, Waiting, locked, refused, without_gvl};
-use crate::queue_items::{Bytes, load};
-use crate::raw_methods::raising;
+use crate::queue_items::{Bytes, load, load_immediate, load_plain};
+use crate::raw_methods::{raising, value};
 use crate::{fiber_scheduler, nogvl, thread, trap_context};
 
 thread_local! {
@@ -74,29 +75,14 @@ impl Found {
 
     /// Reads the bytes of a large item. If that fails it goes back.
     fn read(mut self, ruby: &Ruby, queue: &Queue) -> Result<Self, Error> {
-        match (self.read_large(ruby, queue), self.taken) {
-            (Err(error), Some(taken)) => put_back(ruby, queue, &taken).and(Err(error)),
-            (read, _) => read.map(|()| self),
+        let Some(taken) = self.taken.filter(|taken| taken.is_large) else { return Ok(self) };
+        match read_large(ruby, queue, &taken) {
+            Ok(string) => {
+                self.large = Some(string);
+                Ok(self)
+            }
+            Err(error) => put_back(ruby, queue, &taken).and(Err(error)),
         }
-    }
-
-    /// Reads the bytes of a large item.
-    fn read_large(&mut self, ruby: &Ruby, queue: &Queue) -> Result<(), Error> {
-        let Some(taken) = self.taken.filter(|taken| taken.is_large) else { return Ok(()) };
-        // SAFETY: what they raise is caught. Nobody finds a hidden String, so nobody changes it.
-        let string = raising(|| unsafe {
-            let string = rb_sys::rb_obj_hide(rb_sys::rb_str_new(std::ptr::null(), taken.length as _));
-            rb_sys::rb_str_modify(string);
-            string
-        })?;
-        // SAFETY: the String has so many bytes, which stay where they are: it is no embedded one, and on this stack.
-        let read =
-            without_gvl(|| unsafe { queue.items().read(&taken, RSTRING_PTR(string).cast_mut().cast()) });
-        // SAFETY: hidden above.
-        unsafe { rb_sys::rb_obj_reveal(string, rb_sys::rb_cString) };
-        read.map_err(|refusal| refused(ruby, refusal))?;
-        self.large = Some(string);
-        Ok(())
     }
 
     /// Makes it taken for good.
@@ -110,6 +96,22 @@ impl Found {
         self.taken = None;
         Ok(self)
     }
+}
+
+/// The bytes of a large item in flight, as a String that nobody else knows.
+fn read_large(ruby: &Ruby, queue: &Queue, taken: &Taken) -> Result<VALUE, Error> {
+    // SAFETY: what they raise is caught. Nobody finds a hidden String, so nobody changes it.
+    let string = raising(|| unsafe {
+        let string = rb_sys::rb_obj_hide(rb_sys::rb_str_new(std::ptr::null(), taken.length as _));
+        rb_sys::rb_str_modify(string);
+        string
+    })?;
+    // SAFETY: the String has so many bytes, which stay where they are: it is no embedded one, and on this stack.
+    let read = without_gvl(|| unsafe { queue.items().read(taken, RSTRING_PTR(string).cast_mut().cast()) });
+    // SAFETY: hidden above.
+    unsafe { rb_sys::rb_obj_reveal(string, rb_sys::rb_cString) };
+    read.map_err(|refusal| refused(ruby, refusal))?;
+    Ok(string)
 }
 
 /// The item in flight is done.
@@ -142,7 +144,8 @@ pub fn trim(ruby: &Ruby, queue: &Queue) -> Result<(), Error> {
 #[inline]
 pub fn try_pop_short(data: &QueueData, short: &mut Short) -> bool {
     let (Some(queue), Some(thread)) = (data.shared.usable(), thread::known()) else { return false };
-    queue.items().try_enter(&thread).is_some_and(|critical| critical.pop_short(short))
+    let Some(critical) = queue.items().try_enter(&thread) else { return false };
+    critical.pop_short(short) || (!queue.items().should_trim() && critical.pop_wide(short))
 }
 
 /// Takes the first item for a time, if it is short and that can be done at once.
@@ -159,27 +162,6 @@ pub fn try_finish(queue: &Queue, taken: &Taken) -> bool {
     let Some(thread) = thread::known() else { return false };
     let Some(critical) = queue.items().try_enter(&thread) else { return false };
     critical.finish(taken).is_ok()
-}
-
-/// Takes the first item for good, if that can be done at once.
-#[inline]
-pub fn try_pop(data: &QueueData) -> Option<Found> {
-    let (queue, thread) = (data.shared.usable()?, thread::known()?);
-    if queue.items().should_trim() {
-        return None;
-    }
-    let critical = queue.items().try_enter(&thread)?;
-    let mut room = ROOM.take();
-    match critical.pop(&mut room) {
-        Ok(popped) => {
-            drop(critical);
-            Some(Found::new(popped.tag, room, None))
-        }
-        Err(_) => {
-            ROOM.set(room);
-            None
-        }
-    }
 }
 
 /// This process's number among the members.
@@ -328,8 +310,47 @@ fn anyway<T>(queue: &Queue, thread: &Thread, action: impl Fn(&Critical<Thread>) 
     })
 }
 
-/// How many items are taken under the queue's lock at once.
+/// How many items are taken under the queue's lock at once, and how many words.
 const AT_ONCE: usize = 256;
+const WORDS_AT_ONCE: usize = 4096;
+
+/// Several items in flight. Their bytes lie one after the other.
+#[derive(Default)]
+struct Haul {
+    items: Vec<Hauled>,
+    bytes: Vec<u8>,
+}
+
+struct Hauled {
+    taken: Taken,
+    /// That of the process that has it in flight.
+    fork_depth: u32,
+    /// Where the bytes of a small one end.
+    end: usize,
+    /// The String with the bytes of a large one.
+    large: Option<VALUE>,
+}
+
+impl Haul {
+    fn bytes(&self, index: usize) -> Bytes<'_> {
+        let start = index.checked_sub(1).map_or(0, |before| self.items[before].end);
+        self.items[index]
+            .large
+            .map_or(Bytes::Here(&self.bytes[start..self.items[index].end]), Bytes::InString)
+    }
+
+    /// Takes up to `max` items more that are there.
+    fn take(&mut self, critical: &Critical<Thread>, member: u32, max: usize) {
+        let mut end = self.bytes.len();
+        for _ in 0..max {
+            // What there is to say is said to those that take one.
+            let Ok(taken) = critical.take(member, &mut self.bytes) else { break };
+            end = self.bytes.len();
+            self.items.push(Hauled { taken, fork_depth: fork_depth(), end, large: None });
+        }
+        self.bytes.truncate(end);
+    }
+}
 
 /// Takes up to `max` of the items that there are, as soon as there is one, as an Array; nil as `fetch`. All are in flight
 /// until all are objects; if that fails, all go back.
@@ -340,42 +361,70 @@ pub fn take_many(
     waiting: Waiting,
     max: usize,
 ) -> Result<Value, Error> {
-    let Some(first) = fetch(ruby, object, data, waiting, Wanted::InFlight)? else {
+    if let Some(array) = take_words(ruby, data, max)? {
+        return Ok(array.as_value());
+    }
+    let Some(mut first) = fetch(ruby, object, data, waiting, Wanted::InFlight)? else {
         return Ok(ruby.qnil().as_value());
     };
-    let large = ruby.ary_new(); // the collector does not look into `all`
-    let mut all = vec![first];
-    let objects = keep_large(large, &all)
-        .and_then(|()| take_rest(ruby, data, &mut all, max, large))
-        .and_then(|()| load_all(ruby, &all));
+    let large = ruby.ary_new(); // the collector does not look into `haul`
+    let mut haul = Haul { items: Vec::new(), bytes: std::mem::take(&mut first.small) };
+    let end = haul.bytes.len();
+    let fork_depth = first.fork_depth;
+    haul.items.extend(first.taken.map(|taken| Hauled { taken, fork_depth, end, large: first.large }));
+    let objects = first
+        .large
+        .map_or(Ok(()), |string| Ok(large.push(value(string))?))
+        .and_then(|()| take_rest(ruby, data, &mut haul, max, large))
+        .and_then(|()| load_all(ruby, &haul));
     std::hint::black_box(&large);
-    let ended = end_all(ruby, data, &all, objects.is_ok());
+    let ended = end_all(ruby, data, &haul, objects.is_ok());
     let array = objects?;
     ended?;
     Ok(array.as_value())
 }
 
-/// What this process has in flight is done, or goes back.
-fn end_all(ruby: &Ruby, data: &QueueData, all: &[Found], is_done: bool) -> Result<(), Error> {
+/// What this process has in flight is done, or goes back: nothing in a child that was forked since.
+fn end_all(ruby: &Ruby, data: &QueueData, haul: &Haul, is_done: bool) -> Result<(), Error> {
     let Some(queue) = data.shared.reached() else { return Ok(()) };
-    let held: Vec<Taken> = all.iter().filter_map(Found::held).collect();
+    let depth = fork_depth();
+    let held: Vec<&Hauled> = haul.items.iter().filter(|item| item.fork_depth == depth).collect();
     let end = |critical: &Critical<Thread>| {
         held.iter()
+            .map(|item| &item.taken)
             .try_for_each(|taken| if is_done { critical.finish(taken) } else { critical.put_back(taken) })
     };
     anyway(queue, &thread::current(ruby)?, end).map_err(|refusal| refused(ruby, refusal))?;
     trim(ruby, queue)
 }
 
-fn keep_large(array: RArray, found: &[Found]) -> Result<(), Error> {
-    let large = found.iter().filter_map(|found| found.large);
-    Ok(large.map(crate::raw_methods::value).try_for_each(|string| array.push(string))?)
+/// Takes the items that there are, or the first `max`, for good, if there are few and no object has to be made for any of them:
+/// then nothing can go wrong with them. `None` if not, and nothing has been taken.
+fn take_words(ruby: &Ruby, data: &QueueData, max: usize) -> Result<Option<RArray>, Error> {
+    let queue = data.open(ruby)?;
+    let count = queue.items().size_at_a_glance().min(max);
+    if count == 0 || count > WORDS_AT_ONCE {
+        return Ok(None);
+    }
+    let (array, mut words) = (ruby.ary_new_capa(count), Vec::with_capacity(count));
+    let are_taken = locked(ruby, queue, |critical| {
+        critical.pop_words(count.min(critical.size()), |tag, bytes| {
+            load_immediate(tag, bytes).map(|word| words.push(word)).is_some()
+        })
+    })?;
+    if !are_taken || words.is_empty() {
+        return Ok(None);
+    }
+    // SAFETY: values that are no objects, for which the Array has room.
+    raising(|| unsafe { rb_sys::rb_ary_cat(array.as_raw(), words.as_ptr(), words.len() as _) })?;
+    trim(ruby, queue)?;
+    Ok(Some(array))
 }
 
 fn take_rest(
     ruby: &Ruby,
     data: &QueueData,
-    all: &mut Vec<Found>,
+    haul: &mut Haul,
     max: usize,
     large: RArray,
 ) -> Result<(), Error> {
@@ -384,36 +433,39 @@ fn take_rest(
     let there = locked(ruby, queue, |critical| critical.size())?;
     let mut left = there.min(max - 1);
     while left > 0 {
-        let found = as_member(ruby, queue, |critical, member| {
-            let mut found = Vec::new();
-            while found.len() < left.min(AT_ONCE) {
-                let mut bytes = Vec::new();
-                match critical.take(member, &mut bytes) {
-                    Ok(taken) => found.push(Found::new(taken.tag, bytes, Some(taken))),
-                    Err(_) => break, // what there is to say is said to those that take one
-                }
-            }
-            found
-        })?;
-        if found.is_empty() {
-            break;
-        }
-        left -= found.len();
+        let before = haul.items.len();
+        as_member(ruby, queue, |critical, member| haul.take(critical, member, left.min(AT_ONCE)))?;
         // All are in flight: those that cannot be read go back with the others.
-        let before = all.len();
-        all.extend(found);
-        for found in &mut all[before..] {
-            found.read_large(ruby, queue)?;
-            keep_large(large, std::slice::from_ref(found))?;
+        for item in haul.items[before..].iter_mut().filter(|item| item.taken.is_large) {
+            let string = read_large(ruby, queue, &item.taken)?;
+            item.large = Some(string);
+            large.push(value(string))?;
+        }
+        match haul.items.len() - before {
+            0 => break,
+            taken => left -= taken,
         }
     }
     Ok(())
 }
 
-fn load_all(ruby: &Ruby, all: &[Found]) -> Result<RArray, Error> {
-    let array = ruby.ary_new_capa(all.len());
-    for found in all {
-        array.push(crate::raw_methods::value(found.load(ruby)?))?;
+fn load_all(ruby: &Ruby, haul: &Haul) -> Result<RArray, Error> {
+    let (array, count) = (ruby.ary_new_capa(haul.items.len()), haul.items.len());
+    let mut index = 0;
+    while index < count {
+        // SAFETY: plain objects for an Array of our own; what this raises is caught.
+        raising(|| unsafe {
+            while index < count {
+                let Bytes::Here(bytes) = haul.bytes(index) else { break };
+                let Some(object) = load_plain(haul.items[index].taken.tag, bytes) else { break };
+                rb_sys::rb_ary_push(array.as_raw(), object);
+                index += 1;
+            }
+        })?;
+        if let Some(item) = haul.items.get(index) {
+            array.push(value(load(ruby, item.taken.tag, haul.bytes(index))?))?;
+            index += 1;
+        }
     }
     Ok(array)
 }
