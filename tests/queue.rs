@@ -53,6 +53,9 @@ fn try_push(queue: &Queue, bytes: &[u8]) -> Result<(), Refusal> {
     if let Pushed::Reserved(reservation) = pushed {
         publish(queue, reservation, bytes)?;
     }
+    if queue.should_fetch() {
+        queue.fetch(&me);
+    }
     Ok(())
 }
 

@@ -13,7 +13,7 @@
 //! | `members`     | the processes that have some, and their death; `participant`: this process's      |
 //! | `robust`      | a word whose holder's death is seen                                               |
 //! | `gate`        | where takers and pushers wait                                                     |
-//! | `trim`        | memory back to the system                                                         |
+//! | `trim`        | memory from the system, and back to it                                            |
 //! | `operations`  | push, pop, take: what the others are put together to                              |
 //! | `short`       | the same for short items, which most are                                          |
 //!

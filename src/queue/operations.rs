@@ -311,7 +311,12 @@ impl Queue {
             pushed => pushed.map_err(Ok),
         }?;
         match pushed {
-            Pushed::Done => Ok(()),
+            Pushed::Done => {
+                if self.should_fetch() {
+                    self.fetch(kernel);
+                }
+                Ok(())
+            }
             Pushed::Reserved(reservation) => self.complete(kernel, reservation, bytes).map_err(Ok),
         }
     }

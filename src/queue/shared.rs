@@ -24,6 +24,7 @@ pub struct Queue {
     pub(super) gives_back: bool,
     pub(super) spin: SpinBudget,
     pub(super) spin_for_item: SpinBudget,
+    pub(super) spin_for_memory: SpinBudget,
 }
 
 // SAFETY: the memory outlives it, as its maker promised, and is used by atomic operations, or under the queue's lock.
@@ -60,6 +61,7 @@ impl Queue {
             gives_back,
             spin: SpinBudget::default(),
             spin_for_item: SpinBudget::default(),
+            spin_for_memory: SpinBudget::default(),
         };
         queue.header().bytes.store(bytes, Relaxed);
         queue.header().max.store(max, Relaxed);
@@ -88,6 +90,7 @@ impl Queue {
                 gives_back,
                 spin: SpinBudget::default(),
                 spin_for_item: SpinBudget::default(),
+                spin_for_memory: SpinBudget::default(),
             }),
             _ => Err(Corrupt),
         }

@@ -219,6 +219,20 @@ fn wide_items_and_words() {
 }
 
 #[test]
+fn memory_is_fetched() {
+    try_case(&Case {
+        name: "fetch memory",
+        items: &[(1, SMALL), (2, WIDE), (3, WIDE), (4, WIDE)],
+        operation: &|queue, _| {
+            assert!(queue.should_fetch());
+            queue.fetch(&me());
+        },
+        allowed: &[&[1, 2, 3, 4]],
+        then: go_on,
+    });
+}
+
+#[test]
 fn many_at_once() {
     let items: Vec<_> = (10..40).map(|number| (number, item(number, SMALL))).collect();
     let items: Vec<_> = items.iter().map(|(number, bytes)| (*number, bytes.as_slice())).collect();

@@ -147,7 +147,10 @@ fn push_item(
     let bytes = unsafe { item.bytes() };
     refuse_too_large(ruby, queue, bytes.len())?;
     match locked(ruby, queue, |critical| critical.push(item.tag, bytes))? {
-        Ok(Pushed::Done) => return Ok(true),
+        Ok(Pushed::Done) => {
+            fetch_memory(queue, &thread::current(ruby)?);
+            return Ok(true);
+        }
         Ok(Pushed::Reserved(reservation)) => {
             let thread = thread::current(ruby)?;
             let mut reservation = Some(reservation);
@@ -243,7 +246,18 @@ fn try_push(data: &QueueData, object: VALUE) -> bool {
     if critical.push_short(item.tag, bytes) {
         return true;
     }
-    matches!(critical.push(item.tag, bytes), Ok(Pushed::Done))
+    let is_pushed = matches!(critical.push(item.tag, bytes), Ok(Pushed::Done));
+    drop(critical);
+    fetch_memory(queue, &thread);
+    is_pushed
+}
+
+/// After a push: sees to it that the next ones find memory.
+#[inline]
+fn fetch_memory(queue: &Queue, thread: &Thread) {
+    if queue.items().should_fetch() {
+        queue.items().fetch(thread);
+    }
 }
 
 fn push_slow(ruby: &Ruby, object: Value, args: &[Value]) -> Result<VALUE, Error> {
@@ -308,6 +322,7 @@ fn push_all(ruby: &Ruby, object: Value, array: RArray) -> Result<(), Error> {
             Err(Refusal::Full) => 0,
             Err(refusal) => return Err(refused(ruby, refusal)),
         };
+        fetch_memory(queue, &thread::current(ruby)?);
         rest = &rest[done..];
         if done == 0 {
             let item = Item::copied(*tag, bytes)?;

@@ -421,13 +421,7 @@ fn take_words(ruby: &Ruby, data: &QueueData, max: usize) -> Result<Option<RArray
     Ok(Some(array))
 }
 
-fn take_rest(
-    ruby: &Ruby,
-    data: &QueueData,
-    haul: &mut Haul,
-    max: usize,
-    large: RArray,
-) -> Result<(), Error> {
+fn take_rest(ruby: &Ruby, data: &QueueData, haul: &mut Haul, max: usize, large: RArray) -> Result<(), Error> {
     let queue = data.open(ruby)?;
     // No more than there are now: others may add items as fast as this takes them.
     let there = locked(ruby, queue, |critical| critical.size())?;
