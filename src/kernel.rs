@@ -77,6 +77,12 @@ pub trait Kernel {
         }
     }
 
+    /// Does nothing for a while, or until a signal is handled: for waits that the system cannot end.
+    fn nap(&self, time: Duration) -> Wake {
+        std::thread::sleep(time);
+        Wake::Woken
+    }
+
     /// As `wait_or_recheck`, also until one of `watched` has another value than the one beside it. Where the system cannot
     /// tell of that, the caller looks every `LOOK`.
     fn wait_for_any_or_recheck<'w>(

@@ -5,6 +5,8 @@
 //! what it came for, or gives up; the kernel marks the entry when its owner dies. So a death needs no repair, and nobody
 //! who comes later is quicker.
 //!
+//! Where the kernel tells nobody of deaths, those in line take naps and look.
+//!
 //! A participant has its number a moment before others can see it, and may find that later ones have gone on. So the
 //! first in line takes a lock too, which keeps two from being first at once. For the same reason two may sleep on one
 //! entry: the thread that the kernel wakes there wakes the other.
@@ -16,6 +18,10 @@ use crate::lock::Outcome;
 use crate::participants::{Party, Seen, State, Ticket, status};
 use crate::platform::Wake;
 use crate::word::ANY_CLASS;
+use std::time::Duration;
+
+/// How long a thread in line sleeps at once where no system call can wait for an entry.
+const NAP: Duration = Duration::from_millis(10);
 
 /// The state of a participant that stands in line.
 pub const IN_LINE: State = 2;
@@ -53,15 +59,7 @@ impl<'a> Place<'a> {
             fence(SeqCst); // of two who come at once, one sees the other
         }
         while let Some(before) = self.before() {
-            let lock = before.entry.lock();
-            let Some(held) = lock.watch().filter(|_| before.is_live()) else { continue };
-            kernel.set_pending(lock.word()); // a wake-up in our hands must not die with us
-            let wake = kernel.wait_or_recheck(lock.word(), held, deadline, ANY_CLASS);
-            if !before.is_live() {
-                kernel.wake(lock.word(), i32::MAX, ANY_CLASS);
-            }
-            kernel.clear_pending();
-            match wake {
+            match sleep_behind(before, kernel, deadline) {
                 Wake::Woken => {}
                 Wake::TimedOut => return Outcome::TimedOut,
                 Wake::Interrupted => return Outcome::Interrupted,
@@ -74,6 +72,25 @@ impl<'a> Place<'a> {
     fn before(self) -> Option<Seen<'a>> {
         in_line(self.waiters).filter(|seen| seen.number() < self.arrival).max_by_key(Seen::number)
     }
+}
+
+/// Sleeps until the participant `before` may have gone.
+fn sleep_behind<K: Kernel>(before: Seen<'_>, kernel: &K, deadline: Option<Deadline>) -> Wake {
+    let lock = before.entry.lock();
+    if !K::TELLS_OF_DEATHS {
+        // No entry has a Mach semaphore to sleep on.
+        lock.reap_if_owner_dead::<K>();
+        let time = deadline.map_or(NAP, |deadline| deadline.remaining().min(NAP));
+        return if time.is_zero() { Wake::TimedOut } else { kernel.nap(time) };
+    }
+    let Some(held) = lock.watch().filter(|_| before.is_live()) else { return Wake::Woken };
+    kernel.set_pending(lock.word()); // a wake-up in our hands must not die with us
+    let wake = kernel.wait_or_recheck(lock.word(), held, deadline, ANY_CLASS);
+    if !before.is_live() {
+        kernel.wake(lock.word(), i32::MAX, ANY_CLASS);
+    }
+    kernel.clear_pending();
+    wake
 }
 
 fn in_line(waiters: Party<'_>) -> impl Iterator<Item = Seen<'_>> {

@@ -4,7 +4,7 @@ require "rake"
 
 # What there is on Linux only: queues, maps, permits that come back, and the specs and programs that use them.
 module LinuxOnly
-  names = %w[cache map process_shared_store prometheus queue rate_limits recipes robust_semaphore]
+  names = %w[cache items_that_fork map process_shared_store prometheus queue rate_limits recipes robust_semaphore]
   SPECS = "spec/**/{#{names.join(",")}}_spec.rb"
   USE = /ProcessShared::(?:SizedQueue|Queue|Map|Cache)\b|robust: true/
 

@@ -117,6 +117,8 @@ RSpec.describe ProcessShared::Semaphore, "with robust permits", if: RUBY_PLATFOR
     end
   end
 
+  it_behaves_like "a line of those who want several permits", { robust: true }, ->(empty) { empty.resize(3) }
+
   it "says that others are not robust" do
     expect { described_class.new.holders }.to raise_error(ProcessShared::ProcessError, /not robust/)
     expect { described_class.new.resize(1) }.to raise_error(ProcessShared::ProcessError, /not robust/)

@@ -250,6 +250,10 @@ impl Kernel for Thread {
         if queue.end_sleep(which, signalled) { Wake::Woken } else { wake }
     }
 
+    fn nap(&self, time: Duration) -> Wake {
+        if pause(time) { Wake::Woken } else { Wake::Interrupted }
+    }
+
     fn wake(&self, at: &Word, count: i32, classes: u32) -> usize {
         // Neither can choose by class, so all are woken and look for themselves.
         let count = if classes == ANY_CLASS { count as u32 } else { u32::MAX };
