@@ -103,7 +103,7 @@ fn in_line(semaphore: &Semaphore, place: u32, served: &AtomicU32, interrupts: &A
         semaphore.post_many(&thread, 2, MAX).unwrap();
         0
     });
-    child.until_asleep();
+    child.until_asleep_in_line();
     child
 }
 
@@ -120,7 +120,7 @@ fn those_who_want_several_are_served_in_the_order_they_came() {
             interrupts.load(SeqCst) >= number
         });
         support::until("it waits again", || semaphore.waiters() == 4);
-        second.until_asleep();
+        second.until_asleep_in_line();
     }
     killed.kill();
     semaphore.post_many(&thread, 2, MAX).unwrap();

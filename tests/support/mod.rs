@@ -86,6 +86,12 @@ impl Child {
     pub fn until_asleep(&self) {
         until("a child sleeps", || is_asleep(self.pid));
     }
+
+    /// Returns once it sleeps in a futex, or takes a nap, as those in a line do over the model of Mach.
+    pub fn until_asleep_in_line(&self) {
+        let naps = [libc::SYS_nanosleep, libc::SYS_clock_nanosleep];
+        until("a child sleeps in line", || is_asleep(self.pid) || sleeps_in(self.pid, &naps));
+    }
 }
 
 impl Drop for Child {
@@ -108,9 +114,14 @@ pub fn state(pid: libc::pid_t) -> char {
 
 /// Whether a process sleeps in a futex call.
 pub fn is_asleep(pid: libc::pid_t) -> bool {
+    sleeps_in(pid, &[libc::SYS_futex, libc::SYS_futex_waitv])
+}
+
+/// Whether a process sleeps in one of these system calls.
+fn sleeps_in(pid: libc::pid_t, calls: &[libc::c_long]) -> bool {
     let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
     let number = call.split(" ").next().and_then(|number| number.parse().ok());
-    matches!(number, Some(libc::SYS_futex | libc::SYS_futex_waitv)) && state(pid) == 'S'
+    number.is_some_and(|number| calls.contains(&number)) && state(pid) == 'S'
 }
 
 /// Returns once all threads of this process but the calling one sleep in a futex.
