@@ -340,15 +340,18 @@ RSpec.describe ProcessShared::Queue do
 
   it "is used in signal handlers, where it does not wait" do
     child = fork_child do |parent|
+      results = nil
       trap(:USR1) do
         queue.push(1)
-        parent.say([queue.pop(true), queue.pop(timeout: 0), (queue.pop rescue $!.class)])
+        results = [queue.pop(true), queue.pop(timeout: 0), (queue.pop rescue $!.class)]
       end
-      parent.say && parent.listen
+      parent.say # which holds the pipe's lock: the handler cannot say anything
+      sleep 0.001 until results
+      results
     end
     child.hear
     child.signal(:USR1)
-    expect(child.hear).to eq [1, nil, ThreadError]
+    expect(child.value).to eq [1, nil, ThreadError]
   end
 
   it "costs no descriptor, and gives memory back when it drains" do
