@@ -18,6 +18,7 @@ RSpec.describe "In another PID namespace", if: !ProcessShared.const_defined?(:Ha
     it "a #{entry.name} of the parent is refused, by every method" do
       object = entry.make
       refusals = in_new_namespace do
+        $VERBOSE = nil # Ruby 3.4 warns of a block that is passed to a method without one
         entry.calls.to_h { |name, arguments| [name, refusal { object.public_send(name, *arguments) { :entered } }] }
       end
       expect(refusals).to all(satisfy("be refused") { |_, said| said.include?("another PID namespace") })
