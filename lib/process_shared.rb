@@ -33,8 +33,8 @@ require "process_shared/presence"
 # +spawn+. <tt>new</tt> opens what is there, or makes it; nobody ever sees it half made.
 #
 # - Class, element type, number of elements or bytes, and rate have to be those in the file, else +ArgumentError+. To
-#   change one of them, delete the file when the processes that have it have ended. What says how an object begins, such
-#   as a semaphore's value, is ignored where it is there already.
+#   change one of them, delete the file when the processes that have it have ended. An initial state, such as a
+#   semaphore's value, is ignored where the object is there already.
 # - When all processes that had it are gone, however they went, the next one finds each lock free, +abandoned?+ where a holder
 #   did not unlock it, and values, permits and memory as they were left. After a restart of the machine it is new.
 # - Opened several times in a process it is one object.

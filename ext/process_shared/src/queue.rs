@@ -289,7 +289,7 @@ fn concat(ruby: &Ruby, object: Value, array: Value) -> Result<Value, Error> {
     Ok(object)
 }
 
-/// What the elements of `array`, which nobody else has, are as items. May run any code.
+/// Writes the elements of `array` as items. Marshal may run any code, so nobody else may have the array.
 fn in_bytes(array: RArray) -> Result<Batch, Error> {
     let mut batch = Batch::with_capacity(array.len());
     for index in 0..array.len() {

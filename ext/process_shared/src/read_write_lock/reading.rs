@@ -17,7 +17,7 @@ use crate::object::Object;
 use crate::timeout::Timeout;
 use crate::{fiber_scheduler, nogvl, thread, trap_context};
 
-/// What a reader that waited at the gate has come to.
+/// How a reader's wait at the gate has ended.
 enum Gate {
     Shut,
     MayBeFree,
@@ -195,7 +195,8 @@ impl ReadWriteLockData {
         Ok(if held { Gate::Held } else { Gate::Shut })
     }
 
-    /// Reads, as the holder of the gate. What a dead writer has left is repaired first: false if that took too long.
+    /// Begins to read, as the holder of the gate. `on_abandoned` first repairs the data that a dead writer has left: false if
+    /// that took too long.
     fn pass_gate(
         &self,
         ruby: &Ruby,
