@@ -7,8 +7,7 @@
 //! | a fork, in the child                           | stays the parent's |
 
 use magnus::Ruby;
-use process_shared_core::platform::fork_depth;
-use process_shared_core::queue::{Short, Taken};
+use process_shared_core::queue::Short;
 use rb_sys::VALUE;
 use std::cell::Cell;
 use std::ffi::c_int;
@@ -16,7 +15,7 @@ use std::ffi::c_int;
 use crate::errors::Error;
 use crate::queue::{QueueData, taking};
 use crate::queue_items::{Bytes, load, load_immediate};
-use crate::queue_taking::{Wanted, fetch, finish, put_back, trim, try_finish, try_take_short};
+use crate::queue_taking::{InFlight, Wanted, fetch, finish, put_back, trim, try_finish, try_take_short};
 use crate::raw_methods::{NIL, answer, arguments, ruby, value};
 use crate::typed_data::{self, of};
 
@@ -24,12 +23,11 @@ use crate::typed_data::{self, of};
 const TAG_RETURN: c_int = 1;
 const TAG_BREAK: c_int = 2;
 
-/// An item in flight, and the process that has it.
+/// An item in flight, and its object.
 #[derive(Clone, Copy)]
 struct Section {
-    item: VALUE,
-    taken: Taken,
-    fork_depth: u32,
+    object: VALUE,
+    item: InFlight,
 }
 
 /// Calls the running method's block with the first item.
@@ -53,10 +51,9 @@ pub unsafe fn run(argc: c_int, argv: *const VALUE, this: VALUE) -> VALUE {
     // SAFETY: `call` gets the section, which outlives the call.
     let result = unsafe { rb_sys::rb_protect(Some(call), (&raw const section) as VALUE, &mut state) };
     if state == 0 {
-        let is_here = section.fork_depth == fork_depth();
-        match data.shared.reached().filter(|_| is_here) {
-            Some(queue) if !try_finish(queue, &section.taken) => {}
-            Some(queue) if queue.items().should_trim() => {
+        match data.shared.reached().zip(section.item.held()) {
+            Some((queue, taken)) if !try_finish(queue, taken) => {}
+            Some((queue, _)) if queue.items().should_trim() => {
                 return answer(|| trim(&ruby(), queue).map(|()| result));
             }
             _ => return result,
@@ -74,15 +71,14 @@ pub unsafe fn run(argc: c_int, argv: *const VALUE, this: VALUE) -> VALUE {
 #[inline(never)]
 fn begin_short(data: &QueueData, this: VALUE) -> Option<Section> {
     let mut short = Short::new();
-    let taken = try_take_short(data, &mut short)?;
-    let depth = fork_depth();
-    if let Some(item) = load_immediate(short.tag, short.bytes()) {
-        return Some(Section { item, taken, fork_depth: depth });
+    let item = InFlight::new(try_take_short(data, &mut short)?);
+    if let Some(object) = load_immediate(short.tag, short.bytes()) {
+        return Some(Section { object, item });
     }
     let section = Cell::new(None);
     answer(|| {
-        let item = load(&ruby(), short.tag, Bytes::Here(short.bytes()));
-        section.set(Some(loaded(&ruby(), this, taken, depth, item)?));
+        let object = load(&ruby(), short.tag, Bytes::Here(short.bytes()));
+        section.set(Some(loaded(&ruby(), this, item, object)?));
         Ok(NIL)
     });
     section.get()
@@ -92,21 +88,14 @@ fn begin(ruby: &Ruby, this: VALUE, args: &[VALUE]) -> Result<Option<Section>, Er
     let (object, data) = (value(this), of::<QueueData>(value(this)));
     let waiting = taking(ruby, object, args)?;
     let Some(found) = fetch(ruby, object, data, waiting, Wanted::InFlight)? else { return Ok(None) };
-    let Some(taken) = found.taken else { return Ok(None) };
-    let depth = fork_depth();
-    loaded(ruby, this, taken, depth, found.load(ruby)).map(Some)
+    let Some(item) = found.in_flight else { return Ok(None) };
+    loaded(ruby, this, item, found.load(ruby)).map(Some)
 }
 
 /// The section of an item in flight; if that cannot be loaded, it goes back.
-fn loaded(
-    ruby: &Ruby,
-    this: VALUE,
-    taken: Taken,
-    fork_depth: u32,
-    item: Result<VALUE, Error>,
-) -> Result<Section, Error> {
-    let section = |item| Section { item, taken, fork_depth };
-    item.map(section).inspect_err(|_| {
+fn loaded(ruby: &Ruby, this: VALUE, item: InFlight, object: Result<VALUE, Error>) -> Result<Section, Error> {
+    let section = |object| Section { object, item };
+    object.map(section).inspect_err(|_| {
         let _ = end(ruby, this, &section(NIL), false);
     })
 }
@@ -116,16 +105,14 @@ unsafe extern "C" fn call(section: VALUE) -> VALUE {
     let section = unsafe { &*(section as *const Section) };
     // SAFETY: within a method with a block.
     unsafe {
-        let given = [section.item, rb_sys::rb_uint2inum(section.taken.deliveries as _)];
+        let given = [section.object, rb_sys::rb_uint2inum(section.item.taken.deliveries as _)];
         rb_sys::rb_yield_values2(2, given.as_ptr())
     }
 }
 
 fn end(ruby: &Ruby, this: VALUE, section: &Section, is_done: bool) -> Result<(), Error> {
-    if section.fork_depth != fork_depth() {
-        return Ok(());
-    }
+    let Some(taken) = section.item.held() else { return Ok(()) };
     // SAFETY: the receiver of the running method; nothing to drop yet.
     let Some(queue) = (unsafe { typed_data::get::<QueueData>(this) }).shared.reached() else { return Ok(()) };
-    if is_done { finish(ruby, queue, &section.taken) } else { put_back(ruby, queue, &section.taken) }
+    if is_done { finish(ruby, queue, taken) } else { put_back(ruby, queue, taken) }
 }

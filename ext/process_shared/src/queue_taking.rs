@@ -35,15 +35,34 @@ pub enum Wanted {
     InFlight,
 }
 
+/// An item in flight, and the process that has it.
+#[derive(Clone, Copy)]
+pub struct InFlight {
+    pub taken: Taken,
+    fork_depth: u32,
+}
+
+impl InFlight {
+    /// An item that this process has taken.
+    pub fn new(taken: Taken) -> Self {
+        InFlight { taken, fork_depth: fork_depth() }
+    }
+
+    /// The item, if this process has it. A child that was forked since has not.
+    #[inline]
+    pub fn held(&self) -> Option<&Taken> {
+        (self.fork_depth == fork_depth()).then_some(&self.taken)
+    }
+}
+
 /// An item that was taken, and its bytes.
 pub struct Found {
     tag: u32,
     small: Vec<u8>,
     /// The String with the bytes of a large item.
     large: Option<VALUE>,
-    /// It is in flight, for the process of this fork depth.
-    pub taken: Option<Taken>,
-    fork_depth: u32,
+    /// `None` if it was taken for good.
+    pub in_flight: Option<InFlight>,
 }
 
 impl Drop for Found {
@@ -57,12 +76,7 @@ impl Drop for Found {
 
 impl Found {
     fn new(tag: u32, small: Vec<u8>, taken: Option<Taken>) -> Self {
-        Found { tag, small, large: None, taken, fork_depth: fork_depth() }
-    }
-
-    /// What this process has in flight: nothing in a child that was forked since.
-    fn held(&self) -> Option<Taken> {
-        self.taken.filter(|_| self.fork_depth == fork_depth())
+        Found { tag, small, large: None, in_flight: taken.map(InFlight::new) }
     }
 
     /// The object.
@@ -75,7 +89,8 @@ impl Found {
 
     /// Reads the bytes of a large item. If that fails it goes back.
     fn read(mut self, ruby: &Ruby, queue: &Queue) -> Result<Self, Error> {
-        let Some(taken) = self.taken.filter(|taken| taken.is_large) else { return Ok(self) };
+        let taken = self.in_flight.map(|item| item.taken).filter(|taken| taken.is_large);
+        let Some(taken) = taken else { return Ok(self) };
         match read_large(ruby, queue, &taken) {
             Ok(string) => {
                 self.large = Some(string);
@@ -90,10 +105,10 @@ impl Found {
     /// # Errors
     /// `ProcessError` if it was handed on.
     pub fn finish(mut self, ruby: &Ruby, data: &QueueData) -> Result<Self, Error> {
-        if let (Some(taken), Some(queue)) = (self.held(), data.shared.reached()) {
-            finish(ruby, queue, &taken)?;
+        let item = self.in_flight.take();
+        if let (Some(taken), Some(queue)) = (item.as_ref().and_then(InFlight::held), data.shared.reached()) {
+            finish(ruby, queue, taken)?;
         }
-        self.taken = None;
         Ok(self)
     }
 }
@@ -322,9 +337,7 @@ struct Haul {
 }
 
 struct Hauled {
-    taken: Taken,
-    /// That of the process that has it in flight.
-    fork_depth: u32,
+    item: InFlight,
     /// Where the bytes of a small one end.
     end: usize,
     /// The String with the bytes of a large one.
@@ -343,10 +356,10 @@ impl Haul {
     fn take(&mut self, critical: &Critical<Thread>, member: u32, max: usize) {
         let mut end = self.bytes.len();
         for _ in 0..max {
-            // What there is to say is said to those that take one.
+            // The call that takes one item raises what is wrong with it.
             let Ok(taken) = critical.take(member, &mut self.bytes) else { break };
             end = self.bytes.len();
-            self.items.push(Hauled { taken, fork_depth: fork_depth(), end, large: None });
+            self.items.push(Hauled { item: InFlight::new(taken), end, large: None });
         }
         self.bytes.truncate(end);
     }
@@ -370,8 +383,7 @@ pub fn take_many(
     let large = ruby.ary_new(); // the collector does not look into `haul`
     let mut haul = Haul { items: Vec::new(), bytes: std::mem::take(&mut first.small) };
     let end = haul.bytes.len();
-    let fork_depth = first.fork_depth;
-    haul.items.extend(first.taken.map(|taken| Hauled { taken, fork_depth, end, large: first.large }));
+    haul.items.extend(first.in_flight.map(|item| Hauled { item, end, large: first.large }));
     let objects = first
         .large
         .map_or(Ok(()), |string| Ok(large.push(value(string))?))
@@ -384,14 +396,12 @@ pub fn take_many(
     Ok(array.as_value())
 }
 
-/// What this process has in flight is done, or goes back: nothing in a child that was forked since.
+/// The items that this process has are done, or go back.
 fn end_all(ruby: &Ruby, data: &QueueData, haul: &Haul, is_done: bool) -> Result<(), Error> {
     let Some(queue) = data.shared.reached() else { return Ok(()) };
-    let depth = fork_depth();
-    let held: Vec<&Hauled> = haul.items.iter().filter(|item| item.fork_depth == depth).collect();
+    let held: Vec<&Taken> = haul.items.iter().filter_map(|hauled| hauled.item.held()).collect();
     let end = |critical: &Critical<Thread>| {
         held.iter()
-            .map(|item| &item.taken)
             .try_for_each(|taken| if is_done { critical.finish(taken) } else { critical.put_back(taken) })
     };
     anyway(queue, &thread::current(ruby)?, end).map_err(|refusal| refused(ruby, refusal))?;
@@ -430,9 +440,9 @@ fn take_rest(ruby: &Ruby, data: &QueueData, haul: &mut Haul, max: usize, large: 
         let before = haul.items.len();
         as_member(ruby, queue, |critical, member| haul.take(critical, member, left.min(AT_ONCE)))?;
         // All are in flight: those that cannot be read go back with the others.
-        for item in haul.items[before..].iter_mut().filter(|item| item.taken.is_large) {
-            let string = read_large(ruby, queue, &item.taken)?;
-            item.large = Some(string);
+        for hauled in haul.items[before..].iter_mut().filter(|hauled| hauled.item.taken.is_large) {
+            let string = read_large(ruby, queue, &hauled.item.taken)?;
+            hauled.large = Some(string);
             large.push(value(string))?;
         }
         match haul.items.len() - before {
@@ -451,13 +461,13 @@ fn load_all(ruby: &Ruby, haul: &Haul) -> Result<RArray, Error> {
         raising(|| unsafe {
             while index < count {
                 let Bytes::Here(bytes) = haul.bytes(index) else { break };
-                let Some(object) = load_plain(haul.items[index].taken.tag, bytes) else { break };
+                let Some(object) = load_plain(haul.items[index].item.taken.tag, bytes) else { break };
                 rb_sys::rb_ary_push(array.as_raw(), object);
                 index += 1;
             }
         })?;
-        if let Some(item) = haul.items.get(index) {
-            array.push(value(load(ruby, item.taken.tag, haul.bytes(index))?))?;
+        if let Some(hauled) = haul.items.get(index) {
+            array.push(value(load(ruby, hauled.item.taken.tag, haul.bytes(index))?))?;
             index += 1;
         }
     }
