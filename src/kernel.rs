@@ -8,7 +8,7 @@ use std::iter;
 use std::time::Duration;
 
 /// How long a sleeper relies on a system that does not tell of the words it watches.
-const LOOK: Duration = Duration::from_millis(10);
+pub const LOOK: Duration = Duration::from_millis(10);
 
 pub trait Kernel {
     /// Whether the system does what `set_pending` and `robust_push` ask for. If not, sleepers do it, by looking every now and

@@ -13,15 +13,11 @@
 
 use crate::atomic::{Ordering::SeqCst, fence};
 use crate::deadline::Deadline;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, LOOK};
 use crate::lock::Outcome;
 use crate::participants::{Party, Seen, State, Ticket, status};
 use crate::platform::Wake;
 use crate::word::ANY_CLASS;
-use std::time::Duration;
-
-/// How long a thread in line sleeps at once where no system call can wait for an entry.
-const NAP: Duration = Duration::from_millis(10);
 
 /// The state of a participant that stands in line.
 pub const IN_LINE: State = 2;
@@ -80,7 +76,7 @@ fn sleep_behind<K: Kernel>(before: Seen<'_>, kernel: &K, deadline: Option<Deadli
     if !K::TELLS_OF_DEATHS {
         // No entry has a Mach semaphore to sleep on.
         lock.reap_if_owner_dead::<K>();
-        let time = deadline.map_or(NAP, |deadline| deadline.remaining().min(NAP));
+        let time = deadline.map_or(LOOK, |deadline| deadline.remaining().min(LOOK));
         return if time.is_zero() { Wake::TimedOut } else { kernel.nap(time) };
     }
     let Some(held) = lock.watch().filter(|_| before.is_live()) else { return Wake::Woken };

@@ -41,23 +41,18 @@ class BlockingCall
 
     def two_permits(name, klass, &wait) = permit(name, klass, 2, &wait)
 
-    def permit(name, klass, count = 1, &wait)
+    def permit(name, klass, count = 1, make: -> { klass.new(0) }, &wait)
       @makers[name] = lambda do
-        empty = klass.new(0)
+        empty = make.call
         new(enter: NOTHING, wait: -> { wait.call(empty) }, waiting: -> { empty.waiters == 1 },
             intact: -> { empty.value.zero? && empty.waiters.zero? }, release: -> { empty.release(count) || true },
             leave: -> { empty.release(count) || true }, sleeps: false, close: -> { empty.close })
       end
     end
 
-    # The caller holds all permits: whoever has them gives them back.
+    # The caller holds all permits: only their holder gives them back.
     def robust_permits(name, klass, &wait)
-      @makers[name] = lambda do
-        empty = klass.new(2, robust: true).tap { |semaphore| semaphore.acquire(2) }
-        new(enter: NOTHING, wait: -> { wait.call(empty) }, waiting: -> { empty.waiters == 1 },
-            intact: -> { empty.value.zero? && empty.waiters.zero? }, release: -> { empty.release(2) || true },
-            leave: -> { empty.release(2) || true }, sleeps: false, close: -> { empty.close })
-      end
+      permit(name, klass, 2, make: -> { klass.new(2, robust: true).tap { |semaphore| semaphore.acquire(2) } }, &wait)
     end
 
     def event(name, klass, &wait)

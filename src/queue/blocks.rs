@@ -46,6 +46,11 @@ fn pins_of(link: u64) -> u32 {
     (link >> 32) as u32
 }
 
+#[inline]
+fn with_another_pin(now: u64) -> u64 {
+    link(next_of(now), pins_of(now).wrapping_add(1))
+}
+
 impl<K: Kernel> Critical<'_, K> {
     /// How many blocks are free.
     pub(super) fn free_blocks(&self) -> u32 {
@@ -139,8 +144,7 @@ impl<K: Kernel> Critical<'_, K> {
     #[inline]
     pub(super) fn pin_first(&self, redo: &mut Redo, block: u32) -> Result<(), Refusal> {
         let word = self.queue.link(block)?;
-        let now = word.load(Relaxed);
-        redo.add(word, link(next_of(now), pins_of(now).wrapping_add(1)))
+        redo.add(word, with_another_pin(word.load(Relaxed)))
     }
 
     /// The first change to the block's link: one item less needs the block. False, and nothing is changed, if nobody else does.
@@ -159,8 +163,7 @@ impl<K: Kernel> Critical<'_, K> {
     #[inline]
     pub(super) fn pin(&self, redo: &mut Redo, block: u32) -> Result<(), Refusal> {
         let word = self.queue.link(block)?;
-        let now = redo.get(word);
-        redo.set(word, link(next_of(now), pins_of(now).wrapping_add(1)))
+        redo.set(word, with_another_pin(redo.get(word)))
     }
 
     /// One item less needs the block.
