@@ -2,8 +2,8 @@
 //! of the object have the same.
 
 use crate::participants::Tally;
+use crate::platform::ProcessLocal;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 #[derive(Debug, Default)]
 pub struct Holder {
@@ -34,7 +34,7 @@ pub struct Holding {
 /// What a binding knows of fibers that read, beside what is in their threads' entries.
 #[derive(Debug, Default)]
 pub struct Readings {
-    list: Mutex<Vec<Reading>>,
+    pub list: ProcessLocal<Vec<Reading>>,
     /// Whether there are any.
     pub is_used: AtomicBool,
 }
@@ -59,12 +59,6 @@ impl Holder {
         for holding in [&self.binding, &self.upgrader] {
             see(holding.fiber.load(Relaxed));
         }
-        self.readings.list().iter().for_each(|reading| see(reading.fiber));
-    }
-}
-
-impl Readings {
-    pub fn list(&self) -> MutexGuard<'_, Vec<Reading>> {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+        self.readings.list.with(|list| list.iter().for_each(|reading| see(reading.fiber)));
     }
 }

@@ -2,6 +2,8 @@
 //! still its parent's, also where no fork handler ran.
 
 use super::fork_depth;
+use std::cell::UnsafeCell;
+use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 
 /// Twice the fork depth of the process that the data belong to, and one more while a thread of it is inside.
@@ -30,5 +32,46 @@ impl ForkLock {
 
     pub fn exit(&self) {
         self.0.store(fork_depth() << 1, Release);
+    }
+}
+
+/// A value of each process's own, behind such a lock: a child starts with the default. (A `Mutex` of the standard library
+/// that another thread of the parent held at the fork would stay locked in the child for ever.)
+pub struct ProcessLocal<T> {
+    lock: ForkLock,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: only `with` reaches the value, one thread at a time.
+unsafe impl<T: Send> Sync for ProcessLocal<T> {}
+
+impl<T: Default> ProcessLocal<T> {
+    pub const fn new(value: T) -> Self {
+        ProcessLocal { lock: ForkLock::new(), value: UnsafeCell::new(value) }
+    }
+
+    /// Calls `action`, which must not come back here nor panic, with the value.
+    pub fn with<R>(&self, action: impl FnOnce(&mut T) -> R) -> R {
+        let is_new = self.lock.enter().is_some();
+        // SAFETY: the lock keeps all other threads out.
+        let value = unsafe { &mut *self.value.get() };
+        if is_new {
+            std::mem::forget(std::mem::take(value)); // the parent's, maybe torn
+        }
+        let result = action(value);
+        self.lock.exit();
+        result
+    }
+}
+
+impl<T: Default> Default for ProcessLocal<T> {
+    fn default() -> Self {
+        ProcessLocal::new(T::default())
+    }
+}
+
+impl<T> fmt::Debug for ProcessLocal<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ProcessLocal").finish_non_exhaustive()
     }
 }

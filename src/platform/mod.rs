@@ -46,6 +46,8 @@ pub mod fork_epoch;
 #[cfg(not(loom))]
 pub(crate) mod fork_lock;
 #[cfg(not(loom))]
+pub use fork_lock::ProcessLocal;
+#[cfg(not(loom))]
 pub mod guardian;
 #[cfg(not(loom))]
 mod mapping;

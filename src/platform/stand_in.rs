@@ -8,10 +8,13 @@
 
 use super::{Thread, fork_depth};
 use crate::error::{Error, Result};
+use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
-use std::sync::mpsc::{Sender, channel};
+use std::ptr;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
-const STACK: usize = 64 * 1024;
+/// Bytes of stack. The C library refuses the first where the program's thread-local variables fill it.
+const STACKS: [usize; 2] = [64 << 10, 2 << 20];
 
 /// A `Thread` on its way to another native thread.
 struct Parcel(Thread);
@@ -27,6 +30,15 @@ pub struct StandIn {
     end: ManuallyDrop<Sender<()>>,
 }
 
+// SAFETY: its `Thread` is used by one thread at a time, on whatever native thread that one runs.
+unsafe impl Send for StandIn {}
+
+/// What a stand-in needs to live.
+struct Life {
+    introduce: Sender<Result<Parcel>>,
+    ended: Receiver<()>,
+}
+
 impl StandIn {
     /// Starts a stand-in.
     ///
@@ -34,19 +46,10 @@ impl StandIn {
     /// `System` if the system has no thread left.
     pub fn start() -> Result<Self> {
         let (introduce, introduced) = channel();
-        let (end, ended) = channel::<()>();
-        let body = move || {
-            let _ = introduce.send(Thread::current().map(Parcel));
-            let _ = ended.recv(); // an error, once the other half is dropped
-        };
-        let builder = std::thread::Builder::new().name("owner of locks".to_owned()).stack_size(STACK);
-        without_signals(|| builder.spawn(body)).map_err(|error| Error::System {
-            attempt: "a thread to own locks",
-            errno: error.raw_os_error().unwrap_or(libc::EAGAIN),
-        })?;
-        let Parcel(thread) = introduced
-            .recv()
-            .map_err(|_| Error::System { attempt: "a thread to own locks", errno: libc::EAGAIN })??;
+        let (end, ended) = channel();
+        let failed = |errno| Error::System { attempt: "a thread to own locks", errno };
+        without_signals(|| start(Life { introduce, ended })).map_err(failed)?;
+        let Parcel(thread) = introduced.recv().map_err(|_| failed(libc::EAGAIN))??;
         Ok(StandIn { thread, fork_depth: fork_depth(), end: ManuallyDrop::new(end) })
     }
 
@@ -68,6 +71,58 @@ impl Drop for StandIn {
             unsafe { ManuallyDrop::drop(&mut self.end) };
         }
     }
+}
+
+/// Starts a native thread. `std::thread::spawn` would not do: its threads take a lock of the standard library, and another
+/// thread of the parent may have held that lock at the fork that made this process.
+///
+/// # Errors
+/// The errno of pthread_create(3).
+fn start(life: Life) -> std::result::Result<(), c_int> {
+    let argument = Box::into_raw(Box::new(life));
+    let mut errno = libc::EINVAL;
+    for stack in STACKS {
+        // SAFETY: the attributes are initialized before they are used, and destroyed once. If there is a thread, the
+        // argument is its own.
+        errno = unsafe {
+            let mut attributes: libc::pthread_attr_t = std::mem::zeroed();
+            let mut thread: libc::pthread_t = std::mem::zeroed();
+            libc::pthread_attr_init(&raw mut attributes);
+            libc::pthread_attr_setdetachstate(&raw mut attributes, libc::PTHREAD_CREATE_DETACHED);
+            libc::pthread_attr_setstacksize(&raw mut attributes, stack);
+            let errno = libc::pthread_create(&raw mut thread, &raw const attributes, live, argument.cast());
+            libc::pthread_attr_destroy(&raw mut attributes);
+            errno
+        };
+        match errno {
+            0 => return Ok(()),
+            libc::EINVAL => {}
+            _ => break,
+        }
+    }
+    // SAFETY: no thread has taken it over.
+    drop(unsafe { Box::from_raw(argument) });
+    Err(errno)
+}
+
+/// The life of a stand-in.
+extern "C" fn live(argument: *mut c_void) -> *mut c_void {
+    let name = c"owner of locks";
+    // SAFETY: names the calling thread.
+    #[cfg(target_os = "linux")]
+    unsafe {
+        libc::pthread_setname_np(libc::pthread_self(), name.as_ptr())
+    };
+    // SAFETY: as above.
+    #[cfg(target_os = "macos")]
+    unsafe {
+        libc::pthread_setname_np(name.as_ptr())
+    };
+    // SAFETY: `start` made it for this thread alone.
+    let life = unsafe { Box::from_raw(argument.cast::<Life>()) };
+    let _ = life.introduce.send(Thread::current().map(Parcel));
+    let _ = life.ended.recv(); // an error, once the other half is dropped
+    ptr::null_mut()
 }
 
 /// Runs `action` with all signals blocked, so that a thread it starts handles none.

@@ -3,11 +3,10 @@
 use magnus::{Ruby, Value};
 use process_shared_core::kernel::Kernel;
 use process_shared_core::map::Claim;
-use process_shared_core::platform::fork_depth;
+use process_shared_core::platform::{ProcessLocal, fork_depth};
 use process_shared_core::{Map, Thread};
 use rb_sys::VALUE;
 use std::ffi::c_int;
-use std::sync::{Mutex, PoisonError};
 
 use crate::errors::{self, Error};
 use crate::map::MapData;
@@ -27,29 +26,22 @@ struct Computation {
     fiber: VALUE,
     /// The thread that holds the mark, by its number.
     thread: u32,
-    fork_depth: u32,
 }
 
 // SAFETY: the map is looked at under the lock of the list, and taken off the list before it goes.
 unsafe impl Send for Computation {}
 
-static ALL: Mutex<Vec<Computation>> = Mutex::new(Vec::new());
-
-/// Calls `act`, which calls nothing of Ruby, with all that this process computes.
-fn with_all<T>(act: impl FnOnce(&mut Vec<Computation>) -> T) -> T {
-    let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-    all.retain(|each| each.fork_depth == fork_depth());
-    act(&mut all)
-}
+/// All that this process computes. What looks at it there calls nothing of Ruby.
+static ALL: ProcessLocal<Vec<Computation>> = ProcessLocal::new(Vec::new());
 
 fn is_by(map: &Map, mark: usize, fiber: VALUE) -> bool {
-    with_all(|all| all.iter().any(|each| (each.map, each.mark, each.fiber) == (&raw const *map, mark, fiber)))
+    ALL.with(|all| all.iter().any(|each| (each.map, each.mark, each.fiber) == (&raw const *map, mark, fiber)))
 }
 
 /// A fiber that nobody resumes never ends its block. The marks that `thread` holds for such fibers are free when it ends: its
 /// native thread lives on, maybe as another thread.
 pub fn thread_ended(thread: &Thread) {
-    with_all(|all| {
+    ALL.with(|all| {
         all.retain(|each| {
             let is_its = each.thread == thread.id();
             if is_its {
@@ -63,7 +55,7 @@ pub fn thread_ended(thread: &Thread) {
 
 /// Forgets a map that goes.
 pub fn map_goes(map: &Map) {
-    with_all(|all| all.retain(|each| !std::ptr::eq(each.map, map)));
+    ALL.with(|all| all.retain(|each| !std::ptr::eq(each.map, map)));
 }
 
 struct Section {
@@ -107,7 +99,7 @@ fn begin(ruby: &Ruby, this: VALUE, key: VALUE) -> Result<Section, Error> {
         match patiently(ruby, object, 0, |map, thread, patience| map.claim(thread, hash, patience))? {
             Claim::Ours(mark) => {
                 let (thread, fork_depth) = (thread::current(ruby)?.id(), fork_depth());
-                with_all(|all| all.push(Computation { map, mark, fiber, thread, fork_depth }));
+                ALL.with(|all| all.push(Computation { map, mark, fiber, thread }));
                 return Ok(Section { object: this, mark, fork_depth, fiber });
             }
             Claim::Already(mark) if is_by(map, mark, fiber) || !fiber_scheduler::is_non_blocking() => {
@@ -151,7 +143,7 @@ fn end(section: &Section) {
     let data = unsafe { typed_data::get::<MapData>(section.object) };
     std::hint::black_box(section.fiber);
     let Some(map) = data.shared.reached() else { return };
-    with_all(|all| all.retain(|each| !std::ptr::eq(each.map, map) || each.mark != section.mark));
+    ALL.with(|all| all.retain(|each| !std::ptr::eq(each.map, map) || each.mark != section.mark));
     if let Ok(thread) = thread::current(&ruby()) {
         map.entries().release(&thread, section.mark);
     }

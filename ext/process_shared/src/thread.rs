@@ -46,14 +46,19 @@ fn introduce(ruby: &Ruby) -> Result<Thread, Error> {
     Ok(thread)
 }
 
+type Callback = unsafe extern "C" fn(rb_event_flag_t, *const c_void, *mut c_void);
+type AddHook = unsafe extern "C" fn(Callback, rb_event_flag_t, *mut c_void) -> *mut c_void;
+
+/// Ruby's `rb_internal_thread_add_event_hook`, if it has it. Looked up by `init`: a child forked while another Ractor looks
+/// for it would wait for that Ractor for ever.
+static ADD_HOOK: OnceLock<Option<AddHook>> = OnceLock::new();
+
 /// Makes Ruby call `thread_ended` on each thread that ends. Ruby's main thread ends with the process, where the kernel
 /// does the same.
 ///
 /// Ruby 3.2 and newer have a hook for it. Ruby 3.1 has an event that misses threads which are killed or raise, and
 /// that each Ractor has to ask for; `lib/process_shared/thread_end.rb` does the rest.
 fn hook_thread_ends(ruby: &Ruby) -> Result<(), Error> {
-    type Callback = unsafe extern "C" fn(rb_event_flag_t, *const c_void, *mut c_void);
-    type AddHook = unsafe extern "C" fn(Callback, rb_event_flag_t, *mut c_void) -> *mut c_void;
     const EXITED: rb_event_flag_t = 1 << 4; // RUBY_INTERNAL_THREAD_EVENT_EXITED
 
     // The data is a struct that begins with the thread since Ruby 3.3, null before.
@@ -67,15 +72,8 @@ fn hook_thread_ends(ruby: &Ruby) -> Result<(), Error> {
     unsafe extern "C" fn ended(_: rb_event_flag_t, _: VALUE, _: VALUE, _: ID, _: VALUE) {
         thread_ended();
     }
-    // No Ruby function is called within a lock of ours: it may wait for the other Ractors, which may wait for the lock.
-    static ADD_HOOK: OnceLock<Option<AddHook>> = OnceLock::new();
     static ADDED: AtomicBool = AtomicBool::new(false);
-    let add_hook = ADD_HOOK.get_or_init(|| {
-        // SAFETY: if Ruby has it, it has this signature.
-        raw_methods::find(c"rb_internal_thread_add_event_hook")
-            .map(|symbol| unsafe { std::mem::transmute::<*mut c_void, AddHook>(symbol) })
-    });
-    match add_hook {
+    match ADD_HOOK.get().copied().flatten() {
         Some(add_hook) if !ADDED.swap(true, Relaxed) => {
             // SAFETY: the hook stays for ever and touches no object.
             unsafe { add_hook(exited, EXITED, std::ptr::null_mut()) };
@@ -150,6 +148,11 @@ pub fn release_held(thread: &Thread) {
 
 pub fn init(module: RModule) -> Result<(), Error> {
     migrating_thread::init();
+    ADD_HOOK.get_or_init(|| {
+        // SAFETY: if Ruby has it, it has this signature.
+        raw_methods::find(c"rb_internal_thread_add_event_hook")
+            .map(|symbol| unsafe { std::mem::transmute::<*mut c_void, AddHook>(symbol) })
+    });
     module.define_singleton_method("thread_ends", magnus::function!(thread_ended, 0))?;
     module.define_singleton_method("first_thread_ends", magnus::function!(first_thread_ended, 1))?;
     let names = ("thread_ends", "first_thread_ends");

@@ -45,9 +45,11 @@ impl ReadWriteLockData {
         let Some(reader) = lock.reader(thread) else { return 0 };
         let fiber = current_fiber();
         let (mut own, mut rest) = (0, 0);
-        for reading in self.holder().readings.list().iter().filter(|reading| reading.thread == thread.id()) {
-            *if reading.fiber == fiber { &mut own } else { &mut rest } += reading.levels;
-        }
+        self.holder().readings.list.with(|list| {
+            for reading in list.iter().filter(|reading| reading.thread == thread.id()) {
+                *if reading.fiber == fiber { &mut own } else { &mut rest } += reading.levels;
+            }
+        });
         own + if is_in_entry(lock, reader, fiber) { reader.levels().saturating_sub(own + rest) } else { 0 }
     }
 
@@ -55,7 +57,8 @@ impl ReadWriteLockData {
     pub(super) fn add_read(&self, lock: &ReadWriteLock, object: VALUE, thread: &Thread, reader: Reader<'_>) {
         let (fiber, levels, readings) = (current_fiber(), reader.levels(), &self.holder().readings);
         if levels == 0 && readings.is_used.load(Relaxed) {
-            readings.list().retain(|reading| reading.thread != thread.id()); // of a thread that has ended
+            // Left of a thread that has ended, and had the same number.
+            readings.list.with(|list| list.retain(|reading| reading.thread != thread.id()));
         }
         if is_in_entry(lock, reader, fiber) || levels == 0 && lock.holder().is_none() {
             if reader.fiber() != fiber as u64 {
@@ -64,15 +67,14 @@ impl ReadWriteLockData {
                 unsafe { rb_gc_writebarrier(object, fiber as VALUE) };
             }
         } else {
-            let mut list = readings.list();
-            let known =
-                list.iter_mut().find(|reading| reading.thread == thread.id() && reading.fiber == fiber);
-            match known {
-                Some(reading) => reading.levels += 1,
-                None => list.push(Reading { thread: thread.id(), fiber, levels: 1 }),
-            }
-            readings.is_used.store(true, Relaxed);
-            drop(list);
+            let is_known = |reading: &&mut Reading| reading.thread == thread.id() && reading.fiber == fiber;
+            readings.list.with(|list| {
+                match list.iter_mut().find(is_known) {
+                    Some(reading) => reading.levels += 1,
+                    None => list.push(Reading { thread: thread.id(), fiber, levels: 1 }),
+                }
+                readings.is_used.store(true, Relaxed);
+            });
             // SAFETY: as in `hold`.
             unsafe { rb_gc_writebarrier(object, fiber as VALUE) };
         }
@@ -86,16 +88,16 @@ impl ReadWriteLockData {
         }
         let Some(reader) = lock.reader(thread) else { return false };
         let (fiber, readings) = (current_fiber(), &self.holder().readings);
-        let mut list = readings.list();
-        let known = list.iter().position(|reading| reading.thread == thread.id() && reading.fiber == fiber);
-        if let Some(position) = known {
-            list[position].levels -= 1;
-            if list[position].levels == 0 {
-                list.remove(position);
+        let is_known = |reading: &Reading| reading.thread == thread.id() && reading.fiber == fiber;
+        readings.list.with(|list| {
+            if let Some(position) = list.iter().position(is_known) {
+                list[position].levels -= 1;
+                if list[position].levels == 0 {
+                    list.remove(position);
+                }
+                readings.is_used.store(!list.is_empty(), Relaxed);
             }
-            readings.is_used.store(!list.is_empty(), Relaxed);
-        }
-        drop(list);
+        });
         end_level(lock, thread, reader);
         true
     }
