@@ -225,7 +225,8 @@ RSpec.describe "Objects shared under", :unstressed, limit: 120 do
 
         def perform
           HOST.serve do
-            MOST.update { |most| [most, INSIDE.increment].max }
+            inside = INSIDE.increment
+            MOST.update { |most| [most, inside].max }
             sleep 0.02
             INSIDE.decrement
           end
