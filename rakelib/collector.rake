@@ -1,12 +1,14 @@
 # frozen_string_literal: true
 
+require_relative "support/parallel_specs"
+
 # The specs while Ruby's collector runs all the time, and the count of what many rounds leave behind.
 
 namespace :spec do
-  run = ->(mode, specs) { sh({ "SPEC_STRESS" => mode }, Gem.ruby, "-S", "rspec", *specs, verbose: false) }
+  run = ->(mode, specs) { ParallelSpecs.run(*specs, env: { "SPEC_STRESS" => mode }) }
 
   desc "All specs with a collection of young objects at every allocation (seven minutes)"
-  task(stress: :compile) { run.call("minor", []) }
+  task(stress: :compile) { run.call("minor", FileList["spec/**/*_spec.rb"]) }
 
   # Beside moved objects, nothing may be loaded that cannot bear it, such as rbs.
   desc "Specs whose objects are moved again and again (ten minutes)"
