@@ -56,6 +56,12 @@ RSpec.describe ProcessShared::CyclicBarrier do
     expect([child.value, barrier.broken?]).to eq [false, true]
   end
 
+  it "refuses to wait in its own action" do
+    barrier = described_class.new(1) { barrier.wait }
+    expect { barrier.wait }.to raise_error(ProcessShared::ProcessError, "deadlock; the barrier's action waits at the barrier")
+    expect(barrier).to be_broken
+  end
+
   it "lets an action wait in vain for nobody: one too many comes in with the next ones" do
     gate = ProcessShared::Event.new
     barrier = described_class.new(2) { gate.wait }

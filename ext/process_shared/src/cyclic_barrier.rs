@@ -3,10 +3,11 @@
 use magnus::rb_sys::{AsRawValue, FromRawValue};
 use magnus::{Integer, RModule, Ruby, Value, method, prelude::*};
 use process_shared_core::barrier::{Arrival, MAX};
+use process_shared_core::kernel::Kernel;
 use process_shared_core::{CyclicBarrier, Thread, Ticket};
 use rb_sys::VALUE;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use crate::errors::{self, Error};
 use crate::object::{self, Object, Shared};
@@ -20,6 +21,8 @@ pub struct CyclicBarrierData {
     shared: Shared<CyclicBarrier>,
     /// What the last party calls before all go on: a Proc, or 0.
     action: AtomicUsize,
+    /// The thread that runs it, by its number, or 0.
+    acting: AtomicU32,
 }
 
 impl Data for CyclicBarrierData {
@@ -111,6 +114,12 @@ fn wait(ruby: &Ruby, object: Value, args: &[Value]) -> Result<bool, Error> {
             Arrival::Refused => return Ok(false),
             Arrival::Last(ticket) => return run_action(ruby, data, barrier, &thread, ticket),
             Arrival::Waiting(ticket) => return await_others(ruby, object, barrier, &thread, ticket, timeout),
+            Arrival::Busy
+                if data.acting.load(Relaxed) == thread.id() && !fiber_scheduler::is_non_blocking() =>
+            {
+                let text = "deadlock; the barrier's action waits at the barrier";
+                return Err(errors::ownership(ruby, text.to_owned()));
+            }
             Arrival::Busy => {
                 if let Some(epoch) = barrier.busy_epoch()
                     && !await_end(ruby, object, epoch, timeout)?
@@ -134,8 +143,10 @@ fn run_action(
     thread: &Thread,
     ticket: Ticket,
 ) -> Result<bool, Error> {
+    data.acting.store(thread.id(), Relaxed);
     let result =
         data.action().map_or(Ok(()), |action| interrupts::call(ruby, action, "call", []).map(|_| ()));
+    let _ = data.acting.compare_exchange(thread.id(), 0, Relaxed, Relaxed);
     let passed = match result {
         _ if !thread.is_here() => false,
         Ok(()) => barrier.pass(thread, ticket),
