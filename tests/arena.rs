@@ -7,7 +7,8 @@ mod support;
 
 use process_shared_core::{Mutex, Semaphore, Thread};
 use std::collections::HashSet;
-use support::fork;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use support::{beside, fork};
 
 fn pages() -> usize {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
@@ -95,13 +96,15 @@ fn a_parent_does_not_reuse_what_a_child_has() {
 #[test]
 fn threads_and_forks_get_along() {
     let child = fork(|| {
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                for _ in 0..20_000 {
-                    drop(Mutex::new().unwrap());
-                }
-            });
-            while !thread.is_finished() {
+        let is_over = AtomicBool::new(false);
+        let make_and_drop = || {
+            for _ in 0..20_000 {
+                drop(Mutex::new().unwrap());
+            }
+            is_over.store(true, SeqCst);
+        };
+        beside(make_and_drop, || {
+            while !is_over.load(SeqCst) {
                 assert_eq!(fork(|| i32::from(Mutex::new().is_err())).reap(), 0);
             }
         });

@@ -8,7 +8,7 @@ mod support;
 use process_shared_core::{ConditionVariable, Deadline, Mutex, Outcome, Thread};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
-use support::{Child, fork, shared};
+use support::{Child, beside, fork, in_threads, shared};
 
 /// Waits as a user does; returns whether it was woken.
 fn wait(condition: &ConditionVariable, mutex: &Mutex, deadline: Option<Deadline>) -> bool {
@@ -241,7 +241,7 @@ fn the_places_of_the_dead_are_used_again() {
                     std::mem::forget(variable);
                 }
             };
-            std::thread::scope(|scope| scope.spawn(begin).join().unwrap());
+            in_threads([begin]);
         }
         0
     });
@@ -292,8 +292,7 @@ fn a_lost_wait_of_another_thread_keeps_its_memory() {
             process_shared_core::release_held_as_dead(&thread);
             assert_eq!(thread.held().len(), before);
         };
-        std::thread::scope(|scope| {
-            scope.spawn(lose);
+        beside(lose, || {
             begun.wait();
             // SAFETY: the handle is not used again.
             drop(unsafe { std::ptr::read(&raw const variable) });

@@ -15,7 +15,7 @@ use process_shared_core::map::{Claim, Map, Patience::*, Refusal, now};
 use process_shared_core::platform::map as pages;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
-use support::fork;
+use support::{beside, fork};
 
 /// xorshift: the same numbers each time.
 struct Random(u64);
@@ -388,21 +388,19 @@ fn a_lost_computation_of_another_thread_keeps_its_memory() {
     let child = fork(|| {
         let map = process_shared_core::Map::new(1 << 16, false).unwrap();
         let (begun, dropped) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
-        std::thread::scope(|scope| {
-            let map = &map;
-            let (begun, dropped) = (&begun, &dropped);
-            scope.spawn(move || {
-                let thread = me();
-                assert!(matches!(map.entries().claim(&thread, 7, Patient), Ok(Claim::Ours(_))));
-                begun.wait();
-                dropped.wait();
-                let mutex = process_shared_core::Mutex::new().unwrap();
-                assert!(mutex.try_lock(&thread).unwrap()); // writes to the neighbours on the list
-                mutex.unlock(&thread);
-            });
+        let lose = || {
+            let thread = me();
+            assert!(matches!(map.entries().claim(&thread, 7, Patient), Ok(Claim::Ours(_))));
+            begun.wait();
+            dropped.wait();
+            let mutex = process_shared_core::Mutex::new().unwrap();
+            assert!(mutex.try_lock(&thread).unwrap()); // writes to the neighbours on the list
+            mutex.unlock(&thread);
+        };
+        beside(lose, || {
             begun.wait();
             // SAFETY: the handle is not used again.
-            drop(unsafe { std::ptr::read(map) });
+            drop(unsafe { std::ptr::read(&raw const map) });
             dropped.wait();
         });
         std::mem::forget(map);

@@ -237,7 +237,8 @@ fn a_stand_in_hands_on_what_it_was_given_and_gives_it_back() {
             // SAFETY: strings that end, and a list of them that does.
             unsafe { libc::execvp(args[0], args.as_ptr()) };
         };
-        std::thread::scope(|scope| scope.spawn(work).join().map_or(1, |()| 0))
+        support::in_threads([work]);
+        0
     });
     support::until("it is about to call exec", || go.load(SeqCst) == 1);
     let thread = Thread::current().unwrap();

@@ -12,7 +12,7 @@ use process_shared_core::semaphore::MAX;
 use process_shared_core::{ConditionVariable, Deadline, Mutex, Outcome, Semaphore, Thread};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
-use support::{Child, fork, shared};
+use support::{Child, fork, in_threads, shared};
 
 const PROCESSES: usize = 4;
 const THREADS: usize = 2;
@@ -234,18 +234,16 @@ impl Worker<'_> {
 impl Storm {
     fn member(&self, place: usize, seed: u64) -> Child {
         fork(|| {
-            std::thread::scope(|scope| {
-                for seat in place * THREADS..(place + 1) * THREADS {
-                    scope.spawn(move || {
-                        let dice = Dice(seed.wrapping_mul(31).wrapping_add(seat as u64) | 1);
-                        let thread = Thread::current().unwrap();
-                        let seat = &self.board.seats[seat];
-                        // SAFETY: no precondition.
-                        seat.native.store(unsafe { libc::gettid() } as u32, SeqCst);
-                        Worker { storm: self, seat, thread, dice }.work();
-                    });
+            in_threads((place * THREADS..(place + 1) * THREADS).map(|seat| {
+                move || {
+                    let dice = Dice(seed.wrapping_mul(31).wrapping_add(seat as u64) | 1);
+                    let thread = Thread::current().unwrap();
+                    let seat = &self.board.seats[seat];
+                    // SAFETY: no precondition.
+                    seat.native.store(unsafe { libc::gettid() } as u32, SeqCst);
+                    Worker { storm: self, seat, thread, dice }.work();
                 }
-            });
+            }));
             0
         })
     }

@@ -15,7 +15,7 @@ use process_shared_core::word::Word;
 use process_shared_core::{Condition, ConditionVariable, Deadline, Mutex, Outcome, Semaphore, Thread};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
-use support::{Child, PATIENCE, die, fork, shared, until};
+use support::{Child, PATIENCE, die, fork, in_threads, shared, until};
 
 fn me() -> Thread {
     Thread::current().unwrap()
@@ -363,7 +363,8 @@ fn an_exec_by_another_thread_releases_what_that_thread_held() {
             // SAFETY: strings that end, and a list of them that does.
             unsafe { libc::execvp(args[0], args.as_ptr()) };
         };
-        std::thread::scope(|scope| scope.spawn(work).join().map_or(1, |()| 0))
+        in_threads([work]);
+        0
     });
     until("it holds the lock", || held.load(SeqCst) == 1);
     lock(&mutex);

@@ -12,7 +12,7 @@ use process_shared_core::kernel::Kernel;
 use process_shared_core::platform::{StandIn, fork_depth};
 use process_shared_core::{Mutex, Outcome, Semaphore, Thread};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
-use support::{comes_true, die, fork, shared};
+use support::{beside, comes_true, die, fork, shared};
 
 type Fork = unsafe fn() -> libc::pid_t;
 
@@ -203,13 +203,13 @@ fn a_child_makes_objects_whatever_its_parents_threads_were_doing() {
     for_each_way(|way| {
         let mutex = Mutex::new().unwrap();
         let (begun, end) = (AtomicBool::new(false), AtomicBool::new(false));
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !end.load(SeqCst) {
-                    process_shared_core::arena::contains(0);
-                    begun.store(true, SeqCst);
-                }
-            });
+        let work = || {
+            while !end.load(SeqCst) {
+                process_shared_core::arena::contains(0);
+                begun.store(true, SeqCst);
+            }
+        };
+        beside(work, || {
             support::until("the thread is at work", || begun.load(SeqCst));
             let statuses: Vec<i32> = (0..300)
                 .map(|_| {

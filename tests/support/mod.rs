@@ -55,6 +55,34 @@ pub fn fork(life: impl FnOnce() -> i32) -> Child {
     }
 }
 
+/// Runs each of `lives` in a thread of its own, and returns when all have ended. For forked children, where `std::thread`
+/// could wait for ever: for a lock of the standard library that a thread of the parent held at the fork.
+pub fn in_threads<F: FnOnce() + Send>(lives: impl IntoIterator<Item = F>) {
+    extern "C" fn live<F: FnOnce()>(life: *mut libc::c_void) -> *mut libc::c_void {
+        // SAFETY: made below for this thread alone.
+        let life = unsafe { Box::from_raw(life.cast::<F>()) };
+        life();
+        std::ptr::null_mut()
+    }
+    let start = |life: F| {
+        let mut thread: libc::pthread_t = 0;
+        let life = Box::into_raw(Box::new(life)).cast();
+        // SAFETY: the thread has its argument to itself, and is joined while what it borrows is there.
+        assert_eq!(unsafe { libc::pthread_create(&raw mut thread, std::ptr::null(), live::<F>, life) }, 0);
+        thread
+    };
+    let threads: Vec<libc::pthread_t> = lives.into_iter().map(start).collect();
+    for thread in threads {
+        // SAFETY: started above, and joined once.
+        assert_eq!(unsafe { libc::pthread_join(thread, std::ptr::null_mut()) }, 0);
+    }
+}
+
+/// The same for one of them, with `work` done meanwhile in the calling thread.
+pub fn beside(life: impl FnOnce() + Send, work: impl FnOnce() + Send) {
+    in_threads([Box::new(life) as Box<dyn FnOnce() + Send>, Box::new(work)]);
+}
+
 impl Child {
     /// Waits for it to end, and returns the status it exited with, or the negative number of the signal that killed it.
     pub fn reap(mut self) -> i32 {
