@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::panic)] // each test uses some of it
 
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 /// How long an expected event may take.
@@ -184,11 +185,23 @@ pub fn comes_true(limit: Duration, mut condition: impl FnMut() -> bool) -> bool 
     true
 }
 
-/// Zeroed memory that forked children share, for counts and flags. Never given back.
+/// Zeroed memory that forked children share, for counts and flags. Never given back. All of it is in one mapping: thousands
+/// would make each fork slow.
 pub fn shared<T: Sync>() -> &'static T {
-    let address = process_shared_core::platform::map(size_of::<T>()).expect("shared memory");
+    const ALL: usize = 64 << 20;
+    const LINE: usize = 64;
+    static START: AtomicUsize = AtomicUsize::new(0);
+    if START.load(SeqCst) == 0 {
+        let start = process_shared_core::platform::map(ALL).expect("shared memory").as_ptr() as usize;
+        let _ = START.compare_exchange(0, start, SeqCst, SeqCst); // another thread may have been quicker
+    }
+    let start = START.load(SeqCst);
+    // SAFETY: the first word counts what is used, in the process and all its children; fresh zeroes are valid.
+    let used = unsafe { &*(start as *const AtomicUsize) };
+    let offset = LINE + used.fetch_add(size_of::<T>().next_multiple_of(LINE), SeqCst);
+    assert!(align_of::<T>() <= LINE && offset + size_of::<T>() <= ALL, "no shared memory is left");
     // SAFETY: fresh zeroes; used for atomics only, for which they are valid.
-    unsafe { address.cast().as_ref() }
+    unsafe { &*((start + offset) as *const T) }
 }
 
 /// Kills this process.
