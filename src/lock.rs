@@ -69,6 +69,17 @@ impl Lock {
         taken
     }
 
+    /// The same for a caller that does not wait: if the lock is held, finds out whether its holder is dead, where
+    /// the system tells nobody.
+    #[inline]
+    pub fn try_lock_or_reap<K: Kernel>(&self, kernel: &K) -> bool {
+        self.try_lock(kernel)
+            || !K::TELLS_OF_DEATHS && {
+                self.reap_if_owner_dead::<K>();
+                self.try_lock(kernel)
+            }
+    }
+
     /// Pending: makes the free word name this thread.
     #[inline(always)]
     fn take<K: Kernel>(&self, kernel: &K) -> bool {

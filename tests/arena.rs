@@ -5,7 +5,9 @@
 
 mod support;
 
-use process_shared_core::{Mutex, Semaphore, Thread};
+use process_shared_core::arena::{self, Slot};
+use process_shared_core::participants::Ticket;
+use process_shared_core::{Mutex, Semaphore, SemaphoreKind, Thread, platform};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use support::{beside, fork};
@@ -33,6 +35,41 @@ fn a_new_object_is_fresh_whatever_was_there() {
         assert!(!mutex.is_locked() && mutex.try_lock(&thread).unwrap());
         mutex.unlock(&thread);
     }
+}
+
+/// What the system has at the end of a slot must be nobody else's memory: not of a slot that an object has the whole
+/// of, nor of what stands before and behind the slots.
+#[test]
+fn only_slots_that_leave_room_for_it_have_something_of_the_systems() {
+    let attached = |address: *const u8| arena::is_attached(address.addr());
+    let (slot, alone) = (Slot::new().unwrap(), Slot::with_table(8, 4096).unwrap());
+    for one in [&slot, &alone] {
+        let (start, table) = (one.address().as_ptr(), one.seat(0).table);
+        assert!(attached(start) && attached(start.wrapping_add(arena::SLOT - 1)));
+        for index in [0, table.capacity() - 1] {
+            assert!(!attached((&raw const *table.entry(Ticket::at(index, 1))).cast()));
+        }
+    }
+    assert!(!attached(alone.behind().as_ptr()));
+    let whole = Slot::whole().unwrap();
+    assert_eq!(attached(whole.address().as_ptr()), platform::SLOT_TAIL == 0);
+}
+
+/// A robust semaphore needs its whole slot.
+#[test]
+fn objects_of_both_kinds_of_slots_do_not_disturb_each_other() {
+    let thread = Thread::current().unwrap();
+    let mut all = Vec::new();
+    for round in 0..3000 {
+        let robust = Semaphore::of_kind(SemaphoreKind::Robust { limit: 5 }).unwrap();
+        robust.prepare().unwrap();
+        assert_eq!(robust.try_acquire(&thread, 2), Ok(true));
+        all.push((Semaphore::new(7).unwrap(), robust));
+        if round % 3 == 0 {
+            all.remove(round % all.len());
+        }
+    }
+    assert!(all.iter().all(|(plain, robust)| (plain.value(), robust.value()) == (7, 3)));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The map between real processes, and against a HashMap.
 
-#![cfg(all(target_os = "linux", not(feature = "simulated-mach")))] // its children are seen through /proc
+#![cfg(target_os = "linux")] // its children are seen through /proc
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/folder.rs"]

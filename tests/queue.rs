@@ -1,6 +1,6 @@
 //! Queues between forked processes: order, sizes, waiting, items in flight, memory.
 
-#![cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -447,6 +447,50 @@ fn what_a_killed_process_had_comes_back_to_the_front() {
         queue.finish(&me(), &taken).unwrap();
     }
     assert_empty_as_new(&queue, participant.member());
+}
+
+/// Where the system tells nobody of deaths, too: it is asked now and then.
+#[test]
+fn what_a_killed_process_had_comes_back_although_the_queue_is_never_empty() {
+    for behind in [1, 16] {
+        let queue = queue(1 << 16);
+        let others = join(&queue); // first: whoever joins looks at all
+        push(&queue, b"lost");
+        let worker = fork(|| {
+            let participant = join(&queue);
+            take(&queue, participant.member());
+            support::die()
+        });
+        worker.reap();
+        (0..behind).for_each(|_| push(&queue, b"other"));
+        until("it has come back", || {
+            push(&queue, b"other");
+            pop(&queue, Some(others.member())) == b"lost"
+        });
+    }
+}
+
+/// Whoever does not wait learns of a death all the same, wherever the dead process was.
+#[test]
+fn a_call_that_does_not_wait_takes_over_what_the_dead_held() {
+    let at_once = || Deadline::after(Duration::ZERO);
+    let queue = queue_with(1 << 16, 2);
+    let holder = fork(|| {
+        let me = me();
+        let _critical = queue.enter(&me, None).unwrap();
+        support::die()
+    });
+    holder.reap();
+    queue.push(&me(), 7, b"1", at_once()).unwrap();
+    queue.push(&me(), 7, b"2", at_once()).unwrap();
+    let pusher = fork(|| {
+        push(&queue, b"3");
+        0
+    });
+    pusher.until_asleep();
+    pusher.kill();
+    assert_eq!(try_pop(&queue), Ok(b"1".to_vec()));
+    assert_eq!(try_push(&queue, b"4"), Ok(()), "a dead pusher is at the gate");
 }
 
 /// Every way a process can end.

@@ -1,11 +1,13 @@
 //! The robust semaphore between real processes, which end in every way.
 
-#![cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
+#![cfg(target_os = "linux")] // its children are seen through /proc
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 
-use process_shared_core::{Deadline, Outcome, Semaphore, SemaphoreKind, SemaphoreRefusal, Thread};
+use process_shared_core::{
+    Deadline, Outcome, Semaphore, SemaphoreKind, SemaphoreRefusal, SharedObject, Thread,
+};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 use support::{Child, PATIENCE, comes_true, fork, shared, state, until};
@@ -38,6 +40,17 @@ fn holder(semaphore: &Semaphore, count: u32, end: fn()) -> Child {
     until("the child has its permits", || there.load(SeqCst) == 1);
     may_end.store(1, SeqCst);
     child
+}
+
+/// In a process that has no other object: there is nothing then that a fork on macOS has to hand over.
+#[test]
+fn a_child_can_use_it_that_has_nothing_else_of_its_parents() {
+    let child = fork(|| {
+        let semaphore = robust(1);
+        let child = fork(|| i32::from(!semaphore.is_accessible() || semaphore.value() != 1));
+        child.reap()
+    });
+    assert_eq!(child.reap(), 0);
 }
 
 #[test]

@@ -11,8 +11,7 @@ use super::{Deferred, Holder, Place, Slot};
 use crate::error::Result;
 use crate::file::File;
 use crate::participants::Tally;
-use crate::platform::epoch_of_files;
-use crate::platform::fork_epoch::fork_epoch;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -39,13 +38,15 @@ struct Span {
     address: usize,
     size: usize,
     place: Place,
+    /// The addresses of its slots that have something of the system's.
+    attached: Range<usize>,
 }
 
 pub struct Bookkeeping {
     /// In the order of their addresses.
     chunks: Vec<Chunk>,
-    /// The addresses of chunks that have a slot to hand out.
-    open: Vec<usize>,
+    /// The addresses of chunks that have a slot to hand out: one with something of the system's, or a bare one.
+    open: [Vec<usize>; 2],
     /// In the order of their addresses.
     homes: Vec<Span>,
     deferred: Vec<Deferred>,
@@ -53,7 +54,12 @@ pub struct Bookkeeping {
 
 impl Bookkeeping {
     pub const fn new() -> Self {
-        Bookkeeping { chunks: Vec::new(), open: Vec::new(), homes: Vec::new(), deferred: Vec::new() }
+        Bookkeeping {
+            chunks: Vec::new(),
+            open: [Vec::new(), Vec::new()],
+            homes: Vec::new(),
+            deferred: Vec::new(),
+        }
     }
 
     /// The position of the chunk at `address`, or of the first one behind it.
@@ -62,18 +68,20 @@ impl Bookkeeping {
     }
 
     /// The chunk to hand out slots of, made if there is none.
-    fn open(&mut self) -> Result<&mut Chunk> {
-        let position = match self.open.last() {
+    fn open(&mut self, is_bare: bool) -> Result<&mut Chunk> {
+        let position = match self.open[usize::from(is_bare)].last() {
             Some(&address) => self.find(address).unwrap_or_else(|position| position),
             None => {
-                let slots = if self.chunks.iter().any(|chunk| chunk.own) { OTHERS } else { FIRST };
-                let home = Home::anonymous(Layout { participants: PARTICIPANTS, slots, behind: 0 })?;
+                let is_like = |chunk: &Chunk| chunk.own && chunk.home.is_bare() == is_bare;
+                let slots = if self.chunks.iter().any(is_like) { OTHERS } else { FIRST };
+                let layout = Layout { participants: PARTICIPANTS, slots, behind: 0, is_bare };
+                let home = Home::anonymous(layout)?;
                 self.note_home(&home);
                 let address = home.span().0;
                 let position = self.find(address).unwrap_or_else(|position| position);
                 let chunk = Chunk { home: Arc::new(home), own: true, fresh: 0, free: Vec::new(), live: 0 };
                 self.chunks.insert(position, chunk);
-                self.open.push(address);
+                self.open[usize::from(is_bare)].push(address);
                 position
             }
         };
@@ -81,11 +89,11 @@ impl Bookkeeping {
     }
 
     /// A slot of zeroes.
-    pub fn hand_out(&mut self) -> Result<Slot> {
-        let chunk = self.open()?;
+    pub fn hand_out(&mut self, is_bare: bool) -> Result<Slot> {
+        let chunk = self.open(is_bare)?;
         let slot = chunk.hand_out();
         if !chunk.has_room() {
-            self.open.pop();
+            self.open[usize::from(is_bare)].pop();
         }
         Ok(slot)
     }
@@ -113,7 +121,7 @@ impl Bookkeeping {
         };
         let chunk = &mut self.chunks[position];
         chunk.live += 1;
-        (Slot::at_index(chunk.home.clone(), 0, epoch_of_files(fork_epoch())), spare)
+        (Slot::at_index(chunk.home.clone(), 0), spare)
     }
 
     pub fn has_others(&self, slot: &Slot) -> bool {
@@ -132,7 +140,7 @@ impl Bookkeeping {
     /// Whether no other process can know of `slot`.
     pub fn is_sole(&self, slot: &Slot) -> bool {
         let position = self.find(slot.home.span().0);
-        slot.fork_epoch == fork_epoch() && position.is_ok_and(|position| self.chunks[position].own)
+        slot.epoch == slot.home.epoch() && position.is_ok_and(|position| self.chunks[position].own)
     }
 
     /// A slot without a handle. Returns what the process has no use for any more, to be dropped by the caller.
@@ -141,16 +149,16 @@ impl Bookkeeping {
         let position = self.find(address).ok()?;
         let chunk = &mut self.chunks[position];
         chunk.live -= 1;
-        if chunk.own && slot.fork_epoch == fork_epoch() {
+        if chunk.own && slot.epoch == slot.home.epoch() {
             if !chunk.has_room() {
-                self.open.push(address);
+                self.open[usize::from(chunk.home.is_bare())].push(address);
             }
             chunk.free.push(slot.index() as u16);
         }
         if chunk.live > 0 {
             return None;
         }
-        self.open.retain(|&other| other != address);
+        self.open.iter_mut().for_each(|open| open.retain(|&other| other != address));
         Some(self.chunks.remove(position).home)
     }
 
@@ -159,7 +167,7 @@ impl Bookkeeping {
     pub fn inherit(&mut self, whole: bool) {
         if whole {
             self.chunks.iter_mut().for_each(|chunk| chunk.own = false);
-            self.open.clear();
+            self.open.iter_mut().for_each(Vec::clear);
         } else {
             std::mem::forget(std::mem::replace(self, Bookkeeping::new()));
         }
@@ -173,7 +181,7 @@ impl Bookkeeping {
             super::FILES_END.fetch_max(address + size, Relaxed);
         }
         let position = self.homes.partition_point(|home| home.address < address);
-        self.homes.insert(position, Span { address, size, place });
+        self.homes.insert(position, Span { address, size, place, attached: home.attached() });
     }
 
     /// The holder of what is in the file that `address` is in, if it is in one.
@@ -210,11 +218,21 @@ impl Bookkeeping {
 
     /// What is at `address`.
     pub fn place(&self, address: usize) -> Place {
-        let behind = self.homes.partition_point(|home| home.address <= address);
-        match behind.checked_sub(1).map(|position| &self.homes[position]) {
+        match self.home_before(address) {
             Some(home) if address - home.address < home.size => home.place,
             _ => Place::Elsewhere,
         }
+    }
+
+    /// Whether `address` is in a slot that has something of the system's.
+    pub fn is_attached(&self, address: usize) -> bool {
+        self.home_before(address).is_some_and(|home| home.attached.contains(&address))
+    }
+
+    /// The last home that does not begin behind `address`.
+    fn home_before(&self, address: usize) -> Option<&Span> {
+        let behind = self.homes.partition_point(|home| home.address <= address);
+        behind.checked_sub(1).map(|position| &self.homes[position])
     }
 
     pub fn defer(&mut self, deferred: Deferred) {
@@ -245,6 +263,6 @@ impl Chunk {
         } else {
             self.fresh += 1; // zero as it was mapped
         }
-        Slot::at_index(self.home.clone(), index as u32, fork_epoch())
+        Slot::at_index(self.home.clone(), index as u32)
     }
 }

@@ -16,7 +16,8 @@ use super::{Holder, SLOT, with_bookkeeping};
 use crate::error::{Error, Result};
 use crate::file::File;
 use crate::participants::Table;
-use crate::platform;
+use crate::platform::{self, fork_epoch::fork_epoch};
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -25,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub const PARTICIPANTS: usize = 32_768;
 
 /// The home in a file: with the header it takes less than 64 KB.
-pub const IN_FILE: Layout = Layout { participants: 800, slots: 1, behind: 0 };
+pub const IN_FILE: Layout = Layout { participants: 800, slots: 1, behind: 0, is_bare: true };
 
 const _: () = assert!(IN_FILE.bytes() + crate::file::HEADER <= 64 << 10);
 
@@ -39,6 +40,8 @@ pub struct Layout {
     pub slots: usize,
     /// Bytes behind the slots.
     pub behind: usize,
+    /// Whether its slots have nothing of the system's: all their bytes are the object's.
+    pub is_bare: bool,
 }
 
 impl Layout {
@@ -137,6 +140,23 @@ impl Home {
     pub fn span(&self) -> (usize, usize) {
         let size = self.file.as_ref().map_or(self.layout.bytes(), |file| file.bytes().len());
         (self.address.addr().get(), size)
+    }
+
+    /// Whether its slots have nothing of the system's.
+    pub fn is_bare(&self) -> bool {
+        self.layout.is_bare
+    }
+
+    /// The fork epoch of a slot that is handed out now.
+    pub fn epoch(&self) -> u32 {
+        if self.is_bare() { platform::epoch_of_bare(fork_epoch()) } else { fork_epoch() }
+    }
+
+    /// The addresses of the slots that have something of the system's.
+    pub fn attached(&self) -> Range<usize> {
+        let start = self.slot(0).addr().get();
+        let end = if self.is_bare() { start } else { start + self.layout.slots * SLOT };
+        start..end
     }
 
     pub fn slots(&self) -> usize {

@@ -30,7 +30,8 @@ pub use holder::{Holder, Holding, Reading, Readings};
 pub use home::layout;
 pub use home::{PARTICIPANTS, random};
 
-/// Bytes of shared memory for one object.
+/// Bytes of shared memory for one object; the last `platform::SLOT_TAIL` are the system's, unless the slot is a
+/// whole one or in a file.
 pub const SLOT: usize = 128;
 
 /// Tables of participants that the object in a slot can have.
@@ -40,8 +41,8 @@ const SEATS: u32 = 4;
 #[derive(Debug)]
 pub struct Slot {
     address: NonNull<u8>,
-    /// When it was handed out.
-    fork_epoch: u32,
+    /// When it was handed out: see `Home::epoch`.
+    epoch: u32,
     /// What this process has learned of waiting for what is in the slot.
     pub spin: SpinBudget,
     home: Arc<Home>,
@@ -118,11 +119,15 @@ impl Slot {
     /// # Errors
     /// `System` if the system has no pages left to map.
     pub fn new() -> Result<Self> {
-        register_atfork();
-        let slot = with_bookkeeping(Bookkeeping::hand_out)?;
-        // SAFETY: the slot is mapped, and nobody else has it.
-        unsafe { platform::attach_os(slot.address) }?;
-        Ok(slot)
+        Self::handed_out(|books| books.hand_out(false))
+    }
+
+    /// A slot of zeroes, all of which the object may use.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn whole() -> Result<Self> {
+        Self::handed_out(|books| books.hand_out(platform::SLOT_TAIL != 0))
     }
 
     /// A slot of zeroes with a table of its own for so many participants, and `behind` bytes of zeroes.
@@ -130,11 +135,18 @@ impl Slot {
     /// # Errors
     /// As `new`.
     pub fn with_table(participants: usize, behind: usize) -> Result<Self> {
+        let layout = Layout { participants, slots: 1, behind, is_bare: false };
+        Self::handed_out(|books| books.hand_out_alone(layout))
+    }
+
+    fn handed_out(hand_out: impl FnOnce(&mut Bookkeeping) -> Result<Slot>) -> Result<Self> {
         register_atfork();
-        let layout = Layout { participants, slots: 1, behind };
-        let slot = with_bookkeeping(|books| books.hand_out_alone(layout))?;
-        // SAFETY: the slot is mapped, and nobody else has it.
-        unsafe { platform::attach_os(slot.address) }?;
+        platform::prepare_to_share()?;
+        let slot = with_bookkeeping(hand_out)?;
+        if !slot.home.is_bare() {
+            // SAFETY: the slot is mapped, and nobody else has it.
+            unsafe { platform::attach_os(slot.address) }?;
+        }
         Ok(slot)
     }
 
@@ -148,8 +160,9 @@ impl Slot {
         self.home.clone()
     }
 
-    fn at_index(home: Arc<Home>, index: u32, fork_epoch: u32) -> Self {
-        Slot { address: home.slot(index as usize), fork_epoch, spin: SpinBudget::default(), home }
+    fn at_index(home: Arc<Home>, index: u32) -> Self {
+        let (address, epoch) = (home.slot(index as usize), home.epoch());
+        Slot { address, epoch, spin: SpinBudget::default(), home }
     }
 
     /// The slot in the file at `path`, which is opened, or made with `mode`. `class` and `details` are as in `file::Shape`.
@@ -180,7 +193,7 @@ impl Slot {
         start: impl Fn(NonNull<u8>),
         recover: impl Fn(NonNull<u8>),
     ) -> Result<Self> {
-        let layout = Layout { participants, slots: 1, behind };
+        let layout = Layout { participants, slots: 1, behind, is_bare: true };
         Self::in_file_laid_out(path, mode, shape, layout, start, recover)
     }
 
@@ -311,7 +324,7 @@ impl Slot {
     /// Whether this process can use what was made in the slot. Not so where a fork loses what it needs of the system.
     #[inline]
     pub fn is_accessible(&self) -> bool {
-        platform::is_accessible(self.fork_epoch)
+        platform::is_accessible(self.epoch)
     }
 
     /// The slot as a `T`, for which all zeroes must be a valid value.
@@ -355,7 +368,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if self.home.file().is_none() && self.is_accessible() {
+        if !self.home.is_bare() && self.is_accessible() {
             let is_sole = || with_bookkeeping(|books| books.is_sole(self));
             // SAFETY: the slot is mapped, and this was its only handle here.
             unsafe { platform::detach_os(self.address, is_sole) };
@@ -373,6 +386,11 @@ pub fn take_deferred(thread: &platform::Thread) -> Vec<Deferred> {
 /// Whether `address` is in a home of this process.
 pub fn contains(address: usize) -> bool {
     with_bookkeeping(|books| books.place(address) != Place::Elsewhere)
+}
+
+/// Whether `address` is in a slot that has what `platform::attach_os` gives.
+pub fn is_attached(address: usize) -> bool {
+    with_bookkeeping(|books| books.is_attached(address))
 }
 
 /// What is at an address.

@@ -287,8 +287,12 @@ impl Map {
         let mut count = 0;
         for index in 0..self.shards() {
             // A shard in which nothing can have expired is not locked.
-            let expiry = self.shard(index).expiry.load(Relaxed);
-            if expiry != 0 && expiry <= now() || self.shard(index).lock.is_abandoned() {
+            let Shard { expiry, lock, .. } = self.shard(index);
+            let expiry = expiry.load(Relaxed);
+            if !K::TELLS_OF_DEATHS {
+                lock.reap_if_owner_dead::<K>();
+            }
+            if expiry != 0 && expiry <= now() || lock.is_abandoned() {
                 self.enter(kernel, index, patience)?.sweep()?;
             }
             count = u64::wrapping_add(count, self.shard(index).count.load(Relaxed));

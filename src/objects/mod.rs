@@ -10,11 +10,9 @@ mod barrier;
 mod condition_variable;
 mod event;
 mod latch;
-#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 mod map;
 mod mutex;
 pub mod presence;
-#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 mod queue;
 mod rate_limiter;
 mod read_write_lock;
@@ -25,11 +23,9 @@ pub use barrier::CyclicBarrier;
 pub use condition_variable::ConditionVariable;
 pub use event::Event;
 pub use latch::CountDownLatch;
-#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 pub use map::Map;
 pub use mutex::{Mutex, release_held_as_dead, transfer_held};
 pub use presence::{Member, Presence, Refusal};
-#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 pub use queue::Queue;
 pub use rate_limiter::{Rate, RateLimiter};
 pub use read_write_lock::{ReadWriteLock, Reader};

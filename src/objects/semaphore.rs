@@ -123,7 +123,10 @@ impl Semaphore {
     /// # Errors
     /// As `new`.
     pub fn of_kind(kind: Kind) -> Result<Self> {
-        let slot = Slot::new()?;
+        let slot = match kind {
+            Kind::Plain { .. } => Slot::new(),
+            Kind::Robust { .. } => Slot::whole(),
+        }?;
         start(slot.address(), kind);
         Ok(Self::with(slot, kind))
     }

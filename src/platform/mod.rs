@@ -23,8 +23,9 @@
 //! | `register_atfork`                          | to be called before the first fork; may be called again            |
 //! | `fork_depth`                               | differs between a process and those it was forked from             |
 //! | `forked`                                   | called in a forked child, with the epoch that begins in it         |
-//! | `attach_os`, `detach_os`                   | what a slot of shared memory needs besides its memory              |
-//! | `epoch_of_files`                           | the fork epoch of what is in a file                                |
+//! | `prepare_to_share`                         | to be called before there is anything that processes could share   |
+//! | `attach_os`, `detach_os`, `SLOT_TAIL`      | what a slot of shared memory needs besides its memory              |
+//! | `epoch_of_bare`                            | the fork epoch of a slot without that, as those in files are       |
 //! | `is_accessible`                            | whether this process can use what was made in that fork epoch      |
 //! | `OUT_OF_REACH`                             | for users: why it cannot                                           |
 //!

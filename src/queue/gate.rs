@@ -61,7 +61,13 @@ impl Gate {
 
     /// Whether a living thread waits here.
     #[inline]
-    pub fn is_waited_at(&self) -> bool {
+    pub fn is_waited_at<K: Kernel>(&self) -> bool {
+        self.line.is_live() && (K::TELLS_OF_DEATHS || self.is_line_live_still::<K>())
+    }
+
+    #[cold]
+    fn is_line_live_still<K: Kernel>(&self) -> bool {
+        self.line.reap_if_owner_dead::<K>();
         self.line.is_live()
     }
 

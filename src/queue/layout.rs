@@ -60,7 +60,9 @@ pub struct Header {
     pub writers_used: AtomicU32,
     /// The blocks that the pusher at the gate needs.
     pub wanted: AtomicU32,
-    _line: [u64; 3],
+    /// When somebody asked the system last which members live, in milliseconds, where it does not tell.
+    pub asked: AtomicU64,
+    _line: [u64; 2],
 
     /// Free blocks that have memory; used first.
     pub dirty: AtomicU64,

@@ -8,12 +8,14 @@
 //! | a dead thread's  | the process is dead: what it had in flight has not come back yet     |
 //!
 //! Who looks: each pop at a few members, one that finds the queue empty at all, and the kernel wakes the taker at the
-//! gate, which watches the words of all that have items in flight.
+//! gate, which watches the words of all that have items in flight. Where the kernel tells nobody of deaths, that taker
+//! asks about all every now and then, and so does one of the other pops every `ASKED_EVERY`.
 
 use super::Critical;
 use super::layout::MEMBERS;
 use super::refusal::Refusal;
 use super::robust::{Holder, Robust};
+use crate::deadline;
 use crate::kernel::Kernel;
 use crate::word::Word;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -29,6 +31,8 @@ pub struct Member {
 
 /// How many members a pop looks at.
 const LOOKED_AT: u32 = 8;
+/// Milliseconds between two pops that ask about all members, which takes two system calls for each.
+const ASKED_EVERY: u64 = 50;
 
 impl<K: Kernel> Critical<'_, K> {
     /// Makes process `pid` a member for as long as the thread of `keeper` lives.
@@ -72,6 +76,9 @@ impl<K: Kernel> Critical<'_, K> {
         if used == 0 {
             return Ok(());
         }
+        if !K::TELLS_OF_DEATHS && self.is_time_to_ask() {
+            return self.reap_members();
+        }
         let start = match used {
             0..=LOOKED_AT => 0,
             _ => self.head().ordinal.wrapping_mul(LOOKED_AT) % used,
@@ -83,6 +90,16 @@ impl<K: Kernel> Critical<'_, K> {
             }
         }
         Ok(())
+    }
+
+    /// Whether it is time to ask the system about all members: for one process at a time, now and then.
+    fn is_time_to_ask(&self) -> bool {
+        let (asked, now) = (&self.header().asked, deadline::now().as_millis() as u64);
+        let is_due = now.wrapping_sub(asked.load(Relaxed)) >= ASKED_EVERY;
+        if is_due {
+            asked.store(now, Relaxed);
+        }
+        is_due
     }
 
     /// Sees to all that the dead have left, members and writers.

@@ -128,7 +128,7 @@ impl<K: Kernel> Critical<'_, K> {
             return Err(Refusal::Full);
         }
         // One that needs much room must not wait for ever because those that need little take it.
-        if !in_line && header.room.is_waited_at() { Err(Refusal::Full) } else { Ok(()) }
+        if !in_line && header.room.is_waited_at::<K>() { Err(Refusal::Full) } else { Ok(()) }
     }
 
     /// Large items that are being copied count; those of dead writers end here.
@@ -515,7 +515,7 @@ impl Queue {
         mut take: impl FnMut(&Critical<K>) -> Result<T, Refusal>,
     ) -> Result<T, Result<Refusal, Outcome>> {
         let gate = &self.header().items;
-        if !gate.is_waited_at() && self.spin_for_item.run(PAUSE, || self.seems_to_have_items()) {
+        if !gate.is_waited_at::<K>() && self.spin_for_item.run(PAUSE, || self.seems_to_have_items()) {
             match take(&self.enter(kernel, deadline).map_err(Err)?) {
                 Err(Refusal::Empty) => {}
                 result => return result.map_err(Ok),

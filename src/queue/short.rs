@@ -50,7 +50,7 @@ impl<K: Kernel> Critical<'_, K> {
             || distance(head.ordinal, tail.ordinal) + 1 >= COUNTS
             || header.max.load(Relaxed) != 0
             || self.is_closed()
-            || header.room.is_waited_at()
+            || header.room.is_waited_at::<K>()
         {
             return false;
         }

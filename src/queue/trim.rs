@@ -35,7 +35,7 @@ impl<K: Kernel> Critical<'_, K> {
     pub(super) fn recover_trimming(&self) -> Result<bool, Refusal> {
         let header = self.header();
         let list = self.queue.list(header.trimming.load(Relaxed));
-        if list.count == 0 || !header.trimmer.try_lock(self.kernel) {
+        if list.count == 0 || !header.trimmer.try_lock_or_reap(self.kernel) {
             return Ok(false);
         }
         header.trimmer.make_consistent();
@@ -100,7 +100,7 @@ impl Queue {
     #[cold]
     pub fn trim<K: Kernel>(&self, kernel: &K) -> Result<(), Refusal> {
         let trimmer = &self.header().trimmer;
-        if !trimmer.try_lock(kernel) {
+        if !trimmer.try_lock_or_reap(kernel) {
             return Ok(());
         }
         if trimmer.is_abandoned() {
@@ -164,7 +164,7 @@ impl Queue {
             return;
         }
         let trimmer = &self.header().trimmer;
-        if !trimmer.try_lock(kernel) {
+        if !trimmer.try_lock_or_reap(kernel) {
             return;
         }
         if trimmer.is_abandoned() {

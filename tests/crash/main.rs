@@ -19,17 +19,14 @@ mod filter;
 #[path = "../support/folder.rs"]
 mod folder;
 mod latch;
-#[cfg(not(feature = "simulated-mach"))]
 mod map;
 mod mutex;
 mod path;
 mod points;
 mod presence;
-#[cfg(not(feature = "simulated-mach"))]
 mod queue;
 mod rate_limiter;
 mod read_write_lock;
-#[cfg(not(feature = "simulated-mach"))]
 mod robust_semaphore;
 mod semaphore;
 #[path = "../support/mod.rs"]

@@ -1,9 +1,10 @@
 //! Operations of a queue. An item whose push returned is there exactly once, one whose push did not is there whole or not at
 //! all, nothing that the dead process needed is lost, and the queue goes on at once.
 
-use process_shared_core::Deadline;
+use process_shared_core::kernel::Kernel;
 use process_shared_core::platform::map;
 use process_shared_core::queue::{Pushed, Queue, Refusal, Short, Taken};
+use process_shared_core::{Deadline, Thread};
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -46,6 +47,13 @@ fn join(queue: &Queue) -> u32 {
 
 fn take(queue: &Queue, member: u32) -> Taken {
     queue.take(&me(), member, &mut Vec::new(), patience()).unwrap()
+}
+
+/// Where the system tells nobody of deaths, a pop looks for them when the queue is empty, or by chance.
+fn ask_for_deaths(queue: &Queue) {
+    if !Thread::TELLS_OF_DEATHS {
+        queue.enter(&me(), None).unwrap().reap().unwrap();
+    }
 }
 
 /// What a victim runs before its steps count.
@@ -337,6 +345,7 @@ fn see_to_what_the_dead_left() {
             name: "take what a dead process had",
             items: &[(1, SMALL), (2, LARGE), (3, WIDE), (4, SMALL)],
             operation: &|queue, one| {
+                ask_for_deaths(queue);
                 assert_eq!(take(queue, one).tag, 1);
             },
             allowed: &[&[1, 2, 3, 4]],

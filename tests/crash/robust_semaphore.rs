@@ -54,7 +54,7 @@ impl Scene {
                 self.take(LIMIT);
                 0
             });
-            child.until_asleep();
+            child.until_asleep_in_line();
             *waiter = Some(child);
         }
     }

@@ -266,6 +266,17 @@ fn leave_parent() {
     let _ = OWN.try_with(Own::leave_parent); // else this thread ends, and uses no locks any more
 }
 
+/// Nothing is needed.
+///
+/// # Errors
+/// None.
+pub fn prepare_to_share() -> Result<()> {
+    Ok(())
+}
+
+/// A slot needs nothing but its memory.
+pub const SLOT_TAIL: usize = 0;
+
 /// A slot needs nothing but its memory.
 ///
 /// # Safety
@@ -280,8 +291,8 @@ pub unsafe fn attach_os(_slot: NonNull<u8>) -> Result<()> {
 /// None is needed here.
 pub unsafe fn detach_os(_slot: NonNull<u8>, _sole: impl FnOnce() -> bool) {}
 
-/// What is in a file is for the PID namespace in which it was opened.
-pub fn epoch_of_files(now: u32) -> u32 {
+/// As other slots; what is in a file is for the PID namespace in which it was opened.
+pub fn epoch_of_bare(now: u32) -> u32 {
     now
 }
 

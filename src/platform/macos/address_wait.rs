@@ -1,11 +1,13 @@
-//! Where threads sleep for a word in a file, which processes share that are not related: at its address, as on a futex
-//! (macOS 14.4). Before, by the clock: a sleeper looks at the word every `LONGEST_NAP` at least, and nobody is woken.
+//! Where threads sleep for a word that has no semaphore: one in a file, which processes share that are not related,
+//! in a table of participants, in the memory of a queue or a map, or of a robust semaphore. They sleep at its address,
+//! as on a futex (macOS 14.4). Before, by the clock: a sleeper looks at the word every `LONGEST_NAP` at least, and
+//! nobody is woken.
 //!
 //! A wake-up that comes while a thread looks at the word is lost, unless the word has changed: `RECHECK` makes up for it.
 
 use super::mach::{Code, Mach, System};
-use super::{PollBackoff, SleepEnd, look, pause};
-use crate::arena::{self, Place};
+use super::{PollBackoff, SleepEnd, last_look, look, pause};
+use crate::arena;
 use crate::deadline::Deadline;
 use crate::platform::Wake;
 use crate::word::{Word, futex_word};
@@ -17,10 +19,9 @@ const LONGEST_NAP: Duration = Duration::from_millis(10);
 /// To wake more threads than that one by one takes longer than to wake all.
 const ONE_BY_ONE: u32 = 8;
 
-/// Whether `word` is in a file.
+/// Whether `word` has no semaphore.
 pub fn is_for(word: &Word) -> bool {
-    let address = word.futex().addr();
-    arena::may_be_in_file(address) && arena::with_places(|place| place(address) == Place::File)
+    !arena::is_attached(word.futex().addr())
 }
 
 /// As `Kernel::wait`.
@@ -32,7 +33,7 @@ pub fn wait(at: &Word, expected: u32, deadline: Option<Deadline>) -> Wake {
         }
         let left = deadline.map(Deadline::remaining);
         if left.is_some_and(|left| left.is_zero()) {
-            return Wake::TimedOut;
+            return last_look(at, expected);
         }
         match sleep(at, expected, backoff.next(left)) {
             SleepEnd::Signalled => return Wake::Woken,

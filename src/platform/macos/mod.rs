@@ -3,7 +3,7 @@
 //! There are no futexes that processes share in all versions, and no robust list. So:
 //! - Each object has a Mach semaphore to sleep on (`sleep_queue`). A process needs a right to it (`port_names`). A fork
 //!   does not copy rights; the `handover` does. Processes that are not related have no way to hand over a right: for an
-//!   object in a file they sleep on its word (`address_wait`).
+//!   object in a file they sleep on its word (`address_wait`), and so do all for words that are in no slot.
 //! - A thread's number leads to its process and start (`thread_registry`). A sleeper wakes at growing intervals, up to
 //!   `LONGEST`, and looks at the word and whether the thread that the word names is alive. If the thread is dead, the
 //!   sleeper does what Linux does at once: it marks the word and goes on as if woken. A wake-up lost with a dead thread
@@ -239,7 +239,7 @@ impl Kernel for Thread {
             }
             let left = deadline.map(Deadline::remaining);
             if left.is_some_and(|left| left.is_zero()) {
-                break (Wake::TimedOut, false);
+                break (last_look(at, expected), false);
             }
             match queue.sleep(backoff.next(left)) {
                 SleepEnd::Signalled => break (Wake::Woken, true),
@@ -286,6 +286,12 @@ fn look(at: &Word) {
     if thread_registry::is_number(futex_word(at.state.load(Relaxed)) & OWNER) {
         Thread::reap_if_owner_dead(at);
     }
+}
+
+/// At the deadline of a wait, which may have been too short for a look: finds out whether the word's thread is dead.
+fn last_look(at: &Word, expected: u32) -> Wake {
+    look(at);
+    if futex_word(at.state.load(Acquire)) == expected { Wake::TimedOut } else { Wake::Woken }
 }
 
 /// How one sleep ended.
@@ -350,6 +356,17 @@ pub fn process_of(thread: u32) -> Option<u32> {
     thread_registry::process_of(thread)
 }
 
+/// To be called before there is anything that other processes could share.
+///
+/// # Errors
+/// `System` if there is no memory.
+pub fn prepare_to_share() -> Result<()> {
+    thread_registry::open()
+}
+
+/// How many bytes at the end of a slot `attach_os` needs.
+pub const SLOT_TAIL: usize = size_of::<SleepQueue>();
+
 /// Gives a new slot what it needs of the system.
 ///
 /// # Errors
@@ -358,7 +375,6 @@ pub fn process_of(thread: u32) -> Option<u32> {
 /// # Safety
 /// `slot` is the address of a slot of the arena that nobody else has.
 pub unsafe fn attach_os(slot: NonNull<u8>) -> Result<()> {
-    thread_registry::open()?;
     let semaphore = port_names::create_semaphore()?;
     // SAFETY: the caller's promise; the end of a slot is its sleep queue.
     unsafe { slot.add(sleep_queue::OFFSET).cast::<SleepQueue>().as_ref() }
@@ -385,9 +401,10 @@ pub fn forked(fork_depth: u32) {
     fork_preparation::forget();
 }
 
-/// The fork epoch of what is in a file, which needs nothing that a fork could lose.
-pub fn epoch_of_files(_now: u32) -> u32 {
-    u32::MAX
+/// The fork epoch of a slot that `attach_os` has given nothing, so that no fork can lose anything of it: later than
+/// those of all others.
+pub fn epoch_of_bare(now: u32) -> u32 {
+    now | 1 << 31
 }
 
 /// Whether this process can use what was made at fork depth `made_at`.

@@ -30,7 +30,7 @@ pub struct SleepQueue {
 }
 
 /// Where the queue is in a slot.
-pub const OFFSET: usize = SLOT - size_of::<SleepQueue>();
+pub const OFFSET: usize = SLOT - super::SLOT_TAIL;
 const _: () = assert!(OFFSET >= 2 * size_of::<Word>());
 
 /// How many threads sleep on the slot's first and second word, and how many of them were signalled.
