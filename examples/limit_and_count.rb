@@ -4,7 +4,7 @@
 # Uses the parallel gem where it is installed, else plain forked processes.
 #
 # A worker that is killed while it waits for the Semaphore costs nothing. One that is killed inside `synchronize` takes
-# its permit with it: the limit is one less from then on, unless the Semaphore is made with `robust: true` (Linux).
+# its permit with it: the limit is one less from then on, unless the Semaphore is made with `robust: true`.
 
 require "process_shared"
 

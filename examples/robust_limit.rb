@@ -3,7 +3,7 @@
 # A limit on concurrent work that survives whatever ends a worker: `kill -9`, a crash, memory that runs out, or Unicorn, which
 # kills each worker whose request takes longer than its `timeout`. The permits of a robust Semaphore belong to processes: they
 # come back by themselves when their process is gone. Here plain forked processes stand for Unicorn's workers, and the
-# program kills each worker that takes too long. (Linux)
+# program kills each worker that takes too long.
 
 require "process_shared"
 
@@ -26,11 +26,6 @@ class SlowPart
 end
 
 return unless $PROGRAM_NAME == __FILE__
-
-unless RUBY_PLATFORM.include?("linux")
-  puts "robust semaphores need Linux"
-  exit
-end
 
 application = ->(env) { env[:hangs] ? sleep : [200, {}, ["done\n"]] }
 slow_part = SlowPart.new(application, limit: 2, patience: 0.05)

@@ -56,9 +56,9 @@ class Batch
     calls.run(@count)
     log.call("model")
     Fuzz::Model.new(@seed).run(@count / 10)
-    Fuzz::MapModel.new(@seed, log).run(@count / 10) if Fuzz::MapModel.possible?
+    Fuzz::MapModel.new(@seed, log).run(@count / 10)
     log.call("queue's model")
-    Fuzz::QueueModel.new(@seed).run(@count / 10) if ProcessShared::Queue.method_defined?(:push)
+    Fuzz::QueueModel.new(@seed).run(@count / 10)
     log.call("states")
     Fuzz::States.new(@seed).run(@count / 10)
     writer.write(Marshal.dump(calls.outcomes.to_h.transform_keys(&:to_s)))

@@ -7,8 +7,6 @@ module Fuzz
     KEYS = [0, 1, -1, 2**62, 2**64, 1.5, -0.0, nil, true, "", "a", :a, "ü", "a" * 300, "b".b, [], [1, "a"], [[:a], 2.0], { 1 => 2 }, 1..2,
             *"k0".."k9", *10..40].freeze
 
-    def self.possible? = ProcessShared::Map.method_defined?(:store)
-
     # `log` is called with a description before each call.
     def initialize(seed, log)
       @random = Random.new(seed)

@@ -2,7 +2,6 @@
 
 # What runs on macOS, run on Linux over a model of the Mach kernel (models/mach).
 
-require_relative "support/linux_only"
 require_relative "support/parallel_specs"
 
 namespace :rust do
@@ -42,11 +41,11 @@ namespace :simulated do
   end
 
   # But for: what a wait costs (on macOS waiters look by themselves), the memory that objects take (the model takes some
-  # itself), how an extension is found (this one is found elsewhere), servers that start anew (the model is in the memory of
-  # one program and its children), and what is on Linux only.
+  # itself), how an extension is found (this one is found elsewhere), and servers that start anew (the model is in the memory
+  # of one program and its children).
   desc "All specs over the model of the Mach kernel (three minutes)"
   task all: :compile do
-    run.call(FileList["spec/*/*_spec.rb"].exclude(/waiting_spec|garbage_spec|extension_spec|servers_spec/, LinuxOnly::SPECS))
+    run.call(FileList["spec/*/*_spec.rb"].exclude(/waiting_spec|garbage_spec|extension_spec|servers_spec/))
   end
 end
 

@@ -6,10 +6,8 @@ module Storm
   class Round
     MORTALS = 5
     SPARED = 2
-    QUEUES = ProcessShared::Queue.method_defined?(:push) ? [Jobs, Spool] : [] # on Linux only
     FOR_MORTALS = [Counter, DeepCounter, ConditionBuffer, MonitorBuffer, MortalBuffer, Turns, Sleepers, Strangers,
-                   *(Maps if ProcessShared::Map.method_defined?(:store)), *(Permits if Permits.possible?),
-                   *QUEUES, Pages, Gatherings, Members, Marks].freeze
+                   Maps, Jobs, Spool, Permits, Pages, Gatherings, Members, Marks].freeze
     FOR_SPARED = [BareCounter, SemaphoreBuffer, Relay, ConditionBuffer, MonitorBuffer].freeze
     STALL = 5 # seconds without progress after which nobody is killed: a loaded machine may need longer to replace the dead
     STUCK = 30 # seconds without progress

@@ -114,87 +114,85 @@ module Maps
   end
 end
 
-if ProcessShared::Map.method_defined?(:store) # on Linux only
-  map, hash = ProcessShared::Map.new(1 << 20), { "key" => Maps::VALUE }
-  map["key"] = Maps::VALUE
-  lock = Thread::Mutex.new
-  beside = [hash, lock]
-  {
-    "map[key], 100 bytes" => ["x[Maps::KEY]", "x[1].synchronize { x[0][Maps::KEY] }", 1.5],
-    "map[key] = value, 100 bytes" => ["x[Maps::KEY] = Maps::VALUE", "x[1].synchronize { x[0][Maps::KEY] = Maps::VALUE }", 3.0],
-    "increment" => ["x.increment('n')", "x[1].synchronize { x[0]['n'] = (x[0]['n'] || 0) + 1 }", 2.0]
-  }.each do |work, (ours, theirs, goal)|
-    Bench.compare("Map", work) do |c|
-      c.code("Map", ours, x: map)
-      c.code("a Hash under Thread::Mutex", theirs, x: beside, goal: goal)
-    end
+map, hash = ProcessShared::Map.new(1 << 20), { "key" => Maps::VALUE }
+map["key"] = Maps::VALUE
+lock = Thread::Mutex.new
+beside = [hash, lock]
+{
+  "map[key], 100 bytes" => ["x[Maps::KEY]", "x[1].synchronize { x[0][Maps::KEY] }", 1.5],
+  "map[key] = value, 100 bytes" => ["x[Maps::KEY] = Maps::VALUE", "x[1].synchronize { x[0][Maps::KEY] = Maps::VALUE }", 3.0],
+  "increment" => ["x.increment('n')", "x[1].synchronize { x[0]['n'] = (x[0]['n'] || 0) + 1 }", 2.0]
+}.each do |work, (ours, theirs, goal)|
+  Bench.compare("Map", work) do |c|
+    c.code("Map", ours, x: map)
+    c.code("a Hash under Thread::Mutex", theirs, x: beside, goal: goal)
   end
-
-  small, small_keys = Maps.filled(1000)
-  rounds = Bench.quick? ? 100 : 200_000
-  keys = small_keys.cycle.first(rounds)
-  Bench.compare("Map", "reading in 2 processes at once", rounds: 21) do |c|
-    c.timed("2 processes") { Maps.read_in(2, small, keys) }
-    c.timed("one alone", goal: 1.25) { Maps.read_in(1, small, keys) }
-  end
-  Bench.compare("Map", "reading while another process writes that key", rounds: 21) do |c|
-    c.timed("beside a writer") { Maps.read_beside_a_writer(map, rounds) }
-    c.timed("undisturbed", goal: 2.2) { Maps.read(map, ["key"] * rounds) }
-  end
-
-  many = Bench.quick? ? 2000 : 500_000
-  large, large_keys = Maps.filled(many)
-  Bench.compare("Map", "a read among 500,000 entries") do |c|
-    c.timed("among 500,000") { Maps.read(large, large_keys) }
-    c.timed("among 1,000", goal: 3.0) { Maps.read(small, small_keys) }
-  end
-  large.close
-  large = large_keys = nil
-
-  Bench.compare("Map", "map[key] beside Redis") do |c|
-    path = Bench::Rivals.redis or next c.leave_out("Redis", "it is not there")
-
-    socket = UNIXSocket.new(path)
-    Maps.ask(socket, "*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$100\r\n#{Maps::VALUE}\r\n")
-    count = Bench.quick? ? 10 : 1000
-    c.code("Map", "x[Maps::KEY]", x: map)
-    c.timed("GET over a UNIX socket", goal: 0.02) do
-      start = Bench.now
-      count.times { Maps.ask(socket, "*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n") }
-      (Bench.now - start) / count
-    end
-  end
-
-  Bench.count("memory of a million entries of 100 bytes", limit: 1.6, unit: "of their bytes") { Maps.overhead(Bench.quick? ? 50_000 : 1_000_000).round(2) }
-  count = Bench.quick? ? 2000 : 1_000_000
-  times = Maps.stores_while_evicting(Bench.quick? ? 1 << 18 : 64 << 20, count)
-  Bench.count("the longest of #{Bench::Report.number(count)} stores into a full cache of 64 MB", unit: "us") { times.last * 1e6 }
-  Bench.count("the longest but for one in a thousand", unit: "us") { times[-(count / 1000) - 1] * 1e6 }
-  { "a Zipf stream" => false, "a Zipf stream with scans" => true }.each do |what, scans|
-    keys = Maps.stream(Bench.quick? ? 5000 : 500_000, scans)
-    bytes = Bench.quick? ? 1 << 18 : 2 << 20
-    ours, lru = Maps.hits(bytes, keys), Maps.lru_hits(bytes, keys)
-    Bench.count("hits of LRU where a Cache has 100, #{what}#{" (too short to tell)" if Bench.quick?}", limit: Bench.quick? ? nil : 100.0) { lru * 100.0 / ours }
-  end
-
-  Bench.grow("map_entries", "A read among n entries", "entries", [1000, 10_000, 100_000, 1_000_000, 10_000_000], rounds: 3,
-             "map[key]" => ->(n) { Maps.read(*Maps.filled(n, value: "x" * 8)) })
-  Bench.grow("map_value", "An entry of n bytes", "bytes of its value", [8, 80, 800, 8000, 80_000, 800_000, 8_000_000],
-             "map[key]" => ->(n) { Maps.read(Maps.of_one(n), ["key"] * [20_000_000 / (n + 20_000), 1].max) },
-             "map[key] = value" => ->(n) { Bench::Comparison.time("x['key'] = y", Maps.of_one(n), "x" * n) })
-  Bench.grow("map_processes", "A read, and an increment of one key, in n processes at once", "processes", [1, 2, 4, 8, 16, 32, 64],
-             "map[key]" => ->(n) { Maps.read_in(n, small, small_keys.first(2000)) },
-             "increment" => ->(n) { Bench::Crew.time(n) { 2000.times { small.increment("n") } } / 2000 / n })
-  Bench.grow("map_fill", "A store into a map that is full to n percent, or its refusal", "percent", [10, 25, 50, 75, 90, 95, 100],
-             "map[key] = value" => lambda do |n|
-               bytes = Bench.quick? ? 1 << 16 : 8 << 20
-               full = ProcessShared::Map.new(bytes)
-               count = bytes * n / 100 / 128
-               count.times { |number| Maps.try_store(full, number) }
-               random = Random.new(2)
-               times = Bench.quick? ? 10 : 20_000
-               start = Bench.now
-               times.times { Maps.try_store(full, random.rand(count)) }
-               (Bench.now - start) / times
-             end)
 end
+
+small, small_keys = Maps.filled(1000)
+rounds = Bench.quick? ? 100 : 200_000
+keys = small_keys.cycle.first(rounds)
+Bench.compare("Map", "reading in 2 processes at once", rounds: 21) do |c|
+  c.timed("2 processes") { Maps.read_in(2, small, keys) }
+  c.timed("one alone", goal: 1.25) { Maps.read_in(1, small, keys) }
+end
+Bench.compare("Map", "reading while another process writes that key", rounds: 21) do |c|
+  c.timed("beside a writer") { Maps.read_beside_a_writer(map, rounds) }
+  c.timed("undisturbed", goal: 2.2) { Maps.read(map, ["key"] * rounds) }
+end
+
+many = Bench.quick? ? 2000 : 500_000
+large, large_keys = Maps.filled(many)
+Bench.compare("Map", "a read among 500,000 entries") do |c|
+  c.timed("among 500,000") { Maps.read(large, large_keys) }
+  c.timed("among 1,000", goal: 3.0) { Maps.read(small, small_keys) }
+end
+large.close
+large = large_keys = nil
+
+Bench.compare("Map", "map[key] beside Redis") do |c|
+  path = Bench::Rivals.redis or next c.leave_out("Redis", "it is not there")
+
+  socket = UNIXSocket.new(path)
+  Maps.ask(socket, "*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$100\r\n#{Maps::VALUE}\r\n")
+  count = Bench.quick? ? 10 : 1000
+  c.code("Map", "x[Maps::KEY]", x: map)
+  c.timed("GET over a UNIX socket", goal: 0.02) do
+    start = Bench.now
+    count.times { Maps.ask(socket, "*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n") }
+    (Bench.now - start) / count
+  end
+end
+
+Bench.count("memory of a million entries of 100 bytes", limit: 1.6, unit: "of their bytes") { Maps.overhead(Bench.quick? ? 50_000 : 1_000_000).round(2) }
+count = Bench.quick? ? 2000 : 1_000_000
+times = Maps.stores_while_evicting(Bench.quick? ? 1 << 18 : 64 << 20, count)
+Bench.count("the longest of #{Bench::Report.number(count)} stores into a full cache of 64 MB", unit: "us") { times.last * 1e6 }
+Bench.count("the longest but for one in a thousand", unit: "us") { times[-(count / 1000) - 1] * 1e6 }
+{ "a Zipf stream" => false, "a Zipf stream with scans" => true }.each do |what, scans|
+  keys = Maps.stream(Bench.quick? ? 5000 : 500_000, scans)
+  bytes = Bench.quick? ? 1 << 18 : 2 << 20
+  ours, lru = Maps.hits(bytes, keys), Maps.lru_hits(bytes, keys)
+  Bench.count("hits of LRU where a Cache has 100, #{what}#{" (too short to tell)" if Bench.quick?}", limit: Bench.quick? ? nil : 100.0) { lru * 100.0 / ours }
+end
+
+Bench.grow("map_entries", "A read among n entries", "entries", [1000, 10_000, 100_000, 1_000_000, 10_000_000], rounds: 3,
+           "map[key]" => ->(n) { Maps.read(*Maps.filled(n, value: "x" * 8)) })
+Bench.grow("map_value", "An entry of n bytes", "bytes of its value", [8, 80, 800, 8000, 80_000, 800_000, 8_000_000],
+           "map[key]" => ->(n) { Maps.read(Maps.of_one(n), ["key"] * [20_000_000 / (n + 20_000), 1].max) },
+           "map[key] = value" => ->(n) { Bench::Comparison.time("x['key'] = y", Maps.of_one(n), "x" * n) })
+Bench.grow("map_processes", "A read, and an increment of one key, in n processes at once", "processes", [1, 2, 4, 8, 16, 32, 64],
+           "map[key]" => ->(n) { Maps.read_in(n, small, small_keys.first(2000)) },
+           "increment" => ->(n) { Bench::Crew.time(n) { 2000.times { small.increment("n") } } / 2000 / n })
+Bench.grow("map_fill", "A store into a map that is full to n percent, or its refusal", "percent", [10, 25, 50, 75, 90, 95, 100],
+           "map[key] = value" => lambda do |n|
+             bytes = Bench.quick? ? 1 << 16 : 8 << 20
+             full = ProcessShared::Map.new(bytes)
+             count = bytes * n / 100 / 128
+             count.times { |number| Maps.try_store(full, number) }
+             random = Random.new(2)
+             times = Bench.quick? ? 10 : 20_000
+             start = Bench.now
+             times.times { Maps.try_store(full, random.rand(count)) }
+             (Bench.now - start) / times
+           end)

@@ -3,7 +3,6 @@
 require "process_shared/map"
 
 module ProcessShared
-  const_set(:Cache, Class.new(Map)) unless const_defined?(:Cache, false) # the extension has it on Linux only
   # A {Map} that makes room: when it is full it drops what has expired, then what is least worth keeping. That is what was
   # not read since it came, or not for long. A loop over many keys that are read once leaves in it what is read often.
   #

@@ -27,8 +27,6 @@ module ProcessShared
   # - <b>With a path</b> the map is in a file, and processes that are not related share it. It survives all of them, also if
   #   they are killed. The file takes all its room when it is made. After a reboot the map is new.
   #
-  # Linux only.
-  #
   # @example Sessions that all workers of a server know
   #   sessions = ProcessShared::Map.new(1 << 20)
   #   fork { sessions.store("4711", { user: 1 }, expires_in: 3600) }
@@ -323,10 +321,6 @@ module ProcessShared
       return exchange_stored(key, stored, new, expires_in) if stored
 
       new.nil? ? !key?(key) : put_if_absent(key, new, expires_in:).nil?
-    end
-
-    unless method_defined?(:store) # the extension has maps on Linux only
-      define_method(:initialize) { |*| raise NotImplementedError, "maps between processes work on Linux only" }
     end
   end
 end

@@ -6,7 +6,7 @@ require "process_shared/monitor"
 module ProcessShared
   # A data store for the prometheus-client gem: metrics of all workers together, without files. Make it before the
   # workers are forked (in Puma's configuration, or with <tt>preload_app!</tt>); metrics and labels may come later, in
-  # any process. Linux only.
+  # any process.
   #
   # Counters, histograms and summaries have one value for all processes, so that what a worker counted stays counted,
   # once, when the worker is gone. A gauge has a value for each process, and they are aggregated over those processes

@@ -23,7 +23,7 @@ module ProcessShared
   # *Deaths.* A process may be killed at any instruction. An item whose {#push} returned is there exactly once; one whose
   # {#push} did not is there whole, or not at all. The queue goes on at once for everybody else.
   #
-  # *Memory.* The queue takes memory as it fills and gives it back as it drains. It uses no descriptor. When it is full,
+  # *Memory.* The queue takes memory as it fills and gives it back as it drains (on macOS it keeps it). It uses no descriptor. When it is full,
   # {#push} waits.
   #
   # *With a path* the queue is in a file, with what is in it, and processes that are not related share it. It survives all
@@ -33,7 +33,7 @@ module ProcessShared
   # {#close} is core's: for everybody, for ever. The handle ends with the object, or by {#release}. After that all calls but
   # {#release}, {#released?}, {#inspect} and {#to_s} raise {ClosedError}.
   #
-  # A queue cannot be frozen, as in core. It can be passed to Ractors as it is. There are queues on Linux only.
+  # A queue cannot be frozen, as in core. It can be passed to Ractors as it is.
   #
   # @example Work for forked workers
   #   jobs = ProcessShared::Queue.new
@@ -80,7 +80,6 @@ module ProcessShared
     #   @raise [ProcessError, IncompatibleError, SystemCallError] if there is a +path+ that cannot be used: see {ProcessShared}
     #   @raise [IndexError] if one of the items is larger than the queue
     #   @raise [TypeError] if +items+ is no Array and cannot become one
-    #   @raise [NotImplementedError] except on Linux
 
     # @!method push(item, non_block = false, timeout: nil)
     #   Adds an item at the end. Waits while the queue is full.
@@ -201,10 +200,6 @@ module ProcessShared
     # @raise [TypeError] always
     def freeze
       raise TypeError, "cannot freeze #{inspect}"
-    end
-
-    unless private_method_defined?(:watch) # the extension has queues on Linux only
-      define_method(:initialize) { |*| raise NotImplementedError, "queues between processes work on Linux only" }
     end
   end
 end

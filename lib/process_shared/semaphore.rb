@@ -14,7 +14,7 @@ module ProcessShared
   # may not: a +post+ there raises ProcessError. When the process ends, in whatever way (kill, crash, +exit!+, +exec+), its
   # permits are free again at once, also while everybody sleeps. A forked child holds none of its parent's. A permit costs about
   # as much as a Mutex; each two thousand semaphores that a process has taken permits of cost it a thread, which sleeps.
-  # Robust semaphores need Linux (5.16 or newer: before, those who wait look every 10 ms).
+  # Those who wait look every 10 ms on macOS, and on Linux before 5.16.
   #
   # @example At most two at a time
   #   limit = ProcessShared::Semaphore.new(2)
@@ -42,7 +42,6 @@ module ProcessShared
     #   @raise [ArgumentError] if it is negative or larger; if another class's file is at +path+
     #   @raise [ProcessError, IncompatibleError, SystemCallError] if there is a +path+ that cannot be used: see {ProcessShared}
     #   @raise [TypeError] if it is not a number
-    #   @raise [NotImplementedError] if it is to be robust, on macOS
 
     # @!method wait
     #   Takes a permit; waits until there is one.

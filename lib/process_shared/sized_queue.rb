@@ -3,7 +3,6 @@
 require "process_shared/queue"
 
 module ProcessShared
-  const_set(:SizedQueue, Class.new(Queue)) unless const_defined?(:SizedQueue, false) # the extension has it on Linux only
   # @!parse class SizedQueue < Queue; end
 
   # +Thread::SizedQueue+ across processes: a {Queue} with a limit to the number of its items, at which +push+ waits.

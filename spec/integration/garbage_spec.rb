@@ -178,14 +178,10 @@ RSpec.describe "Garbage collection" do
   it "of fibers that are given up in a block, and of the objects they use there, leaves nothing behind in memory that is gone" do
     held = [
       -> { ProcessShared::Mutex.new.synchronize { Fiber.yield } }, -> { ProcessShared::Monitor.new.synchronize { Fiber.yield } },
-      -> { ProcessShared::CyclicBarrier.new(1) { Fiber.yield }.wait }, -> { ProcessShared::Presence.new.enter { Fiber.yield } }
+      -> { ProcessShared::CyclicBarrier.new(1) { Fiber.yield }.wait }, -> { ProcessShared::Presence.new.enter { Fiber.yield } },
+      -> { ProcessShared::Semaphore.new(1, robust: true).synchronize { Fiber.yield } },
+      -> { ProcessShared::Queue.new([1]).pop { Fiber.yield } }, -> { ProcessShared::Map.new(1 << 16).fetch(1) { Fiber.yield } }
     ]
-    if ProcessShared::Queue.method_defined?(:push)
-      held.push(
-        -> { ProcessShared::Semaphore.new(1, robust: true).synchronize { Fiber.yield } },
-        -> { ProcessShared::Queue.new([1]).pop { Fiber.yield } }, -> { ProcessShared::Map.new(1 << 16).fetch(1) { Fiber.yield } }
-      )
-    end
     in_child do
       lose = ->(block, depth) { depth.zero? ? Fiber.new(&block).resume : lose.call(block, depth - 1) }
       (held * 10).each { |block| lose.call(block, 20) } # deeper than where the collector may still see it

@@ -9,7 +9,6 @@ RSpec.describe "A fiber that is given up in a block" do
     "ReadWriteLock#with_upgradable_lock" => [-> { ProcessShared::ReadWriteLock.new }, ->(lock, &block) { lock.with_upgradable_lock(&block) }],
     "Map#fetch" => [-> { ProcessShared::Map.new(1 << 16) }, ->(map, &block) { map.fetch(:key, &block) }],
     "Map#compute" => [-> { ProcessShared::Map.new(1 << 16) }, ->(map, &block) { map.compute(:key, &block) }] }.each do |name, (make, hold, want)|
-    next if name.start_with?("Map") && !ProcessShared::Map.method_defined?(:store)
 
     it "of #{name} holds nothing when its thread has ended" do
       object = make.call
@@ -22,14 +21,12 @@ RSpec.describe "A fiber that is given up in a block" do
   end
 
   it "of Map#fetch does not keep the next thread from computing the same" do
-    skip "Linux only" unless ProcessShared::Map.method_defined?(:store)
     map = ProcessShared::Map.new(1 << 16)
     3.times { Thread.new { Fiber.new { map.fetch(:key) { Fiber.yield } }.resume }.join }
     expect(Thread.new { map.fetch(:key) { 1 } }.value).to eq 1
   end
 
   it "of Map#fetch that goes, too, keeps nobody from what its memory was used for" do
-    skip "Linux only" unless ProcessShared::Map.method_defined?(:store)
     maps = 50.times.map do
       Thread.new { ProcessShared::Map.new(1 << 16).tap { |map| Fiber.new { map.fetch(:key) { Fiber.yield } }.resume } && nil }.join
       GC.start

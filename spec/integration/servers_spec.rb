@@ -42,7 +42,6 @@ RSpec.describe "Objects shared under", :unstressed, limit: 120 do
 
   # An application by the recipe: each worker would lead, and all count what they serve.
   define_method(:once_per_host) do
-    skip "permits that come back are on Linux only" unless RUBY_PLATFORM.include?("linux")
     <<~RUBY
       require "process_shared"
       require #{File.join(Recipes::DIRECTORY, "once_per_host").inspect}
@@ -169,7 +168,6 @@ RSpec.describe "Objects shared under", :unstressed, limit: 120 do
     end
 
     it "with a limit: requests that take too long, and are killed with their workers, give their permits back" do
-      skip "robust semaphores need Linux" unless RUBY_PLATFORM.include?("linux")
       limited = <<~RUBY
         require "#{Recipes::DIRECTORY}/robust_limit"
         run SlowPart.new(->(env) { env["PATH_INFO"] == "/hang" ? sleep : [200, {}, ["done"]] }, limit: 2, patience: 0)
@@ -240,7 +238,6 @@ RSpec.describe "Objects shared under", :unstressed, limit: 120 do
     end
 
     it "is shared by the threads of a process, and by no other process; what has a path by all" do
-      skip "permits that come back are on Linux only" unless RUBY_PLATFORM.include?("linux")
       start({ "worker.rb" => worker }, "redis-server", "--port", "0", "--unixsocket", "#{@dir}/redis", "--save", "")
       wait_until("Redis") { File.socket?("#{@dir}/redis") }
       2.times { start({}, RbConfig.ruby, "-S", "sidekiq", "-r", "./worker.rb", "-c", "4") }

@@ -275,7 +275,7 @@
       end
     end
 
-    describe "with a path", skip: RUBY_PLATFORM.include?("linux") ? false : "Linux only" do
+    describe "with a path" do
       around { |example| Dir.mktmpdir { |folder| (@path = "#{folder}/map") && example.run } }
 
       def at_path(bytes = 1 << 16) = described_class.new(bytes, path: @path)

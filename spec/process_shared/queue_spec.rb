@@ -270,7 +270,7 @@ RSpec.describe ProcessShared::Queue do
     expect([queue.size, queue.in_flight]).to eq [0, {}]
   end
 
-  describe "with a path", skip: RUBY_PLATFORM.include?("linux") ? false : "Linux only" do
+  describe "with a path" do
     around { |example| Dir.mktmpdir { |folder| (@path = "#{folder}/queue") && example.run } }
 
     def at_path(items = nil, **options) = described_class.new(items, bytes: 100_000, path: @path, **options)

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-RSpec.describe ProcessShared::Semaphore, "with robust permits", if: RUBY_PLATFORM.include?("linux") do
+RSpec.describe ProcessShared::Semaphore, "with robust permits" do
   let!(:semaphore) { described_class.new(3, robust: true) }
 
   def robust(count) = described_class.new(count, robust: true)

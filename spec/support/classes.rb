@@ -113,7 +113,7 @@ class SharedClass
           replace_if_exists: [1, 2], replace_pair: [1, 2, 3], get_and_set: [1, 2], delete: [1], delete_pair: [1, 2], touch: [1], increment: [1],
           decrement: [1], expires_in: [1], expires_at: [1], size: [], length: [], empty?: [], clear: [], keys: [], values: [], stats: [], bytes: [],
           waiters: [], key: [1], value?: [1] }
-  %i[Map Cache].select { ProcessShared::Map.method_defined?(:store) }.each do |name|
+  %i[Map Cache].each do |name|
     new(name, :map, arguments: [1 << 16], calls: map, cost: :memory, use: "(object[1] = 2) && object.delete(1)", idle: "object.size",
                     waits: { "fetch" => [:computed, ->(map) { map.fetch(:key) { true } }],
                              "compute" => [:computed, ->(map) { map.compute(:key) { true } }] })
@@ -124,20 +124,18 @@ class SharedClass
 
   queue = { push: [1], :<< => [1], pop: [true], pop_all: [1], concat: [[1]], size: [], empty?: [], close: [], closed?: [], clear: [],
             num_waiting: [], waiters: [], in_flight: [] }
-  if ProcessShared::Queue.method_defined?(:push) # on Linux only
-    BlockingCall.robust_permits("Semaphore#acquire(2) of a robust one", ProcessShared::Semaphore) { |empty| empty.acquire(2) || true }
-    new(:Queue, :queue, in_file: { bytes: 5000 }, calls: queue, cost: :memory, use: "object.push(1) && object.pop", idle: "object.size", ending: %i[release released?],
-                        waits: {
-                          "pop" => [:item, :pop.to_proc], "pop(timeout: 60)" => [:item, ->(empty) { empty.pop(timeout: 60) }],
-                          "pop with a block" => [:item, ->(empty) { empty.pop { |item| item } }],
-                          "pop_all" => [:item, ->(empty) { empty.pop_all(1) }]
-                        })
-    new(:SizedQueue, :queue, arguments: [1], in_file: { bytes: 5000 }, calls: queue.merge(max: [], :max= => [2]), cost: :memory, use: "object.push(1) && object.pop",
-                             idle: "object.size", ending: %i[release released?], waits: {
-                               "push" => [:room, ->(full) { full.push(2) }],
-                               "push(timeout: 60)" => [:room, ->(full) { full.push(2, timeout: 60) }]
-                             })
-  end
+  BlockingCall.robust_permits("Semaphore#acquire(2) of a robust one", ProcessShared::Semaphore) { |empty| empty.acquire(2) || true }
+  new(:Queue, :queue, in_file: { bytes: 5000 }, calls: queue, cost: :memory, use: "object.push(1) && object.pop", idle: "object.size", ending: %i[release released?],
+                      waits: {
+                        "pop" => [:item, :pop.to_proc], "pop(timeout: 60)" => [:item, ->(empty) { empty.pop(timeout: 60) }],
+                        "pop with a block" => [:item, ->(empty) { empty.pop { |item| item } }],
+                        "pop_all" => [:item, ->(empty) { empty.pop_all(1) }]
+                      })
+  new(:SizedQueue, :queue, arguments: [1], in_file: { bytes: 5000 }, calls: queue.merge(max: [], :max= => [2]), cost: :memory, use: "object.push(1) && object.pop",
+                           idle: "object.size", ending: %i[release released?], waits: {
+                             "push" => [:room, ->(full) { full.push(2) }],
+                             "push(timeout: 60)" => [:room, ->(full) { full.push(2, timeout: 60) }]
+                           })
 
   %i[SharedMemoryIO ObjectBuffer MonitorMixin OpenWithSelf ProcessError].each { |name| new(name, :other) }
 end

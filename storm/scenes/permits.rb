@@ -6,8 +6,6 @@ module Storm
     FEWEST, MOST = 3, 6
     DYING = 5 # seconds that the end of a killed process may take
 
-    def self.possible? = RUBY_PLATFORM.include?("linux")
-
     def initialize(slots)
       super
       @permits = ProcessShared::Semaphore.new(MOST, robust: true)

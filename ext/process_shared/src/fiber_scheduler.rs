@@ -82,7 +82,6 @@ fn wait_until_ready(
 }
 
 /// Calls a method of `object` in a helper thread. It gets `args`, and the seconds left.
-#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 pub fn call_elsewhere(
     ruby: &Ruby,
     object: Value,

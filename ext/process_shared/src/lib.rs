@@ -18,11 +18,8 @@ mod leave_to_system;
 mod lock;
 #[cfg(any(target_os = "macos", feature = "simulated-mach"))]
 mod mach;
-#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 mod map_changes;
-#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 mod map_computing;
-#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 mod map_keys;
 mod memory;
 mod migrating_thread;
@@ -31,11 +28,8 @@ mod object;
 mod owner;
 mod path;
 mod permits;
-#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 mod queue_block;
-#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 mod queue_items;
-#[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 mod queue_taking;
 mod ractor;
 mod raw_methods;
@@ -82,13 +76,9 @@ classes! {
     presence: presence::PresenceData,
     rate_limiter: rate_limiter::RateLimiterData,
     read_write_lock: read_write_lock::ReadWriteLockData,
-    #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
     queue: queue::QueueData,
-    #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
     sized_queue: queue::QueueData,
-    #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
     map: map::MapData,
-    #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
     cache: map::MapData,
 }
 

@@ -1,7 +1,6 @@
 //! `ProcessShared::Semaphore`: its methods, and its data, which `BinarySemaphore` shares.
 
 use magnus::{RModule, Ruby, Value, method, prelude::*};
-use process_shared_core::kernel::Kernel;
 use process_shared_core::platform::fork_depth;
 use process_shared_core::semaphore::MAX;
 use process_shared_core::{Outcome, Semaphore, SemaphoreArrival, SemaphoreKind, SemaphoreRefusal, Thread};
@@ -310,9 +309,6 @@ pub fn initialize_with(
     let given = path::given(ruby, args, if max > 1 { &["robust"] } else { &[] })?;
     ruby.check_arity(given.positional.len(), 0..=1)?;
     let is_robust = given.extra[0].is_some_and(|robust| robust.to_bool());
-    if is_robust && !Thread::TELLS_OF_DEATHS {
-        return Err(Error::new(ruby.exception_not_imp_error(), "robust semaphores need Linux"));
-    }
     let value = match given.positional.first() {
         None => 1,
         Some(value) => {

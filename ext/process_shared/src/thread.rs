@@ -141,7 +141,6 @@ fn first_thread_ended(memory: usize) {
 
 /// Releases what `thread` still holds: it is over.
 pub fn release_held(thread: &Thread) {
-    #[cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
     crate::map_computing::thread_ended(thread);
     release_held_as_dead(thread);
 }

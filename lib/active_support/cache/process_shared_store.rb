@@ -13,7 +13,7 @@ module ActiveSupport
     # A cache store that all workers of a host share. It costs what MemoryStore costs, and there is one instead of one
     # in each worker. It is a +ProcessShared::Cache+: its size is fixed, it drops what has expired and then what is
     # least worth keeping, and a worker that is killed, at whatever instruction, costs nobody anything. For
-    # ActiveSupport 6.1 and newer, on Linux.
+    # ActiveSupport 6.1 and newer.
     #
     #   config.cache_store = :process_shared_store, { size: 64.megabytes }
     #
