@@ -1,6 +1,6 @@
 //! What a child finds that was forked while other threads of its parent were in the middle of something.
 
-#![cfg(not(feature = "simulated-mach"))]
+#![cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
