@@ -21,9 +21,11 @@ module Stress
     def during
       return yield unless MODE
 
+      @on = true
       start
       yield
     ensure
+      @on = false
       stop if MODE
     end
 
@@ -51,7 +53,7 @@ module Stress
 
     # What has a script in a Ruby of its own begin with the same.
     def options
-      MODE == "minor" ? ["-e", "GC.stress = 1"] : []
+      MODE == "minor" && @on ? ["-e", "GC.stress = 1"] : []
     end
 
     private
