@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 /// How long an expected event may take.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The system calls of a nap.
+const NAPS: [libc::c_long; 2] = [libc::SYS_nanosleep, libc::SYS_clock_nanosleep];
+
 /// A forked child, killed and reaped when dropped.
 #[derive(Debug)]
 pub struct Child {
@@ -118,8 +121,7 @@ impl Child {
 
     /// Returns once it sleeps in a futex, or takes a nap, as those in a line do over the model of Mach.
     pub fn until_asleep_in_line(&self) {
-        let naps = [libc::SYS_nanosleep, libc::SYS_clock_nanosleep];
-        until("a child sleeps in line", || is_asleep(self.pid) || sleeps_in(self.pid, &naps));
+        until("a child sleeps in line", || is_asleep(self.pid) || sleeps_in(self.pid, &NAPS));
     }
 }
 
@@ -141,9 +143,10 @@ pub fn state(pid: libc::pid_t) -> char {
     stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or('X')
 }
 
-/// Whether a process sleeps in a futex call.
+/// Whether a process sleeps in a futex call, or takes a nap, as those do that cannot sleep at an address.
 pub fn is_asleep(pid: libc::pid_t) -> bool {
-    sleeps_in(pid, &[libc::SYS_futex, libc::SYS_futex_waitv])
+    let naps = std::env::var_os("MACH_BEFORE_14_4").is_some() && sleeps_in(pid, &NAPS);
+    naps || sleeps_in(pid, &[libc::SYS_futex, libc::SYS_futex_waitv])
 }
 
 /// Whether a process sleeps in one of these system calls.
