@@ -23,8 +23,8 @@ module ProcessShared
   # *Deaths.* A process may be killed at any instruction. An item whose {#push} returned is there exactly once; one whose
   # {#push} did not is there whole, or not at all. The queue goes on at once for everybody else.
   #
-  # *Memory.* The queue takes memory as it fills and gives it back as it drains (on macOS it keeps it). It uses no descriptor. When it is full,
-  # {#push} waits.
+  # *Memory.* The queue takes memory as it fills and gives it back as it drains (on macOS it keeps it). It uses no
+  # descriptor. When it is full, {#push} waits.
   #
   # *With a path* the queue is in a file, with what is in it, and processes that are not related share it. It survives all
   # of them: whoever opens it next finds the items that were in flight back at the front, with one delivery more. The
