@@ -3,8 +3,11 @@
 
 use process_shared_core::Outcome;
 use process_shared_core::map::{Claim, Map, Patience::Patient, Refusal, Value};
-use process_shared_core::platform::map as pages;
+use process_shared_core::platform::{map as pages, unmap};
 use std::collections::HashMap;
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::sync::OnceLock;
 
 use crate::me;
 use crate::points::each_point;
@@ -17,16 +20,40 @@ const SPREAD: usize = 211;
 const LONG: usize = 2503;
 const BYTES: u64 = 8 << 10;
 
-struct Scene {
+/// A map whose memory goes with it: thousands of mappings would make each fork slow.
+struct Mapped {
     map: Map,
+    memory: NonNull<u8>,
+    length: usize,
+}
+
+impl Deref for Mapped {
+    type Target = Map;
+
+    fn deref(&self) -> &Map {
+        &self.map
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: the victim is dead, and nobody else knows of it.
+        unsafe { unmap(self.memory, self.length) };
+    }
+}
+
+struct Scene {
+    map: Mapped,
     /// What it begins with.
     before: HashMap<Vec<u8>, Vec<u8>>,
 }
 
-fn make(evicts: bool) -> Map {
+fn make(evicts: bool) -> Mapped {
     let length = Map::memory_for(BYTES, evicts).unwrap();
-    // SAFETY: fresh zeroes, which are never unmapped.
-    unsafe { Map::create(pages(length).unwrap(), length, BYTES, evicts, 7).unwrap() }
+    let memory = pages(length).unwrap();
+    // SAFETY: fresh zeroes, which stay mapped as long as the map is there.
+    let map = unsafe { Map::create(memory, length, BYTES, evicts, 7).unwrap() };
+    Mapped { map, memory, length }
 }
 
 fn name(number: u64) -> Vec<u8> {
@@ -108,6 +135,11 @@ fn capacity(map: &Map) -> usize {
     (0..).take_while(|number| store(map, &name(*number), &[1; 100]).is_ok()).count()
 }
 
+fn capacity_of_a_new_one() -> usize {
+    static CAPACITY: OnceLock<usize> = OnceLock::new();
+    *CAPACITY.get_or_init(|| capacity(&make(false)))
+}
+
 impl Scene {
     fn with(evicts: bool, lengths: impl Iterator<Item = usize>) -> Self {
         let map = make(evicts);
@@ -169,7 +201,7 @@ impl Scene {
         assert_eq!(after, before);
         let count = after.len() + usize::from(value.is_some());
         assert_eq!(self.map.count(&me(), Patient).unwrap(), count as u64);
-        assert_eq!(capacity(&self.map), capacity(&make(false)));
+        assert_eq!(capacity(&self.map), capacity_of_a_new_one());
     }
 
     /// Some may have been dropped; what is there is right.
@@ -261,7 +293,7 @@ kills! {
     clear_chains LONG: || Scene::with(false, (0..240).map(|_| 0)), |map| map.clear(&me(), Patient).unwrap(), |scene| {
             store(&scene.map, b"next", b"1").unwrap();
             assert_eq!(scene.map.count(&me(), Patient).unwrap(), all(&scene.map).len() as u64);
-            assert_eq!(capacity(&scene.map), capacity(&make(false)));
+            assert_eq!(capacity(&scene.map), capacity_of_a_new_one());
         };
     put_if_absent_new SPREAD: Scene::some, |map| assert!(put_if_absent(map, b"new", &[3; 50])),
         |scene| scene.check(b"new", &[None, Some(vec![3; 50])]);
@@ -300,7 +332,7 @@ kills! {
             let after = all(&scene.map);
             assert!(after.iter().all(|(key, value)| key == b"next" || scene.before.get(key) == Some(value)));
             assert_eq!(scene.map.count(&me(), Patient).unwrap(), after.len() as u64);
-            assert_eq!(capacity(&scene.map), capacity(&make(false)));
+            assert_eq!(capacity(&scene.map), capacity_of_a_new_one());
         };
     compute SPREAD: Scene::some, |map| {
             let Ok(Claim::Ours(mark)) = map.claim(&me(), 99, Patient) else { panic!() };
