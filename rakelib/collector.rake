@@ -7,7 +7,7 @@ require_relative "support/parallel_specs"
 namespace :spec do
   run = ->(mode, specs) { ParallelSpecs.run(*specs, env: { "SPEC_STRESS" => mode }) }
 
-  desc "All specs with a collection of young objects at every allocation (seven minutes)"
+  desc "All specs with a collection of young objects at every allocation (ten minutes)"
   task(stress: :compile) { run.call("minor", FileList["spec/**/*_spec.rb"]) }
 
   # Beside moved objects, nothing may be loaded that cannot bear it, such as rbs.

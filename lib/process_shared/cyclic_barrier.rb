@@ -40,8 +40,8 @@ module ProcessShared
     #   @return [Boolean] false if the barrier was broken or reset
     #   @raise [ArgumentError] if the timeout is negative
     #   @raise [ThreadError] if it would have to wait in a +trap+ handler
-    #   @raise [ProcessError] in the barrier's own action; if more than 32,767 threads wait for objects that one process has
-    #     made, or 800 for a barrier with a path
+    #   @raise [ProcessError] in the barrier's own action, without a timeout; if more than 32,767 threads wait for objects
+    #     that one process has made, or 800 for a barrier with a path
 
     # @!method reset
     #   Turns away those who wait, whose {#wait} returns false, and mends a broken barrier.

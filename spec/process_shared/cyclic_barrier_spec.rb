@@ -56,10 +56,31 @@ RSpec.describe ProcessShared::CyclicBarrier do
     expect([child.value, barrier.broken?]).to eq [false, true]
   end
 
-  it "refuses to wait in its own action" do
-    barrier = described_class.new(1) { barrier.wait }
-    expect { barrier.wait }.to raise_error(ProcessShared::ProcessError, "deadlock; the barrier's action waits at the barrier")
-    expect(barrier).to be_broken
+  describe "in its own action" do
+    let(:refusal) { raise_error(ProcessShared::ProcessError, "deadlock; the barrier's action waits at the barrier") }
+
+    it "refuses to wait" do
+      barrier = described_class.new(1) { barrier.wait }
+      expect { barrier.wait }.to refusal
+      expect(barrier).to be_broken
+    end
+
+    it "refuses to wait by another handle" do
+      Dir.mktmpdir do |dir|
+        other = described_class.new(1, path: "#{dir}/barrier")
+        expect { described_class.new(1, path: "#{dir}/barrier") { other.wait }.wait }.to refusal
+      end
+    end
+
+    it "refuses to wait in the same fiber under a scheduler" do
+      barrier = described_class.new(1) { barrier.wait }
+      Scheduler.run { expect { barrier.wait }.to refusal }
+    end
+
+    it "waits as long as it is told" do
+      barrier = described_class.new(1) { expect(barrier.wait(0.01)).to be false }
+      expect(barrier.wait).to be true
+    end
   end
 
   it "lets an action wait in vain for nobody: one too many comes in with the next ones" do

@@ -97,6 +97,11 @@ impl CyclicBarrier {
         self.barrier().is_past(epoch)
     }
 
+    /// The same for all handles of this process.
+    pub fn address(&self) -> usize {
+        self.0.address().addr().get()
+    }
+
     /// The epoch of the calling party.
     pub fn epoch_of(&self, ticket: Ticket) -> u32 {
         self.party().table().entry(ticket).detail()

@@ -39,7 +39,7 @@ impl Map {
     /// `Invalid` if there can be no map of that size, `System` if there is no memory for it.
     pub fn new(bytes: u64, evicts: bool) -> Result<Self> {
         let length = Entries::memory_for(bytes, evicts).ok_or_else(|| cannot_be(bytes))?;
-        let (slot, seed) = (Slot::new()?, random()?);
+        let (slot, seed) = (Slot::whole()?, random()?);
         let memory = map(length)?;
         // SAFETY: fresh zeroes, which stay mapped until the drop.
         match unsafe { Entries::create(memory, length, bytes, evicts, seed) } {

@@ -46,7 +46,7 @@ impl Queue {
     /// `Invalid` if there can be no queue of that size, `System` if there is no memory for it.
     pub fn new(bytes: u64, max: u64) -> Result<Self> {
         let length = Items::memory_for(bytes).ok_or_else(|| cannot_be(bytes))?;
-        let slot = Slot::new()?;
+        let slot = Slot::whole()?;
         let memory = map(length)?;
         // SAFETY: fresh zeroes, which stay mapped until the drop.
         match unsafe { Items::create(memory, length, bytes, max, true) } {

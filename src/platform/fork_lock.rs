@@ -4,6 +4,7 @@
 use super::fork_depth;
 use std::cell::UnsafeCell;
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 
 /// Twice the fork depth of the process that the data belong to, and one more while a thread of it is inside.
@@ -30,24 +31,30 @@ impl ForkLock {
         }
     }
 
+    /// Whether the data belong to this process.
+    fn is_of_this_process(&self) -> bool {
+        self.0.load(Relaxed) >> 1 == fork_depth()
+    }
+
     pub fn exit(&self) {
         self.0.store(fork_depth() << 1, Release);
     }
 }
 
-/// A value of each process's own, behind such a lock: a child starts with the default. (A `Mutex` of the standard library
+/// A value of each process's own, behind such a lock: each starts with the default. (A `Mutex` of the standard library
 /// that another thread of the parent held at the fork would stay locked in the child for ever.)
 pub struct ProcessLocal<T> {
     lock: ForkLock,
-    value: UnsafeCell<T>,
+    value: UnsafeCell<ManuallyDrop<T>>,
 }
 
 // SAFETY: only `with` reaches the value, one thread at a time.
 unsafe impl<T: Send> Sync for ProcessLocal<T> {}
 
 impl<T: Default> ProcessLocal<T> {
-    pub const fn new(value: T) -> Self {
-        ProcessLocal { lock: ForkLock::new(), value: UnsafeCell::new(value) }
+    /// `default` is that of `T`, which cannot be asked in a constant.
+    pub const fn new(default: T) -> Self {
+        ProcessLocal { lock: ForkLock::new(), value: UnsafeCell::new(ManuallyDrop::new(default)) }
     }
 
     /// Calls `action`, which must not come back here nor panic, with the value.
@@ -56,11 +63,20 @@ impl<T: Default> ProcessLocal<T> {
         // SAFETY: the lock keeps all other threads out.
         let value = unsafe { &mut *self.value.get() };
         if is_new {
-            std::mem::forget(std::mem::take(value)); // the parent's, maybe torn
+            *value = ManuallyDrop::default(); // what was there is the parent's, and may be torn
         }
         let result = action(value);
         self.lock.exit();
         result
+    }
+}
+
+impl<T> Drop for ProcessLocal<T> {
+    fn drop(&mut self) {
+        if self.lock.is_of_this_process() {
+            // SAFETY: the value is not used again.
+            unsafe { ManuallyDrop::drop(self.value.get_mut()) };
+        }
     }
 }
 

@@ -23,7 +23,7 @@
 //! | `register_atfork`                          | to be called before the first fork; may be called again            |
 //! | `fork_depth`                               | differs between a process and those it was forked from             |
 //! | `forked`                                   | called in a forked child, with the epoch that begins in it         |
-//! | `prepare_to_share`                         | to be called before there is anything that processes could share   |
+//! | `prepare_to_share`                         | to be called before there is anonymous memory that processes share |
 //! | `attach_os`, `detach_os`, `SLOT_TAIL`      | what a slot of shared memory needs besides its memory              |
 //! | `epoch_of_bare`                            | the fork epoch of a slot without that, as those in files are       |
 //! | `is_accessible`                            | whether this process can use what was made in that fork epoch      |

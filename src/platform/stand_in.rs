@@ -14,7 +14,7 @@ use std::ptr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// Bytes of stack. The C library refuses the first where the program's thread-local variables fill it.
-const STACKS: [usize; 2] = [64 << 10, 2 << 20];
+const STACKS: [usize; 2] = [256 << 10, 2 << 20];
 
 /// A `Thread` on its way to another native thread.
 struct Parcel(Thread);
@@ -89,8 +89,10 @@ fn start(life: Life) -> std::result::Result<(), c_int> {
             let mut thread: libc::pthread_t = std::mem::zeroed();
             libc::pthread_attr_init(&raw mut attributes);
             libc::pthread_attr_setdetachstate(&raw mut attributes, libc::PTHREAD_CREATE_DETACHED);
-            libc::pthread_attr_setstacksize(&raw mut attributes, stack);
-            let errno = libc::pthread_create(&raw mut thread, &raw const attributes, live, argument.cast());
+            let mut errno = libc::pthread_attr_setstacksize(&raw mut attributes, stack);
+            if errno == 0 {
+                errno = libc::pthread_create(&raw mut thread, &raw const attributes, live, argument.cast());
+            }
             libc::pthread_attr_destroy(&raw mut attributes);
             errno
         };

@@ -59,8 +59,9 @@ pub fn fork(life: impl FnOnce() -> i32) -> Child {
     }
 }
 
-/// Runs each of `lives` in a thread of its own, and returns when all have ended. For forked children, where `std::thread`
-/// could wait for ever: for a lock of the standard library that a thread of the parent held at the fork.
+/// Runs each of `lives` in a thread of its own, and returns when all have ended. A panic ends the process. For forked
+/// children, where `std::thread` could wait for ever: for a lock of the standard library that a thread of the parent held
+/// at the fork.
 pub fn in_threads<F: FnOnce() + Send>(lives: impl IntoIterator<Item = F>) {
     extern "C" fn live<F: FnOnce()>(life: *mut libc::c_void) -> *mut libc::c_void {
         // SAFETY: made below for this thread alone.
@@ -69,11 +70,17 @@ pub fn in_threads<F: FnOnce() + Send>(lives: impl IntoIterator<Item = F>) {
         std::ptr::null_mut()
     }
     let start = |life: F| {
-        let mut thread: libc::pthread_t = 0;
         let life = Box::into_raw(Box::new(life)).cast();
-        // SAFETY: the thread has its argument to itself, and is joined while what it borrows is there.
-        assert_eq!(unsafe { libc::pthread_create(&raw mut thread, std::ptr::null(), live::<F>, life) }, 0);
-        thread
+        // SAFETY: the attributes are initialized, and zeroes are as good as what pthread_create overwrites. The thread has its
+        // argument to itself, and is joined while what it borrows is there.
+        unsafe {
+            let mut attributes: libc::pthread_attr_t = std::mem::zeroed();
+            let mut thread: libc::pthread_t = std::mem::zeroed();
+            libc::pthread_attr_init(&raw mut attributes);
+            libc::pthread_attr_setstacksize(&raw mut attributes, 2 << 20);
+            assert_eq!(libc::pthread_create(&raw mut thread, &raw const attributes, live::<F>, life), 0);
+            thread
+        }
     };
     let threads: Vec<libc::pthread_t> = lives.into_iter().map(start).collect();
     for thread in threads {
@@ -82,7 +89,7 @@ pub fn in_threads<F: FnOnce() + Send>(lives: impl IntoIterator<Item = F>) {
     }
 }
 
-/// The same for one of them, with `work` done meanwhile in the calling thread.
+/// Runs both, each in a thread of its own.
 pub fn beside(life: impl FnOnce() + Send, work: impl FnOnce() + Send) {
     in_threads([Box::new(life) as Box<dyn FnOnce() + Send>, Box::new(work)]);
 }

@@ -4,10 +4,11 @@ use magnus::rb_sys::{AsRawValue, FromRawValue};
 use magnus::{Integer, RModule, Ruby, Value, method, prelude::*};
 use process_shared_core::barrier::{Arrival, MAX};
 use process_shared_core::kernel::Kernel;
+use process_shared_core::platform::ProcessLocal;
 use process_shared_core::{CyclicBarrier, Thread, Ticket};
 use rb_sys::VALUE;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::errors::{self, Error};
 use crate::object::{self, Object, Shared};
@@ -16,13 +17,36 @@ use crate::timeout::Timeout;
 use crate::typed_data::{Data, of};
 use crate::{data_type, fiber_scheduler, interrupts, nogvl, path, thread, trap_context};
 
+/// An action that runs in this process.
+#[derive(Clone, Copy, PartialEq)]
+struct Acting {
+    /// Of the barrier, which may have several handles.
+    address: usize,
+    epoch: u32,
+    /// The thread that runs it, by its number.
+    thread: u32,
+    fiber: VALUE,
+}
+
+/// A fiber that is given up in an action leaves one that means nothing when the epoch is over.
+static ALL: ProcessLocal<Vec<Acting>> = ProcessLocal::new(Vec::new());
+
+/// Whether to wait for the end of `epoch` were to wait for oneself.
+fn is_own_action(barrier: &CyclicBarrier, epoch: u32, thread: &Thread) -> bool {
+    // SAFETY: on a Ruby thread.
+    let (address, fiber) = (barrier.address(), unsafe { rb_sys::rb_fiber_current() });
+    let is_own = |each: &Acting| {
+        (each.address, each.epoch, each.thread) == (address, epoch, thread.id())
+            && (each.fiber == fiber || !fiber_scheduler::is_non_blocking())
+    };
+    ALL.with(|all| all.iter().any(is_own))
+}
+
 #[derive(Default)]
 pub struct CyclicBarrierData {
     shared: Shared<CyclicBarrier>,
     /// What the last party calls before all go on: a Proc, or 0.
     action: AtomicUsize,
-    /// The thread that runs it, by its number, or 0.
-    acting: AtomicU32,
 }
 
 impl Data for CyclicBarrierData {
@@ -114,16 +138,13 @@ fn wait(ruby: &Ruby, object: Value, args: &[Value]) -> Result<bool, Error> {
             Arrival::Refused => return Ok(false),
             Arrival::Last(ticket) => return run_action(ruby, data, barrier, &thread, ticket),
             Arrival::Waiting(ticket) => return await_others(ruby, object, barrier, &thread, ticket, timeout),
-            Arrival::Busy
-                if data.acting.load(Relaxed) == thread.id() && !fiber_scheduler::is_non_blocking() =>
-            {
-                let text = "deadlock; the barrier's action waits at the barrier";
-                return Err(errors::ownership(ruby, text.to_owned()));
-            }
             Arrival::Busy => {
-                if let Some(epoch) = barrier.busy_epoch()
-                    && !await_end(ruby, object, epoch, timeout)?
-                {
+                let Some(epoch) = barrier.busy_epoch() else { continue };
+                if matches!(timeout, Timeout::Never) && is_own_action(barrier, epoch, &thread) {
+                    let text = "deadlock; the barrier's action waits at the barrier";
+                    return Err(errors::ownership(ruby, text.to_owned()));
+                }
+                if !await_end(ruby, object, epoch, timeout)? {
                     return Ok(false);
                 }
             }
@@ -143,10 +164,17 @@ fn run_action(
     thread: &Thread,
     ticket: Ticket,
 ) -> Result<bool, Error> {
-    data.acting.store(thread.id(), Relaxed);
+    // SAFETY: on a Ruby thread.
+    let fiber = unsafe { rb_sys::rb_fiber_current() };
+    let (address, epoch) = (barrier.address(), barrier.epoch_of(ticket));
+    let own = Acting { address, epoch, thread: thread.id(), fiber };
+    ALL.with(|all| {
+        all.retain(|each| each.address != address || each.epoch == epoch);
+        all.push(own);
+    });
     let result =
         data.action().map_or(Ok(()), |action| interrupts::call(ruby, action, "call", []).map(|_| ()));
-    let _ = data.acting.compare_exchange(thread.id(), 0, Relaxed, Relaxed);
+    ALL.with(|all| all.retain(|each| *each != own));
     let passed = match result {
         _ if !thread.is_here() => false,
         Ok(()) => barrier.pass(thread, ticket),

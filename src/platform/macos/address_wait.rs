@@ -1,6 +1,6 @@
-//! Where threads sleep for a word that has no semaphore: one in a file, which processes share that are not related,
-//! in a table of participants, in the memory of a queue or a map, or of a robust semaphore. They sleep at its address,
-//! as on a futex (macOS 14.4). Before, by the clock: a sleeper looks at the word every `LONGEST_NAP` at least, and
+//! Where threads sleep for a word that has no semaphore. Such words are in files, which processes share that are not
+//! related; in tables of participants; in the memory of queues and maps; in robust semaphores. Threads sleep at the word's
+//! address, as on a futex (macOS 14.4). Before, by the clock: a sleeper looks at the word every `LONGEST_NAP` at least, and
 //! nobody is woken.
 //!
 //! A wake-up that comes while a thread looks at the word is lost, unless the word has changed: `RECHECK` makes up for it.

@@ -3,7 +3,7 @@
 //! There are no futexes that processes share in all versions, and no robust list. So:
 //! - Each object has a Mach semaphore to sleep on (`sleep_queue`). A process needs a right to it (`port_names`). A fork
 //!   does not copy rights; the `handover` does. Processes that are not related have no way to hand over a right: for an
-//!   object in a file they sleep on its word (`address_wait`), and so do all for words that are in no slot.
+//!   object in a file they sleep on its word (`address_wait`), and so do all for a word in no slot with a semaphore.
 //! - A thread's number leads to its process and start (`thread_registry`). A sleeper wakes at growing intervals, up to
 //!   `LONGEST`, and looks at the word and whether the thread that the word names is alive. If the thread is dead, the
 //!   sleeper does what Linux does at once: it marks the word and goes on as if woken. A wake-up lost with a dead thread

@@ -58,7 +58,10 @@ impl ReadWriteLockData {
         let (fiber, levels, readings) = (current_fiber(), reader.levels(), &self.holder().readings);
         if levels == 0 && readings.is_used.load(Relaxed) {
             // Left of a thread that has ended, and had the same number.
-            readings.list.with(|list| list.retain(|reading| reading.thread != thread.id()));
+            readings.list.with(|list| {
+                list.retain(|reading| reading.thread != thread.id());
+                readings.is_used.store(!list.is_empty(), Relaxed);
+            });
         }
         if is_in_entry(lock, reader, fiber) || levels == 0 && lock.holder().is_none() {
             if reader.fiber() != fiber as u64 {
