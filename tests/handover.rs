@@ -7,7 +7,9 @@
 use process_shared_core::platform::handover::{Handover, Unprepared, prepare};
 use process_shared_core::platform::mach::{BOOTSTRAP, Mach, System};
 use process_shared_core::platform::simulated::{die_at, fail_at};
-use process_shared_core::{Deadline, Mutex, Outcome, Semaphore, SharedObject, Thread};
+use process_shared_core::{
+    Deadline, Map, Mutex, Outcome, Queue, Semaphore, SemaphoreKind, SharedObject, Thread,
+};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{MutexGuard, PoisonError};
@@ -326,6 +328,39 @@ fn a_fork_around_the_hook_cannot_use_what_was_made_before_it() {
     assert_eq!(reap(child), 0);
     before.post(&Thread::current().unwrap(), 1).unwrap();
     assert_eq!(wait_for(&before), 0);
+}
+
+/// What needs no semaphore of Mach's lacks nothing there.
+#[test]
+fn a_fork_around_the_hook_can_use_queues_maps_and_robust_semaphores() {
+    let _alone = alone();
+    let (queue, map) = (Queue::new(1 << 16, 0).unwrap(), Map::new(1 << 16, false).unwrap());
+    let permits = Semaphore::of_kind(SemaphoreKind::Robust { limit: 1 }).unwrap();
+    let deadline = || Deadline::after(Duration::from_secs(10));
+    // SAFETY: as in `fork_with`.
+    let child = match unsafe { libc::fork() } {
+        0 => {
+            let thread = Thread::current().unwrap();
+            let is_accessible = queue.is_accessible() && map.is_accessible() && permits.is_accessible();
+            let is_pushed = queue.push(&thread, 0, b"item", deadline()).is_ok();
+            let (mut bytes, taken) = (Vec::new(), |bytes: &mut _| queue.take(&thread, bytes, deadline()));
+            let is_taken = matches!(taken(&mut bytes), Ok(Ok(_)));
+            let is_all = is_accessible && is_pushed && is_taken && permits.prepare().is_ok();
+            let is_permitted = is_all && permits.try_acquire(&thread, 1) == Ok(true);
+            // SAFETY: ends this process at once.
+            unsafe { libc::_exit(i32::from(!is_permitted)) }
+        }
+        pid => {
+            assert!(pid > 0, "{}", std::io::Error::last_os_error());
+            pid
+        }
+    };
+    assert_eq!(reap(child), 0);
+    let thread = Thread::current().unwrap();
+    let taken = queue.take(&thread, &mut Vec::new(), deadline()).unwrap().unwrap();
+    assert_eq!(taken.deliveries, 2, "the child died with the item");
+    permits.prepare().unwrap();
+    assert_eq!(permits.acquire(&thread, 1, deadline()), Ok(Outcome::Acquired));
 }
 
 #[test]
