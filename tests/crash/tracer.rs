@@ -115,14 +115,17 @@ impl<'a> Traced<'a> {
                 break;
             }
             assert!(start.elapsed() < PATIENCE, "the child does not stop");
+            // A step takes some microseconds, and no longer: a victim that naps for some milliseconds must come to its nap.
             pause += 1;
-            if pause > 20 {
-                if is_asleep(self.pid) {
-                    (self.victim.asleep)(self.naps);
-                    self.naps += 1;
-                }
-                std::thread::sleep(Duration::from_micros(50));
+            if pause <= 200 {
+                std::thread::yield_now();
+                continue;
             }
+            if is_asleep(self.pid) {
+                (self.victim.asleep)(self.naps);
+                self.naps += 1;
+            }
+            std::thread::sleep(Duration::from_micros(50));
         }
         assert!(libc::WIFSTOPPED(status), "the child ended with status {status:#x}");
         match libc::WSTOPSIG(status) {
