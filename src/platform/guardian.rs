@@ -3,12 +3,11 @@
 //!
 //! A forked child has none of its parent's.
 
-use super::fork_lock::ProcessLocal;
-use super::{StandIn, Thread};
+use super::{ProcessLocal, StandIn, Thread};
 use crate::error::Result;
 use crate::kernel::Kernel;
 
-/// Any thread may use a guardian's `Thread` while it is in here.
+/// A thread may use a guardian's `Thread` inside `with`.
 static ALL: ProcessLocal<Vec<StandIn>> = ProcessLocal::new(Vec::new());
 
 fn with_room(all: &[StandIn]) -> Option<Thread> {

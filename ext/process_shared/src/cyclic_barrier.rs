@@ -25,16 +25,15 @@ struct Acting {
     epoch: u32,
     /// The thread that runs it, by its number.
     thread: u32,
-    fiber: VALUE,
+    fiber: usize,
 }
 
-/// A fiber that is given up in an action leaves one that means nothing when the epoch is over.
+/// The actions that run now. A fiber that is given up in its action leaves an entry, which the next epoch removes.
 static ALL: ProcessLocal<Vec<Acting>> = ProcessLocal::new(Vec::new());
 
-/// Whether to wait for the end of `epoch` were to wait for oneself.
+/// Whether the caller runs the action of `epoch` itself, so that it would wait for the end for ever.
 fn is_own_action(barrier: &CyclicBarrier, epoch: u32, thread: &Thread) -> bool {
-    // SAFETY: on a Ruby thread.
-    let (address, fiber) = (barrier.address(), unsafe { rb_sys::rb_fiber_current() });
+    let (address, fiber) = (barrier.address(), thread::current_fiber());
     let is_own = |each: &Acting| {
         (each.address, each.epoch, each.thread) == (address, epoch, thread.id())
             && (each.fiber == fiber || !fiber_scheduler::is_non_blocking())
@@ -164,10 +163,8 @@ fn run_action(
     thread: &Thread,
     ticket: Ticket,
 ) -> Result<bool, Error> {
-    // SAFETY: on a Ruby thread.
-    let fiber = unsafe { rb_sys::rb_fiber_current() };
     let (address, epoch) = (barrier.address(), barrier.epoch_of(ticket));
-    let own = Acting { address, epoch, thread: thread.id(), fiber };
+    let own = Acting { address, epoch, thread: thread.id(), fiber: thread::current_fiber() };
     ALL.with(|all| {
         all.retain(|each| each.address != address || each.epoch == epoch);
         all.push(own);

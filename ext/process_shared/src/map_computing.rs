@@ -31,7 +31,7 @@ struct Computation {
 // SAFETY: the map is looked at under the lock of the list, and taken off the list before it goes.
 unsafe impl Send for Computation {}
 
-/// All that this process computes. What looks at it there calls nothing of Ruby.
+/// The values that this process computes. A closure passed to `with` calls no Ruby function.
 static ALL: ProcessLocal<Vec<Computation>> = ProcessLocal::new(Vec::new());
 
 fn is_by(map: &Map, mark: usize, fiber: VALUE) -> bool {
@@ -91,8 +91,7 @@ fn begin(ruby: &Ruby, this: VALUE, key: VALUE) -> Result<Section, Error> {
     let object = value(this);
     let data = of::<MapData>(object);
     let key = OwnedKey::of(ruby, key)?;
-    // SAFETY: on a Ruby thread.
-    let fiber = unsafe { rb_sys::rb_fiber_current() };
+    let fiber = thread::current_fiber() as VALUE;
     loop {
         let map = data.open(ruby)?;
         let hash = key.of_map(map.entries()).hash;

@@ -13,7 +13,7 @@
 use magnus::{Ruby, Value, rb_sys::AsRawValue};
 use process_shared_core::arena::{self, Holder, Holding};
 use process_shared_core::{Mutex, Thread};
-use rb_sys::{VALUE, rb_fiber_current, rb_gc_writebarrier};
+use rb_sys::{VALUE, rb_gc_writebarrier};
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
@@ -23,12 +23,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::errors::{self, Error};
 use crate::mutex::MutexData;
 use crate::object::Object;
-use crate::thread;
-
-fn current_fiber() -> usize {
-    // SAFETY: called on a Ruby thread with the GVL.
-    unsafe { rb_fiber_current() as usize }
-}
+use crate::thread::{self, current_fiber};
 
 impl MutexData {
     /// Records that the calling fiber, which is returned, holds the lock, once.

@@ -27,6 +27,13 @@ pub fn current(ruby: &Ruby) -> Result<Thread, Error> {
     }
 }
 
+/// The calling fiber.
+#[inline]
+pub fn current_fiber() -> usize {
+    // SAFETY: called on a Ruby thread with the GVL.
+    unsafe { rb_sys::rb_fiber_current() as usize }
+}
+
 /// The first time on this native thread in this Ruby thread's life.
 #[cold]
 fn introduce(ruby: &Ruby) -> Result<Thread, Error> {

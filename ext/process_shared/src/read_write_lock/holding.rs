@@ -4,12 +4,13 @@ use magnus::rb_sys::AsRawValue;
 use magnus::{Ruby, Value};
 use process_shared_core::arena::{Holder, Holding};
 use process_shared_core::{ReadWriteLock, Thread};
-use rb_sys::{VALUE, rb_fiber_current, rb_gc_writebarrier};
+use rb_sys::{VALUE, rb_gc_writebarrier};
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::ReadWriteLockData;
 use crate::errors::{self, Error};
 use crate::fiber_scheduler;
+use crate::thread::current_fiber;
 
 const DEADLOCK: &str = "deadlock; another fiber of this thread holds the lock";
 
@@ -26,11 +27,6 @@ pub(super) fn with_room<T>(
         attempt()
     };
     attempt().or_else(collected).map_err(|error| errors::to_ruby(ruby, error))
-}
-
-pub(super) fn current_fiber() -> usize {
-    // SAFETY: called on a Ruby thread with the GVL.
-    unsafe { rb_fiber_current() as usize }
 }
 
 /// Makes the calling fiber the holder, once.

@@ -11,9 +11,10 @@ use rb_sys::{VALUE, rb_gc_writebarrier};
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::ReadWriteLockData;
-use super::holding::{current_fiber, with_room};
+use super::holding::with_room;
 use crate::errors::{self, Error};
 use crate::object::Object;
+use crate::thread::current_fiber;
 use crate::timeout::Timeout;
 use crate::{fiber_scheduler, nogvl, thread, trap_context};
 
