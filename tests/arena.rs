@@ -37,8 +37,8 @@ fn a_new_object_is_fresh_whatever_was_there() {
     }
 }
 
-/// What the system has at the end of a slot must be nobody else's memory: not of a slot that an object has the whole
-/// of, nor of what stands before and behind the slots.
+/// The system uses the end of an attached slot. It must not take the end of a whole slot, nor memory before or behind the
+/// slots, for such an end.
 #[test]
 fn only_slots_that_leave_room_for_it_have_something_of_the_systems() {
     let attached = |address: *const u8| arena::is_attached(address.addr());

@@ -1,4 +1,4 @@
-//! What a child finds that was forked while other threads of its parent were in the middle of something.
+//! Children that were forked while other threads of the parent held locks of the process.
 
 #![cfg(all(target_os = "linux", not(feature = "simulated-mach")))]
 #![allow(clippy::unwrap_used, clippy::expect_used)]

@@ -454,7 +454,7 @@ fn what_a_killed_process_had_comes_back_to_the_front() {
 fn what_a_killed_process_had_comes_back_although_the_queue_is_never_empty() {
     for behind in [1, 16] {
         let queue = queue(1 << 16);
-        let others = join(&queue); // first: whoever joins looks at all
+        let others = join(&queue); // first, because a process that joins looks at all members
         push(&queue, b"lost");
         let worker = fork(|| {
             let participant = join(&queue);
@@ -470,7 +470,7 @@ fn what_a_killed_process_had_comes_back_although_the_queue_is_never_empty() {
     }
 }
 
-/// Whoever does not wait learns of a death all the same, wherever the dead process was.
+/// A call that does not wait learns of a death too, wherever the dead process was.
 #[test]
 fn a_call_that_does_not_wait_takes_over_what_the_dead_held() {
     let at_once = || Deadline::after(Duration::ZERO);

@@ -41,7 +41,7 @@ module ProcessShared
     #   @raise [ArgumentError] if the timeout is negative
     #   @raise [ThreadError] if it would have to wait in a +trap+ handler
     #   @raise [ProcessError] in the barrier's own action, without a timeout; if more than 32,767 threads wait for objects
-    #     that one process has made, or 800 for a barrier with a path
+    #     made by one process; if more than 800 threads wait for a barrier with a path
 
     # @!method reset
     #   Turns away those who wait, whose {#wait} returns false, and mends a broken barrier.

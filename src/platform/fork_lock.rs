@@ -41,8 +41,8 @@ impl ForkLock {
     }
 }
 
-/// A value of each process's own, behind such a lock: each starts with the default. (A `Mutex` of the standard library
-/// that another thread of the parent held at the fork would stay locked in the child for ever.)
+/// A value that each process has for itself, behind a `ForkLock`. Every process starts with the default. (If another
+/// thread of the parent held a `Mutex` of the standard library at the fork, the child's copy would stay locked for ever.)
 pub struct ProcessLocal<T> {
     lock: ForkLock,
     value: UnsafeCell<ManuallyDrop<T>>,
@@ -52,7 +52,7 @@ pub struct ProcessLocal<T> {
 unsafe impl<T: Send> Sync for ProcessLocal<T> {}
 
 impl<T: Default> ProcessLocal<T> {
-    /// `default` is that of `T`, which cannot be asked in a constant.
+    /// `default` must equal `T::default()`, which a constant cannot call.
     pub const fn new(default: T) -> Self {
         ProcessLocal { lock: ForkLock::new(), value: UnsafeCell::new(ManuallyDrop::new(default)) }
     }

@@ -30,10 +30,10 @@ pub struct StandIn {
     end: ManuallyDrop<Sender<()>>,
 }
 
-// SAFETY: its `Thread` is used by one thread at a time, on whatever native thread that one runs.
+// SAFETY: one thread of the program at a time uses the `Thread`, and may do so on any native thread.
 unsafe impl Send for StandIn {}
 
-/// What a stand-in needs to live.
+/// The stand-in's ends of two channels: it introduces itself by one, and lives until the other is closed.
 struct Life {
     introduce: Sender<Result<Parcel>>,
     ended: Receiver<()>,
@@ -82,8 +82,8 @@ fn start(life: Life) -> std::result::Result<(), c_int> {
     let argument = Box::into_raw(Box::new(life));
     let mut errno = libc::EINVAL;
     for stack in STACKS {
-        // SAFETY: the attributes are initialized before they are used, and destroyed once. If there is a thread, the
-        // argument is its own.
+        // SAFETY: the attributes are initialized before they are used, and destroyed once. If a thread is started, it owns the
+        // argument.
         errno = unsafe {
             let mut attributes: libc::pthread_attr_t = std::mem::zeroed();
             let mut thread: libc::pthread_t = std::mem::zeroed();
@@ -102,7 +102,7 @@ fn start(life: Life) -> std::result::Result<(), c_int> {
             _ => break,
         }
     }
-    // SAFETY: no thread has taken it over.
+    // SAFETY: no thread was started, so the argument is still this function's.
     drop(unsafe { Box::from_raw(argument) });
     Err(errno)
 }

@@ -8,8 +8,8 @@
 //! | a dead thread's  | the process is dead: what it had in flight has not come back yet     |
 //!
 //! Who looks: each pop at a few members, one that finds the queue empty at all, and the kernel wakes the taker at the
-//! gate, which watches the words of all that have items in flight. Where the kernel tells nobody of deaths, that taker
-//! asks about all every now and then, and so does one of the other pops every `ASKED_EVERY`.
+//! gate, which watches the words of all that have items in flight. Where the kernel tells nobody of deaths, the
+//! taker at the gate asks about all members every now and then, and every `ASKED_EVERY` another pop asks too.
 
 use super::Critical;
 use super::layout::MEMBERS;

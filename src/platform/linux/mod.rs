@@ -291,7 +291,7 @@ pub unsafe fn attach_os(_slot: NonNull<u8>) -> Result<()> {
 /// None is needed here.
 pub unsafe fn detach_os(_slot: NonNull<u8>, _sole: impl FnOnce() -> bool) {}
 
-/// As other slots; what is in a file is for the PID namespace in which it was opened.
+/// That of other slots: an object in a file is for the PID namespace in which it was opened.
 pub fn epoch_of_bare(now: u32) -> u32 {
     now
 }
