@@ -3,7 +3,7 @@
 
 use magnus::rb_sys::AsRawValue;
 use magnus::scan_args::{get_kwargs, scan_args};
-use magnus::{ExceptionClass, RArray, RHash, RModule, Ruby, TryConvert, Value, method, prelude::*};
+use magnus::{ExceptionClass, RArray, RHash, RModule, RString, Ruby, TryConvert, Value, method, prelude::*};
 use process_shared_core::queue::{Critical, Pushed, Refusal, Short};
 use process_shared_core::{Outcome, Queue, Thread};
 use rb_sys::{VALUE, rb_eThreadError};
@@ -204,16 +204,13 @@ fn await_room(ruby: &Ruby, object: Value, tag: u32, bytes: &[u8], timeout: Timeo
 }
 
 /// For the helper threads of `fiber_scheduler.rb`: adds an item as soon as there is room. Whether there was within the time.
-fn push_bytes(ruby: &Ruby, object: Value, tag: u32, string: Value, timeout: Value) -> Result<bool, Error> {
+fn push_bytes(ruby: &Ruby, object: Value, tag: u32, string: RString, timeout: Value) -> Result<bool, Error> {
     let timeout = Timeout::parse_try(ruby, timeout)?;
-    // SAFETY: a String of `Item`'s, which nobody changes; kept alive below.
-    let bytes = unsafe {
-        let (start, length) =
-            (rb_sys::macros::RSTRING_PTR(string.as_raw()), rb_sys::macros::RSTRING_LEN(string.as_raw()));
-        std::slice::from_raw_parts(start.cast(), length as usize)
-    };
+    let string = RString::new_frozen(string);
+    // SAFETY: nobody changes it; kept alive below.
+    let bytes = unsafe { string.as_slice() };
     let pushed = await_room(ruby, object, tag, bytes, timeout);
-    keep_alive(string);
+    keep_alive(string.as_value());
     pushed
 }
 

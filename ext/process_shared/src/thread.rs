@@ -3,7 +3,8 @@
 
 use magnus::rb_sys::{AsRawValue, FromRawValue};
 use magnus::{RModule, Ruby, prelude::*};
-use process_shared_core::{Thread, platform::fork_depth, release_held_as_dead};
+use process_shared_core::platform::{ProcessLocal, fork_depth};
+use process_shared_core::{Thread, release_held_as_dead};
 use rb_sys::{ID, VALUE, rb_event_flag_t};
 use std::ffi::c_void;
 use std::sync::OnceLock;
@@ -97,6 +98,7 @@ fn hook_thread_ends(ruby: &Ruby) -> Result<(), Error> {
             if needs_guard && ractor::is_first_thread(ruby) {
                 ractor::set_mark(ractor::GUARDED);
                 let ends: RModule = ruby.get_inner(&errors::MODULE).const_get("ThreadEnd")?;
+                GUARDED.with(|guarded| guarded.push(Thread::memory()));
                 ends.funcall::<_, _, magnus::Value>("guard", (Thread::memory(),))?;
             }
         }
@@ -137,9 +139,24 @@ pub fn thread_ended() {
     }
 }
 
-/// The same for the first thread of a Ractor, which is over and waits for this one; `memory` is its `Thread::memory`.
+/// The `Thread::memory` of each first thread of a Ractor that `ThreadEnd.guard` waits for.
+static GUARDED: ProcessLocal<Vec<usize>> = ProcessLocal::new(Vec::new());
+
+/// `thread_ended` for the first thread of a Ractor, which is over and waits for this one; `memory` is its `Thread::memory`.
+/// Any program can call the method: only what `ThreadEnd.guard` was given is believed.
+fn guarded_thread_ended(memory: usize) {
+    let found = GUARDED.with(|guarded| {
+        let place = guarded.iter().position(|each| *each == memory)?;
+        Some(guarded.swap_remove(place))
+    });
+    if let Some(memory) = found {
+        first_thread_ended(memory);
+    }
+}
+
+/// For a thread that is over and waits for this one; `memory` is its `Thread::memory`.
 fn first_thread_ended(memory: usize) {
-    // SAFETY: called by `ThreadEnd.guard`, with what it was given, and by `release_main_thread`, when Ruby ends a Ractor's other
+    // SAFETY: called for what `ThreadEnd.guard` was given, and by `release_main_thread`, when Ruby ends a Ractor's other
     // threads after its first.
     if let Some(thread) = unsafe { Thread::forget_at(memory) } {
         release_held(&thread);
@@ -160,7 +177,7 @@ pub fn init(module: RModule) -> Result<(), Error> {
             .map(|symbol| unsafe { std::mem::transmute::<*mut c_void, AddHook>(symbol) })
     });
     module.define_singleton_method("thread_ends", magnus::function!(thread_ended, 0))?;
-    module.define_singleton_method("first_thread_ends", magnus::function!(first_thread_ended, 1))?;
+    module.define_singleton_method("first_thread_ends", magnus::function!(guarded_thread_ended, 1))?;
     let names = ("thread_ends", "first_thread_ends");
     module.singleton_class()?.funcall::<_, _, magnus::Value>("private", names)?;
     Ok(())

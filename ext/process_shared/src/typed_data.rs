@@ -115,16 +115,17 @@ pub fn of<'a, T: Data>(object: Value) -> &'a T {
     unsafe { get(object.as_raw()) }
 }
 
-/// The struct in `object`. Raises (by a jump) `TypeError` if it has none of this type.
+/// The struct in the receiver of a method. Raises (by a jump) `TypeError` if it has none of this type.
 ///
 /// # Safety
-/// No frame between here and Ruby has anything to drop; the result is used only while `object` is alive.
+/// `object` is of a class whose objects hold such data, or of a subclass. No frame between here and Ruby has anything to
+/// drop; the result is used only while `object` is alive.
 #[inline]
 pub unsafe fn get<'a, T: Data>(object: VALUE) -> &'a T {
     // SAFETY: a checked object holds what `allocate` put there. The first check spares nearly all calls the second,
     // which knows subtypes too and is a call into Ruby.
     unsafe {
-        let data = if is_of_type::<T>(object) {
+        let data = if has_type(object, T::data_type().as_ptr()) {
             api().rtypeddata_get_data(object)
         } else {
             rb_check_typeddata(object, T::data_type().as_ptr())
@@ -133,15 +134,16 @@ pub unsafe fn get<'a, T: Data>(object: VALUE) -> &'a T {
     }
 }
 
-#[inline]
-fn is_of_type<T: Data>(object: VALUE) -> bool {
-    // SAFETY: each question is asked only of an object for which the one before it was answered with yes.
-    unsafe {
-        !rb_sys::SPECIAL_CONST_P(object)
-            && rb_sys::RB_BUILTIN_TYPE(object) == rb_sys::RUBY_T_DATA
-            && api().rtypeddata_p(object)
-            && std::ptr::eq(api().rtypeddata_type(object), T::data_type().as_ptr())
-    }
+/// Whether the receiver of a method holds data of just this type. The class does not tell: where a class has a
+/// `_load_data`, `Marshal.load` can make one of its objects an object of another class (type 'C', r_object_for in marshal.c),
+/// if both are T_DATA.
+///
+/// # Safety
+/// `object` is T_DATA. Without a type of data it has a function of C code where this looks.
+#[inline(always)]
+pub unsafe fn has_type(object: VALUE, data_type: *const rb_data_type_t) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { std::ptr::eq(api().rtypeddata_type(object), data_type) }
 }
 
 /// The struct in `object`, if it has one of this type.

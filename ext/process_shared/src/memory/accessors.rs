@@ -35,9 +35,10 @@ pub fn put_at<T: Number>(this: This, place: impl Place, native: T::Native) -> Re
 
 /// Nearly all calls are done in this function; what is left needs room for an error.
 pub extern "C" fn get<T: Number, P: Place>(this: This, place: VALUE) -> VALUE {
-    match fixnum(place).and_then(|number| P::from(number).find(&this, T::WIDTH)) {
+    let handle = this.handle();
+    match fixnum(place).and_then(|number| P::from(number).find(handle, T::WIDTH)) {
         // SAFETY: `find` has checked the range.
-        Some(address) => T::to_ruby(unsafe { raw::load::<T>(address, this.swapped()) }),
+        Some(address) => T::to_ruby(unsafe { raw::load::<T>(address, handle.swapped()) }),
         None => get_slow::<T, P>(this, place),
     }
 }
@@ -50,11 +51,12 @@ fn get_slow<T: Number, P: Place>(this: This, place: VALUE) -> VALUE {
 
 /// As `get`. Nothing is written through a frozen object.
 pub extern "C" fn put<T: Number, P: Place>(this: This, place: VALUE, value: VALUE) -> VALUE {
+    let handle = this.handle();
     let quick = fixnum(place).zip(T::quick(value)).filter(|_| !this.is_frozen());
-    match quick.and_then(|(number, native)| Some((P::from(number).find(&this, T::WIDTH)?, native))) {
+    match quick.and_then(|(number, native)| Some((P::from(number).find(handle, T::WIDTH)?, native))) {
         Some((address, native)) => {
             // SAFETY: `find` has checked the range.
-            unsafe { raw::store::<T>(address, native, this.swapped()) };
+            unsafe { raw::store::<T>(address, native, handle.swapped()) };
             this.raw()
         }
         None => put_slow::<T, P>(this, place, value),

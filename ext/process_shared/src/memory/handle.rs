@@ -21,6 +21,7 @@ use magnus::typed_data::{DataType, DataTypeBuilder};
 use magnus::{DataTypeFunctions, RClass, Ruby, TypedData};
 use process_shared_core::Error as CoreError;
 use process_shared_core::memory::span;
+use rb_sys::rb_data_type_t;
 
 use super::window::Window;
 use crate::classes::Known;
@@ -33,6 +34,7 @@ pub static POINTER: Known<RClass> = Known::unknown();
 const UNBORN: u8 = 0; // allocated, not initialized
 const OPEN: u8 = 1;
 const CLOSED: u8 = 2;
+const FOREIGN: u8 = 3; // that of an object which holds something else
 
 pub struct Handle {
     size: AtomicUsize,
@@ -79,6 +81,23 @@ unsafe impl TypedData for Handle {
 }
 
 impl Handle {
+    /// Stands for what an object holds that is no handle: refuses everything.
+    pub fn foreign() -> &'static Handle {
+        static FOREIGN_HANDLE: Handle = Handle {
+            size: AtomicUsize::new(0),
+            state: AtomicU8::new(FOREIGN),
+            pins: AtomicUsize::new(0),
+            window: UnsafeCell::new(Window::none(false)),
+        };
+        &FOREIGN_HANDLE
+    }
+
+    /// The type of its objects' data, as Ruby knows it.
+    #[inline(always)]
+    pub fn raw_type() -> *const rb_data_type_t {
+        std::ptr::from_ref(Self::data_type()).cast() // a transparent struct
+    }
+
     /// What `allocate` makes: an object that refuses everything until `open`.
     pub fn unborn(whole: bool) -> Self {
         Handle {

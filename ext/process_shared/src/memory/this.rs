@@ -1,6 +1,5 @@
 //! The receiver of a method of Pointer, as a type of its own: a `This` is an instance of Pointer or of a
-//! subclass, which is known without a look at it. So the methods bound here are safe functions, and cost no
-//! check of their receiver.
+//! subclass, which is known without a look at it. So the methods bound here are safe functions.
 //!
 //! There are three ways to one: Ruby passes it to a method that `define` has bound to such a class,
 //! `This::inside` has looked what an object is, or magnus has. The object stays alive meanwhile: Ruby keeps
@@ -20,6 +19,7 @@ use super::handle::{Handle, POINTER};
 use super::window::Window;
 use crate::errors::{Error, wrong_type};
 use crate::raw_methods::{self, Bare, Method0, Method1, Method2, Method3, MethodN, ruby, value};
+use crate::typed_data;
 
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -40,6 +40,18 @@ impl This {
 
     pub fn raw(self) -> VALUE {
         self.0
+    }
+
+    /// What `deref` gives, for a caller to whom a second look at the object would cost too much.
+    #[inline(always)]
+    pub fn handle<'a>(self) -> &'a Handle {
+        // SAFETY: a Pointer is T_DATA; a Handle is where the type says so, and lives as long as the object.
+        unsafe {
+            match typed_data::has_type(self.0, Handle::raw_type()) {
+                true => &*rb_sys::macros::RTYPEDDATA_GET_DATA(self.0).cast::<Handle>(),
+                false => Handle::foreign(),
+            }
+        }
     }
 
     /// Whether nothing may be written through it.
@@ -119,8 +131,7 @@ impl Deref for This {
 
     #[inline(always)]
     fn deref(&self) -> &Handle {
-        // SAFETY: the alloc function of Pointer, which every subclass inherits, put a Handle there.
-        unsafe { &*rb_sys::macros::RTYPEDDATA_GET_DATA(self.0).cast::<Handle>() }
+        self.handle()
     }
 }
 

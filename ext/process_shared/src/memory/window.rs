@@ -26,7 +26,7 @@ pub struct Window {
 
 impl Window {
     /// What an object has before `initialize`.
-    pub fn none(whole: bool) -> Self {
+    pub const fn none(whole: bool) -> Self {
         Window {
             start: ptr::null_mut(),
             size: 0,
