@@ -56,13 +56,17 @@ pub fn layout() -> Vec<(&'static str, usize)> {
     ]
 }
 
+/// Apart, so that taking a lock which nobody waits for is short.
+#[cold]
+#[inline(never)]
+fn next_round(state: u64) -> u64 {
+    pack(futex_word(state), aux(state).wrapping_add(1))
+}
+
 impl Lock {
     /// Takes the lock if nobody holds it.
     #[inline(always)]
     pub fn try_lock<K: Kernel>(&self, kernel: &K) -> bool {
-        if self.is_locked() {
-            return false;
-        }
         kernel.set_pending(&self.0);
         let taken = self.take(kernel);
         kernel.clear_pending();
@@ -89,8 +93,8 @@ impl Lock {
             if flags & OWNER != 0 {
                 return false;
             }
-            let round = if flags == 0 { aux(state) } else { aux(state).wrapping_add(1) };
-            match self.0.state.compare_exchange(state, pack(flags | kernel.id(), round), Acquire, Relaxed) {
+            let free = if flags == 0 { state } else { next_round(state) };
+            match self.0.state.compare_exchange(state, free | pack(kernel.id(), 0), Acquire, Relaxed) {
                 Ok(_) => {
                     kernel.robust_push(&self.0);
                     return true;
@@ -154,8 +158,9 @@ impl Lock {
         kernel.set_pending(&self.0);
         kernel.robust_remove(&self.0);
         let state = self.0.state.load(Relaxed);
+        let held = pack(kernel.id(), 0);
         if futex_word(state) != kernel.id()
-            || self.0.state.compare_exchange(state, pack(0, aux(state)), Release, Relaxed).is_err()
+            || self.0.state.compare_exchange(state, state - held, Release, Relaxed).is_err()
         {
             self.release(kernel, 0);
         }

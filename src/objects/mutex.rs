@@ -123,12 +123,22 @@ impl Mutex {
         if !thread.may_hold_more() {
             make_room(thread)?;
         }
-        let taken =
-            self.inner().try_lock(thread) || !Thread::TELLS_OF_DEATHS && self.reaped().try_lock(thread);
+        Ok(self.try_lock_at_once(thread)
+            || !Thread::TELLS_OF_DEATHS && {
+                self.inner().reap_if_owner_dead::<Thread>();
+                self.try_lock_at_once(thread)
+            })
+    }
+
+    /// Takes the mutex if it is free and the calling thread may hold one more. For a caller that asks `try_lock` where
+    /// this says no.
+    #[inline(always)]
+    pub fn try_lock_at_once(&self, thread: &Thread) -> bool {
+        let taken = thread.may_hold_more() && self.inner().try_lock(thread);
         if taken {
             self.inner().record_owner(thread);
         }
-        Ok(taken)
+        taken
     }
 
     /// Takes the mutex if it is free, or if its owner is found to be dead. For a caller that does not sleep.

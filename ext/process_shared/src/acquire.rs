@@ -54,14 +54,13 @@ impl MutexData {
     /// Fast path: takes a free lock on a thread that is known; never raises.
     #[inline(always)]
     pub fn take(&self, object: VALUE) -> Taken {
-        let (Some(mutex), Some(thread)) = (self.shared.usable(), thread::known()) else { return Taken::No };
-        match mutex.try_lock(&thread) {
-            Ok(true) => {
-                let fiber = self.own_as(object, Some(thread));
-                if mutex.is_inconsistent() { Taken::Abandoned } else { Taken::Yes(fiber, thread) }
-            }
-            _ => Taken::No,
+        let Some(mutex) = self.shared.usable() else { return Taken::No };
+        let Some(thread) = thread::known() else { return Taken::No };
+        if !mutex.try_lock_at_once(&thread) {
+            return Taken::No;
         }
+        let fiber = self.own_as(object, Some(thread));
+        if mutex.is_inconsistent() { Taken::Abandoned } else { Taken::Yes(fiber, thread) }
     }
 
     /// Takes the lock, waiting for it if need be: true, or false if `timeout` passed.

@@ -10,7 +10,6 @@ use crate::mutex::{MONITOR, MutexData, is_locked, is_owned, lock_abandoned, unlo
 use crate::object::{self, Object};
 use crate::raw_methods::{Method0, NIL, define, slow};
 use crate::synchronize::{self, Synchronize};
-use crate::thread;
 use crate::timeout::Timeout;
 use crate::typed_data::{self, of};
 
@@ -62,11 +61,9 @@ unsafe extern "C" fn enter(object: VALUE) -> VALUE {
 unsafe extern "C" fn unlock(object: VALUE) -> VALUE {
     // SAFETY: a method's receiver; nothing to drop in this frame.
     let data = unsafe { typed_data::get::<MutexData>(object) };
-    if let (Some(mutex), Some(thread)) = (data.shared.usable(), thread::known()) {
-        if data.is_owned(mutex, &thread) {
-            data.release_level(mutex, &thread);
-            return object;
-        }
+    if let Some((mutex, thread)) = data.if_owned() {
+        data.release_level(mutex, &thread);
+        return object;
     }
     // SAFETY: the receiver of this method.
     unsafe { slow(object, method!(unlock_slow, 0)) }

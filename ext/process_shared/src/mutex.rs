@@ -135,7 +135,8 @@ impl Lock for MutexData {
 impl Synchronize for MutexData {
     type Begun = (usize, Option<Thread>);
 
-    #[cold]
+    /// In line, so that what the caller has in registers need not go through memory.
+    #[inline(always)]
     fn begin(&self) -> Self::Begun {
         (self.fiber(), thread::known())
     }
@@ -147,13 +148,13 @@ impl Synchronize for MutexData {
 
     #[inline(always)]
     fn end(&self, (fiber, thread): Self::Begun) -> bool {
-        if let (Some(mutex), Some(thread)) = (self.shared.reached(), thread) {
-            if self.is_owned_by(mutex, &thread, fiber) {
-                self.release_level(mutex, &thread);
-                return true;
-            }
+        let Some(thread) = thread else { return false };
+        let Some(mutex) = self.shared.reached() else { return false };
+        let is_owned = self.is_owned_by(mutex, &thread, fiber);
+        if is_owned {
+            self.release_level(mutex, &thread);
         }
-        false
+        is_owned
     }
 
     unsafe fn end_slow(object: VALUE, _: Self::Begun) -> VALUE {
@@ -248,11 +249,9 @@ pub fn lock_abandoned(ruby: &Ruby, object: Value) -> Result<Value, Error> {
 unsafe extern "C" fn unlock(object: VALUE) -> VALUE {
     // SAFETY: a method's receiver; nothing to drop in this frame.
     let data = unsafe { typed_data::get::<MutexData>(object) };
-    if let (Some(mutex), Some(thread)) = (data.shared.usable(), thread::known()) {
-        if data.is_owned(mutex, &thread) {
-            data.unlock(mutex, &thread);
-            return object;
-        }
+    if let Some((mutex, thread)) = data.if_owned() {
+        data.unlock(mutex, &thread);
+        return object;
     }
     // SAFETY: the receiver of this method.
     unsafe { slow(object, method!(unlock_slow, 0)) }

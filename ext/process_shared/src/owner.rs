@@ -62,7 +62,7 @@ impl MutexData {
 
     /// The holder that all handles of a lock with a path have.
     #[inline(always)]
-    fn shared_holder(&self) -> Option<&Holder> {
+    pub fn shared_holder(&self) -> Option<&Holder> {
         // SAFETY: null, or that of the lock in `shared`, which lives as long as this.
         unsafe { self.shared_holder.load(Relaxed).as_ref() }
     }
@@ -70,22 +70,19 @@ impl MutexData {
     /// What this process knows of the holder.
     #[inline(always)]
     pub fn holder(&self) -> &Holding {
-        self.shared_holder().map_or(&self.own_holder, |holder| &holder.binding)
+        self.holding(self.shared_holder())
+    }
+
+    /// The same for a caller that has asked for the shared holder.
+    #[inline(always)]
+    pub fn holding<'a>(&'a self, shared: Option<&'a Holder>) -> &'a Holding {
+        shared.map_or(&self.own_holder, |holder| &holder.binding)
     }
 
     /// Makes a lock with a path have the holder of all its handles. Part of `initialize`.
     pub fn share_holder(&self) {
         if let Some(holder) = self.shared.get().and_then(Mutex::holder) {
             self.shared_holder.store(ptr::from_ref(holder).cast_mut(), Relaxed);
-        }
-    }
-
-    /// A shared holder refers to its fiber until the lock is released: called before that.
-    #[inline(always)]
-    pub fn forget_shared(&self) {
-        if let Some(holder) = self.shared_holder() {
-            holder.binding.fiber.store(0, Relaxed);
-            holder.forget();
         }
     }
 
@@ -108,6 +105,13 @@ impl MutexData {
     #[inline]
     pub fn is_owned(&self, mutex: &Mutex, thread: &Thread) -> bool {
         mutex.is_held_by(thread) && self.fiber() == current_fiber()
+    }
+
+    /// The lock and the calling thread, if the calling fiber holds it through this open handle.
+    #[inline(always)]
+    pub fn if_owned(&self) -> Option<(&Mutex, Thread)> {
+        let (mutex, thread) = (self.shared.usable()?, thread::known()?);
+        self.is_owned(mutex, &thread).then_some((mutex, thread))
     }
 
     /// Whether `fiber` of the calling thread, `thread`, holds the lock.
@@ -148,10 +152,11 @@ impl MutexData {
     /// Releases one level, and with the last one the lock. The calling fiber holds it.
     #[inline(always)]
     pub fn release_level(&self, mutex: &Mutex, thread: &Thread) {
-        let holder = self.holder();
-        match holder.levels.load(Relaxed) {
-            1 => self.unlock_of(holder, mutex, thread),
-            levels => holder.levels.store(levels - 1, Relaxed),
+        let shared = self.shared_holder();
+        let levels = &self.holding(shared).levels;
+        match levels.load(Relaxed) {
+            1 => self.unlock_of(shared, mutex, thread),
+            more => levels.store(more - 1, Relaxed),
         }
     }
 
@@ -162,10 +167,11 @@ impl MutexData {
         if !mutex.is_held_by(&thread) {
             return None;
         }
-        let (fiber, levels) = (current_fiber(), self.holder().levels.load(Relaxed));
+        let (fiber, holder) = (current_fiber(), self.holder());
+        let levels = holder.levels.load(Relaxed);
         let deeper = self.fiber() == fiber && levels < u32::MAX;
         deeper.then(|| {
-            self.holder().levels.store(levels + 1, Relaxed);
+            holder.levels.store(levels + 1, Relaxed);
             (fiber, thread)
         })
     }

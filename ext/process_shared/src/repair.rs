@@ -14,7 +14,7 @@
 //! | RUNNING  | the holder is in `on_abandoned`                                                |
 
 use magnus::{RClass, Ruby, Value, prelude::*, rb_sys::AsRawValue, rb_sys::FromRawValue};
-use process_shared_core::arena::Holding;
+use process_shared_core::arena::Holder;
 use process_shared_core::{Mutex, Thread};
 use rb_sys::{VALUE, rb_gc_writebarrier};
 use std::sync::atomic::Ordering::Relaxed;
@@ -32,16 +32,16 @@ const RUNNING: u8 = 2;
 
 impl MutexData {
     /// Releases the lock, which the calling fiber holds, for good.
-    #[inline]
+    #[inline(always)]
     pub fn unlock(&self, mutex: &Mutex, thread: &Thread) {
-        self.unlock_of(self.holder(), mutex, thread);
+        self.unlock_of(self.shared_holder(), mutex, thread);
     }
 
-    /// The same, where the caller knows the holder.
+    /// The same for a caller that has asked for the shared holder.
     #[inline(always)]
-    pub fn unlock_of(&self, holder: &Holding, mutex: &Mutex, thread: &Thread) {
-        self.forget_shared();
-        if holder.repair.load(Relaxed) == IN_ORDER {
+    pub fn unlock_of(&self, shared: Option<&Holder>, mutex: &Mutex, thread: &Thread) {
+        shared.inspect(forget);
+        if self.holding(shared).repair.load(Relaxed) == IN_ORDER {
             mutex.unlock(thread);
         } else {
             self.unlock_slow(mutex, thread);
@@ -60,10 +60,11 @@ impl MutexData {
 
     /// Releases the lock, which the calling fiber holds, on all levels, for a while or for a handle that is closed.
     pub fn release_held(&self, mutex: &Mutex, thread: &Thread) -> Held {
-        let holder = self.holder();
+        let shared = self.shared_holder();
+        let holder = self.holding(shared);
         let repair = holder.repair.swap(IN_ORDER, Relaxed);
         let held = Held { levels: holder.levels.load(Relaxed), in_repair: repair == RUNNING };
-        self.forget_shared();
+        shared.inspect(forget);
         if repair == RUNNING || repair == DUE && mutex.is_inconsistent() {
             mutex.release_as_dead(thread);
         } else {
@@ -143,6 +144,13 @@ impl MutexData {
             unsafe { rb_sys::rb_gc_mark(callable.as_raw()) };
         }
     }
+}
+
+/// A shared holder refers to its fiber until the lock is released: called before that.
+#[inline(always)]
+fn forget(holder: &&Holder) {
+    holder.binding.fiber.store(0, Relaxed);
+    holder.forget();
 }
 
 /// Refuses what could not be called with the mutex: better now than at the first crash.
