@@ -127,17 +127,18 @@ RSpec.describe "Memory", if: File.directory?("/proc/self/fd") do
   end
 
   describe "after kill -9 of everything" do
-    IPC = %w[shm sem msg].freeze
+    # Runs a command with the System V objects and the /dev/shm of nobody else, where that is permitted, and then says what
+    # is left there.
+    def alone(*command)
+      watched = 'setsid "$@" & wait'
+      return ["sh", "-c", watched, "sh", *command] unless PidNamespaces.possible?
 
-    # What a process could leave behind, of anybody's but the temporary files of others.
-    def leftovers(dir)
-      names = Dir.children("/tmp").grep(/process_?shared|\Aps-/i)
-      [Dir.children("/dev/shm"), names, Dir.children(dir), IPC.map { |kind| File.foreach("/proc/sysvipc/#{kind}").count rescue 0 }]
+      left = "find /dev/shm -mindepth 1; tail -q -n +2 /proc/sysvipc/*"
+      ["unshare", "--mount", "--ipc", "sh", "-c", "mount -t tmpfs none /dev/shm && { #{watched}; #{left}; }", "sh", *command]
     end
 
     it "leaves nothing: no file, no object of the system's" do
       Dir.mktmpdir do |dir|
-        before = leftovers(dir)
         script = <<~RUBY
           mutex, condition, semaphore = ProcessShared::Mutex.new, ProcessShared::ConditionVariable.new, ProcessShared::Semaphore.new(0)
           memory = ProcessShared::SharedMemory.new(1 << 20, reserve: true)
@@ -149,22 +150,22 @@ RSpec.describe "Memory", if: File.directory?("/proc/self/fd") do
           sleep 0.001 until mutex.locked?
           fork { mutex.lock }
           sleep 0.001 until mutex.waiters == 1
-          $stdout.syswrite("ready\n")
+          $stdout.syswrite("\#{$$}\n")
           sleep
         RUBY
-        command = [{ "TMPDIR" => dir }, RbConfig.ruby, "-I#{Rubies::LIB}", "-rprocess_shared", "-e", script]
-        IO.popen(command, pgroup: true) do |output|
-          expect(output.gets).to eq "ready\n"
-          group = Dir["/proc/[0-9]*/stat"].map { |stat| File.read(stat) rescue "" }.count { |stat| stat[/\) \S \d+ (\d+)/, 1].to_i == output.pid }
+        command = alone(RbConfig.ruby, "-I#{Rubies::LIB}", "-rprocess_shared", "-e", script)
+        IO.popen([{ "TMPDIR" => dir }, *command]) do |output|
+          leader = Integer(output.gets)
+          group = Dir["/proc/[0-9]*/stat"].map { |stat| File.read(stat) rescue "" }.count { |stat| stat[/\) \S \d+ (\d+)/, 1].to_i == leader }
           expect(group).to be >= 7
-          files = Dir["/proc/#{output.pid}/fd/*"].grep_v(%r{/[012]\z}).filter_map { |fd| File.readlink(fd) rescue nil }
+          files = Dir["/proc/#{leader}/fd/*"].grep_v(%r{/[012]\z}).filter_map { |fd| File.readlink(fd) rescue nil }
           expect(files.grep(%r{\A(/tmp|/dev/shm|#{Regexp.escape(dir)})/})).to be_empty
-          Process.kill(:KILL, -output.pid)
-          expect(output.read).to eq "" # all have ended
+          Process.kill(:KILL, -leader)
+          expect(output.read).to eq "" # all have ended, and nothing is left
         ensure
-          Process.kill(:KILL, -output.pid) rescue nil
+          Process.kill(:KILL, -leader) rescue nil
         end
-        expect(leftovers(dir)).to eq before
+        expect(Dir.children(dir)).to be_empty
       end
     end
 
