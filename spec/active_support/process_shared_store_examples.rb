@@ -15,13 +15,9 @@ RSpec.describe "ActiveSupport::Cache::ProcessSharedStore", skip: InstalledRails.
     allow(Time).to receive(:now).and_call_original
   end
 
-  # Runs the block again and again until it has taken less than so many seconds: what it wrote has not expired in it.
-  def within(seconds)
-    loop do
-      start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
-      yield
-      break if Process.clock_gettime(Process::CLOCK_MONOTONIC) - start < seconds
-    end
+  # Repeats the block until it takes less than so many seconds: then nothing that it wrote has expired inside it.
+  def within(time, &block)
+    loop { break if seconds(&block) < time }
   end
 
   def events(pattern)

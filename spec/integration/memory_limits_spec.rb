@@ -127,18 +127,21 @@ RSpec.describe "Memory", if: File.directory?("/proc/self/fd") do
   end
 
   describe "after kill -9 of everything" do
-    # Runs a command with the System V objects and the /dev/shm of nobody else, where that is permitted, and then says what
-    # is left there.
+    # A command that runs the given one in namespaces of its own, where the system permits these: with empty System V
+    # lists, /dev/shm and /tmp. At the end it prints what is left there.
     def alone(*command)
-      watched = 'setsid "$@" & wait'
-      return ["sh", "-c", watched, "sh", *command] unless PidNamespaces.possible?
+      run = 'setsid "$@" & wait'
+      places = ["/dev/shm"]
+      places << "/tmp" unless [RbConfig.ruby, Rubies::LIB].any? { |path| path.start_with?("/tmp/") }
+      mount = places.map { |place| "mount -t tmpfs none #{place}" }.join(" && ")
+      unshare = %w[unshare --mount --ipc sh -c]
+      return ["sh", "-c", run, "sh", *command] unless system(*unshare, mount, out: File::NULL, err: File::NULL)
 
-      left = "find /dev/shm -mindepth 1; tail -q -n +2 /proc/sysvipc/*"
-      ["unshare", "--mount", "--ipc", "sh", "-c", "mount -t tmpfs none /dev/shm && { #{watched}; #{left}; }", "sh", *command]
+      [*unshare, "#{mount} && { #{run}; find #{places.join(" ")} -mindepth 1; tail -q -n +2 /proc/sysvipc/*; }", "sh", *command]
     end
 
     it "leaves nothing: no file, no object of the system's" do
-      Dir.mktmpdir do |dir|
+      Dir.mktmpdir(nil, "/var/tmp") do |dir| # /tmp may be another one in the namespace
         script = <<~RUBY
           mutex, condition, semaphore = ProcessShared::Mutex.new, ProcessShared::ConditionVariable.new, ProcessShared::Semaphore.new(0)
           memory = ProcessShared::SharedMemory.new(1 << 20, reserve: true)

@@ -1,10 +1,10 @@
 # frozen_string_literal: true
 
-# What a program can do to our objects on purpose, and no program does by mistake: it gets exceptions, and goes on.
+# Programs that misuse our objects on purpose: each misuse raises an exception, and the process goes on.
 RSpec.describe "Misuse" do
   let(:junk) { [0, 1, -1, 2**40, 2**80, nil, Object.new, "x", :s, 1.5, [], {}, Class, ProcessShared::Mutex.new] }
 
-  # Warnings of blocks and the like are no news.
+  # Ruby warns of blocks that a method does not use.
   def fork_quiet_child
     fork_child do
       $VERBOSE = nil
@@ -17,11 +17,11 @@ RSpec.describe "Misuse" do
 
   def call_with_junk(object, name, count)
     object.__send__(name, *junk.sample(count)) { nil }
-  rescue Exception => e # rubocop:disable Lint/RescueException -- any will do
-    e.class
+  rescue Exception # rubocop:disable Lint/RescueException -- any will do
+    nil
   end
 
-  # Marshal makes any object with data in C one of another such class, if a program gives its class a `_load_data`.
+  # Marshal turns an object whose data are in C into one of another such class, if a program defines `_load_data`.
   describe "an object that Marshal has made one of another class" do
     def named(klass) = Marshal.dump(klass.name.to_sym).b[2..]
 
@@ -54,7 +54,7 @@ RSpec.describe "Misuse" do
     end
   end
 
-  # A call that waits is left to wait.
+  # A call that waits goes on waiting in its thread.
   def calls_with_junk(object, names)
     names.product((0..4).to_a * 4).each do |name, count|
       Thread.new { call_with_junk(object, name, count) }.join(0.02)

@@ -47,9 +47,7 @@ RSpec.describe ProcessShared::RateLimiter do
 
   it "waits for as long as the permits take" do
     limiter = described_class.new(100, burst: 5)
-    start = now
-    expect([limiter.try_acquire(5), limiter.acquire(3)]).to eq [true, limiter]
-    expect(now - start).to be >= 0.03
+    expect(seconds { expect([limiter.try_acquire(5), limiter.acquire(3)]).to eq [true, limiter] }).to be >= 0.03
   end
 
   it "knows at once that a timeout is too short, and then takes nothing" do
@@ -59,7 +57,7 @@ RSpec.describe ProcessShared::RateLimiter do
     expect([limiter.try_acquire(1, 60), limiter.try_acquire(1, 0), limiter.try_acquire(1, -1)]).to eq [false] * 3
     expect(limiter.retry_after).to be_between(before - 60, before)
     quick = described_class.new(100, burst: 1)
-    expect([quick.try_acquire, quick.try_acquire(1, 60)]).to eq [true, true]
+    expect(seconds { expect([quick.try_acquire, quick.try_acquire(1, 60)]).to eq [true, true] }).to be >= 0.01
   end
 
   it "gets back what an interrupted waiter had reserved, if nobody came after it" do
