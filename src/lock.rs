@@ -56,7 +56,7 @@ pub fn layout() -> Vec<(&'static str, usize)> {
     ]
 }
 
-/// Apart, so that taking a lock which nobody waits for is short.
+/// A function of its own, so that the path for a lock without waiters stays short.
 #[cold]
 #[inline(never)]
 fn next_round(state: u64) -> u64 {

@@ -130,8 +130,8 @@ impl Mutex {
             })
     }
 
-    /// Takes the mutex if it is free and the calling thread may hold one more. For a caller that asks `try_lock` where
-    /// this says no.
+    /// Takes the mutex if it is free and the calling thread may hold one more. A caller that gets false asks `try_lock`,
+    /// which makes room and finds dead owners.
     #[inline(always)]
     pub fn try_lock_at_once(&self, thread: &Thread) -> bool {
         let taken = thread.may_hold_more() && self.inner().try_lock(thread);

@@ -135,7 +135,7 @@ impl Lock for MutexData {
 impl Synchronize for MutexData {
     type Begun = (usize, Option<Thread>);
 
-    /// In line, so that what the caller has in registers need not go through memory.
+    /// Inlined, so that the caller's values stay in registers.
     #[inline(always)]
     fn begin(&self) -> Self::Begun {
         (self.fiber(), thread::known())

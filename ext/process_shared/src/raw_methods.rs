@@ -6,8 +6,8 @@
 //!    owns nothing and hands all that can fail to `slow` needs no `answer`.
 //! 2. Whatever may raise runs inside `raising` (Ruby's `rb_protect`), so that no longjmp crosses a Rust frame. The one
 //!    exception: allocating a Ruby object may raise NoMemoryError where no frame up to Ruby owns anything to drop.
-//! 3. `this` is an instance of the class the method is defined on: Ruby checks that, also for `bind_call`. What it holds
-//!    is looked at all the same (`typed_data::has_type`).
+//! 3. Ruby checks that `this` is an instance of the class the method is defined on, also for `bind_call`. The class does
+//!    not tell what data the instance holds: the method checks that itself (`typed_data::has_type`).
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem::transmute;

@@ -40,7 +40,7 @@ impl MutexData {
     /// The same for a caller that has asked for the shared holder.
     #[inline(always)]
     pub fn unlock_of(&self, shared: Option<&Holder>, mutex: &Mutex, thread: &Thread) {
-        shared.inspect(forget);
+        forget(shared);
         if self.holding(shared).repair.load(Relaxed) == IN_ORDER {
             mutex.unlock(thread);
         } else {
@@ -64,7 +64,7 @@ impl MutexData {
         let holder = self.holding(shared);
         let repair = holder.repair.swap(IN_ORDER, Relaxed);
         let held = Held { levels: holder.levels.load(Relaxed), in_repair: repair == RUNNING };
-        shared.inspect(forget);
+        forget(shared);
         if repair == RUNNING || repair == DUE && mutex.is_inconsistent() {
             mutex.release_as_dead(thread);
         } else {
@@ -146,11 +146,13 @@ impl MutexData {
     }
 }
 
-/// A shared holder refers to its fiber until the lock is released: called before that.
+/// Makes a shared holder forget its fiber and its thread. Called before the lock is released.
 #[inline(always)]
-fn forget(holder: &&Holder) {
-    holder.binding.fiber.store(0, Relaxed);
-    holder.forget();
+fn forget(shared: Option<&Holder>) {
+    if let Some(holder) = shared {
+        holder.binding.fiber.store(0, Relaxed);
+        holder.forget();
+    }
 }
 
 /// Refuses what could not be called with the mutex: better now than at the first crash.

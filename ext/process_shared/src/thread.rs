@@ -98,8 +98,9 @@ fn hook_thread_ends(ruby: &Ruby) -> Result<(), Error> {
             if needs_guard && ractor::is_first_thread(ruby) {
                 ractor::set_mark(ractor::GUARDED);
                 let ends: RModule = ruby.get_inner(&errors::MODULE).const_get("ThreadEnd")?;
-                GUARDED.with(|guarded| guarded.push(Thread::memory()));
-                ends.funcall::<_, _, magnus::Value>("guard", (Thread::memory(),))?;
+                let memory = Thread::memory();
+                GUARDED.with(|guarded| guarded.push(memory));
+                ends.funcall::<_, _, magnus::Value>("guard", (memory,))?;
             }
         }
     }
@@ -143,7 +144,7 @@ pub fn thread_ended() {
 static GUARDED: ProcessLocal<Vec<usize>> = ProcessLocal::new(Vec::new());
 
 /// `thread_ended` for the first thread of a Ractor, which is over and waits for this one; `memory` is its `Thread::memory`.
-/// Any program can call the method: only what `ThreadEnd.guard` was given is believed.
+/// Any program can call this method, so it accepts only an address that `ThreadEnd.guard` was given.
 fn guarded_thread_ended(memory: usize) {
     let found = GUARDED.with(|guarded| {
         let place = guarded.iter().position(|each| *each == memory)?;

@@ -134,12 +134,11 @@ pub unsafe fn get<'a, T: Data>(object: VALUE) -> &'a T {
     }
 }
 
-/// Whether the receiver of a method holds data of just this type. The class does not tell: where a class has a
-/// `_load_data`, `Marshal.load` can make one of its objects an object of another class (type 'C', r_object_for in marshal.c),
-/// if both are T_DATA.
+/// Whether the receiver of a method holds data of just this type. Its class does not tell: `Marshal.load` can turn a T_DATA
+/// object into one of another T_DATA class, if a program defines `_load_data` (type 'C', r_object_for in marshal.c).
 ///
 /// # Safety
-/// `object` is T_DATA. Without a type of data it has a function of C code where this looks.
+/// `object` is T_DATA. An untyped one has a function of C code in this field, which equals no type.
 #[inline(always)]
 pub unsafe fn has_type(object: VALUE, data_type: *const rb_data_type_t) -> bool {
     // SAFETY: the caller's promise.

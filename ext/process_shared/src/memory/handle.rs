@@ -34,7 +34,7 @@ pub static POINTER: Known<RClass> = Known::unknown();
 const UNBORN: u8 = 0; // allocated, not initialized
 const OPEN: u8 = 1;
 const CLOSED: u8 = 2;
-const FOREIGN: u8 = 3; // that of an object which holds something else
+const FOREIGN: u8 = 3; // see `foreign`
 
 pub struct Handle {
     size: AtomicUsize,
@@ -81,7 +81,7 @@ unsafe impl TypedData for Handle {
 }
 
 impl Handle {
-    /// Stands for what an object holds that is no handle: refuses everything.
+    /// The handle of an object whose data are of another type. It refuses everything.
     pub fn foreign() -> &'static Handle {
         static FOREIGN_HANDLE: Handle = Handle {
             size: AtomicUsize::new(0),

@@ -42,7 +42,7 @@ impl This {
         self.0
     }
 
-    /// What `deref` gives, for a caller to whom a second look at the object would cost too much.
+    /// The same as `deref`, which looks at the object's type each time. A caller that must be fast asks once.
     #[inline(always)]
     pub fn handle<'a>(self) -> &'a Handle {
         // SAFETY: a Pointer is T_DATA; a Handle is where the type says so, and lives as long as the object.
